@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from kanlens.estimators import KANClassifier, KANRegressor, KANSymbolicRegressor
     from kanlens.exporters import Exported, export
     from kanlens.functions._registration import register_function
+    from kanlens.imitation import Imitation, imitate
     from kanlens.io._checkpoint import load, save
     from kanlens.io.importers import import_model, list_kans
     from kanlens.model._config import KANConfig
@@ -60,6 +61,7 @@ _HOMES = {  # of every public name
         "kanlens.estimators": "KANClassifier KANRegressor KANSymbolicRegressor",
         "kanlens.exporters": "Exported export",
         "kanlens.functions._registration": "register_function",
+        "kanlens.imitation": "Imitation imitate",
         "kanlens.io._checkpoint": "load save",
         "kanlens.io.importers": "import_model list_kans",
         "kanlens.model._config": "KANConfig",
@@ -94,6 +96,7 @@ __all__ = [
     "FitOptions",
     "FitResult",
     "Frontier",
+    "Imitation",
     "Importance",
     "KANClassifier",
     "KANConfig",
@@ -117,6 +120,7 @@ __all__ = [
     "fit",
     "fit_default",
     "frontier",
+    "imitate",
     "import_model",
     "importance",
     "list_kans",

@@ -57,7 +57,7 @@ GROUPS = [  # lowest first; groups of one row know nothing of each other
     ["attribution", "certificates"],
     ["pruning"],
     ["symbolic"],
-    ["discovery"],
+    ["discovery", "imitation"],
     ["exporters", "plotting"],
     ["distributed"],
     ["reporting"],

@@ -19,7 +19,7 @@ from benchmarks.readable.tables import Problem, friedman1
 from kanlens._resources import one_thread
 from kanlens.data._schema import Task
 from kanlens.data._table_reader import read_features, read_table
-from kanlens.training._closed_form import column_names
+from kanlens.training._closed_form import count_edges
 from kanlens.training._objective import predictions
 
 if TYPE_CHECKING:
@@ -51,13 +51,6 @@ class Peer:
     package: str = ""
     version: Callable[[], str]
     brief: Mapping[str, Any] = field(default_factory=dict)
-
-
-def edges_of(kan: KAN) -> int:
-    """Return the number of edges, of which those of the levels of a category count as one."""
-    names = column_names(kan)
-    first, *others = (layer.mask.nonzero().tolist() for layer in kan.layers)
-    return len({(out, names[in_]) for out, in_ in first}) + sum(map(len, others))
 
 
 def additive(table: Table, seed: int) -> KAN:
@@ -103,7 +96,7 @@ def fit_network(
         seconds = time.process_time() - start
         table = read_features(test, kan.schema, call="benchmarks")
         frame = predictions(kan, table.x)
-    return Fitted(predicted=frame.iloc[:, -1].to_numpy(), size=edges_of(kan), seconds=seconds)
+    return Fitted(predicted=frame.iloc[:, -1].to_numpy(), size=count_edges(kan), seconds=seconds)
 
 
 def fit_boosting(

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from benchmarks.harness import Experiment, Key, Rows, Setup, Units
-from benchmarks.readable.models import edges_of, simplest, training_digest
+from benchmarks.readable.models import simplest, training_digest
 from kanlens._resources import one_thread
 from kanlens.data._cell_parsing import Array
 from kanlens.data._table_reader import read_table
-from kanlens.training._closed_form import column_names
+from kanlens.training._closed_form import column_names, count_edges
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +118,7 @@ def _run(setup: Setup, key: Key) -> Rows:
     found = pairs_of(kan)
     true = {frozenset((f"x{left}", f"x{right}")) for left, right in PLANTED[name]}
     row = {"f1": f1(found, true), "true_pairs": len(true), "found_pairs": len(found)}
-    size = {"edges": edges_of(kan), "seconds": seconds, "version": training_digest()}
+    size = {"edges": count_edges(kan), "seconds": seconds, "version": training_digest()}
     return [{**row, "both": len(found & true), **size}]
 
 

@@ -510,6 +510,7 @@ def readable() -> dict[str, str]:
         "readable_version": boosted.version.iloc[0],
         "readable_origin": origin(frame),
         **planted_pairs(),
+        **imitations(),
     }
 
 
@@ -533,6 +534,27 @@ def planted_pairs() -> dict[str, str]:
         "readable_f1": f"{frame.f1.mean():.2f}",
         "readable_seeds": str(frame.seed.nunique()),
         "readable_pairs_origin": origin(frame),
+    }
+
+
+def imitations() -> dict[str, str]:
+    """Fidelity of networks, additive models and trees to models, on rows held out."""
+    from benchmarks.readable.imitation import PEERS, fidelities
+
+    frame = read("readable-imitation")
+    scores = fidelities(frame)
+    own, *others = PEERS
+    ahead = (scores[own] > scores[others].max(axis=1)).groupby("teacher", sort=False).sum()
+    rows = [
+        [*place, *(f"{value:.3f}" for value in row)]
+        for place, row in zip(scores.index, scores.values, strict=True)
+    ]
+    return {
+        "imitation_scores": table(["model", "table", *scores.columns], rows),
+        "imitation_ahead": ", ".join(f"{count} ({name})" for name, count in ahead.items()),
+        "imitation_splits": str(frame.seed.nunique()),
+        "imitation_seconds": short(float(frame[frame.peer == own].seconds.mean())),
+        "imitation_origin": origin(frame),
     }
 
 

@@ -21,6 +21,7 @@ COMMANDS = (  # modules that have them, in the order of the help
     "demonstration",
     "model_commands",
     "frontier_command",
+    "imitation_command",
     "file_commands",
     "analysis_commands",
     "attribution_commands",

@@ -57,13 +57,13 @@ def pruning(result: PruneResult | pd.DataFrame, *, ax: Axes | None = None) -> Ax
     ax = axes_for(ax, SIZE)
     marker: Look = {"marker": "o", "markersize": 3.0 if len(edges) <= 60 else 0.0}
     ax.plot(edges, losses, color=STYLE.accent, label="loss", zorder=3, **marker)
-    tuned = np.flatnonzero(np.diff(edges) == 0)  # training changes the loss alone
+    tuned = np.flatnonzero(np.diff(edges) == 0)  # refits and training change the loss alone
     look: Look = {"color": STYLE.series[1], "linewidth": 1.6}
     for place in tuned:
         step = slice(place, place + 2)
         ax.plot(edges[step], losses[step], label="_tuned", zorder=5, **look)
     if len(tuned):
-        ax.plot([], [], label="fine-tuning", **look)
+        ax.plot([], [], label="refit or fine-tuning", **look)
         ax.legend(loc="best")
     ax.plot(edges[-1:], losses[-1:], "o", label="_after", zorder=4, **RING)
     _finish_axes(ax, losses, "edges left")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,12 +14,11 @@ from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
 
 
-def reached(model: KAN, masks: Sequence[Tensor] | None = None) -> Tensor:  # (out,)
-    """Return the mask of outputs that depend on a feature by `masks`."""
+def reached(model: KAN) -> Tensor:  # (out,)
+    """Return the mask of outputs that depend on a feature."""
     nodes = torch.ones(model.widths[0], dtype=torch.bool)
     for index, layer in enumerate(model.layers):
-        mask = layer.mask if masks is None else masks[index]
-        nodes = varying(model, index, ((mask != 0).cpu() & nodes).any(1))
+        nodes = varying(model, index, ((layer.mask != 0).cpu() & nodes).any(1))
     return nodes
 
 

@@ -7,15 +7,16 @@ import dataclasses
 import json
 import numbers
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kanlens._display import Displayed
 from kanlens._plain_json import to_plain
 from kanlens.errors import InvalidValueError
 from kanlens.model._edge_moments import means_and_norms
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._statistics import summarize
 from kanlens.pruning._propagation import Edge, Propagation
@@ -32,11 +33,12 @@ COLUMNS = (
 class RemovalLog:
     """Log of removals and fine-tuning on `rows`, to rebuild any earlier network.
 
-    `changes` are the removed edges, each with the bias () of its sum.
+    `changes` are the removed edges, each with the bias () of its sum, and the layer before if it
+    was refitted.
     """
 
     def __init__(self, model: KAN, rows: Tensor) -> None:
-        self.rows, self.changes = rows, list[tuple[Edge, Tensor]]()
+        self.rows, self.changes = rows, list[tuple[Edge, Tensor, KANLinear | None]]()
         self._networks = [(0, copy.deepcopy(model))]  # number of changes, and the network
 
     def add_network(self, model: KAN) -> None:
@@ -48,7 +50,9 @@ class RemovalLog:
         """Return a copy of the network after `step` changes, in its first shape."""
         start, network = next(pair for pair in reversed(self._networks) if pair[0] <= step)
         model = copy.deepcopy(network)
-        for (index, out, in_), bias in self.changes[start:step]:
+        for (index, out, in_), bias, refitted in self.changes[start:step]:
+            if refitted is not None:
+                cast("nn.ModuleList", model.layers)[index] = copy.deepcopy(refitted)
             layer = model.layers[index]
             layer.mask[out, in_] = 0
             layer.bias[out] = bias
@@ -81,9 +85,9 @@ class PruneResult(Displayed):
         A new model; the one passed in is unchanged.
     removed : tuple of dict
         One record per removed edge, in the order of removal: step, layer, out, in, name, score,
-        relative_score (to the layer's largest), reason ("score", or "dead end" and "constant
-        node" for edges that no longer do anything), loss_before, loss_after, edges_left. Indices
-        and names are those of the model passed in.
+        relative_score (to the layer's largest), reason ("score", "node" for edges that leave a
+        node removed whole, "dead end" and "constant node" for edges that no longer do anything),
+        loss_before, loss_after, edges_left. Indices and names are those of the model passed in.
     loss_before, loss_after : float
         Loss of the model before and after pruning. With fine-tuning, on rows not used for it.
     loss_against : {"targets", "outputs"}
@@ -102,8 +106,8 @@ class PruneResult(Displayed):
     score : str
         The score that ordered the edges.
     tuned : tuple of dict
-        One record per fine-tuning that lowered the loss: step (removals before it), loss_before,
-        loss_after.
+        One record per refit of all edges, or fine-tuning, that lowered the loss: step (removals
+        before it), loss_before, loss_after.
     stopped_because : str
         The reason why no more edges were removed, for example an interrupt.
     journal : RemovalLog, optional
@@ -129,23 +133,20 @@ class PruneResult(Displayed):
     def curve(self) -> pd.DataFrame:
         """Losses and edges left: step (removals so far), edges_left, loss.
 
-        The first row is the model before; fine-tuning adds a row with the number of edges of the
-        row above it.
+        The first row is the model before; a refit, or fine-tuning, adds a row with the number of
+        edges of the row above it.
         """
         import pandas as pd
 
         rows = [(0, self.edges_before, self.loss_before)]
-        tunings = {record["step"]: record["loss_after"] for record in self.tuned}
-        for step in range(len(self.removed) + 1):
-            if step:
-                record = self.removed[step - 1]
-                rows.append((step, record["edges_left"], record["loss_after"]))
-            if step in tunings:
-                rows.append((step, rows[-1][1], tunings[step]))
+        rows += [(r["step"] + 1, r["edges_left"], r["loss_after"]) for r in self.removed]
+        edges = [left for _, left, _ in rows]
+        rows += [(r["step"], edges[r["step"]], r["loss_after"]) for r in self.tuned]
+        rows.sort(key=lambda row: row[0])
         return pd.DataFrame(rows, columns=["step", "edges_left", "loss"])
 
     def at(self, step: int) -> KAN:
-        """Return the network after `step` removals and their fine-tuning.
+        """Return the network after `step` removals and their refits and fine-tuning.
 
         Parameters
         ----------

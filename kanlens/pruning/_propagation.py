@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kanlens._resources import allowed_memory, check_memory
 from kanlens.model._analysis import BUDGET, levels_of, over_rows, rows_at_once
@@ -88,14 +90,29 @@ class Propagation:
             sums[following] = sums[following] + torch.where(unmasked, after - before, 0.0)
             values[following + 1] = nodes[following](sums[following])
             following += 1
-        for later in range(following, len(layers)):
-            (sums[later],) = over_rows(
-                lambda part, layer=layers[later]: [layer(part)],  # type: ignore[misc]
-                values[later],
+        self._run(values, sums, following)
+        return values, sums, mean
+
+    @torch.no_grad()
+    def replace(self, index: int, layer: KANLinear) -> None:
+        """Replace a layer by one with other weights."""
+        cast("nn.ModuleList", self.model.layers)[index] = layer
+        self._last = None
+        self._columns = {key: part for key, part in self._columns.items() if key[0] != index}
+        self._cache = {key: known for key, known in self._cache.items() if key[0] != index}
+        self.values, self.sums = list(self.values), list(self.sums)
+        self._run(self.values, self.sums, index)
+        self.output = self.model.scale_outputs(self.values[-1])
+
+    def _run(self, values: list[Tensor], sums: list[Tensor], start: int) -> None:
+        """Compute values and sums of the layers from `start` on."""
+        for index in range(start, len(self.model.layers)):
+            (sums[index],) = over_rows(
+                lambda part, layer=self.model.layers[index]: [layer(part)],  # type: ignore[misc]
+                values[index],
                 rows_at_once(self.model),
             )
-            values[later + 1] = nodes[later](sums[later])
-        return values, sums, mean
+            values[index + 1] = self.model.nodes[index](sums[index])
 
     def _edges_from(  # (batch, in) -> (batch, out)
         self, index: int, in_: int, x: Tensor, removed: Edge | None = None

@@ -16,8 +16,9 @@ from kanlens.model._analysis import Model, check_model
 from kanlens.model._network import KAN, Rows, Targets
 from kanlens.pruning._compaction import reached
 from kanlens.pruning._history import PruneResult
+from kanlens.pruning._propagation import Propagation
 from kanlens.pruning._removal import EdgeRemover
-from kanlens.pruning._scores import SCORES
+from kanlens.pruning._scores import SCORES, LossEvaluator
 
 HELD_OUT = 0.2  # share of the rows that judge fine-tuning
 MIN_ROWS = 5  # for fine-tuning
@@ -33,6 +34,7 @@ def prune(  # noqa: PLR0913 - one keyword per choice
     threshold: float | None = None,
     budget: float | None = None,
     rescore: bool = True,
+    refit: bool = False,
     finetune: int = 0,
     max_memory: Memory = None,
     progress: bool | None = None,
@@ -68,6 +70,12 @@ def prune(  # noqa: PLR0913 - one keyword per choice
     rescore : bool
         Within a budget, score the remaining edges again after every ``max(1, edges // 200)``
         removals.
+    refit : bool
+        Within a budget, remove whole hidden nodes before edges, the cheapest first. The edges that
+        leave the other nodes of its level are fitted by least squares to their sums before (those
+        of outputs, to the mean of output and target), so that nodes that do the same become one.
+        They are fitted again, if the loss falls, when no more edge can be removed. Most useful for
+        wide networks, as of `kanlens.fit_default`. Layers with functions as edges stay.
     finetune : int
         When no more edge can be removed, train for this many steps (of `fit`'s LBFGS), keep the
         result if the loss falls, and within a budget go on removing. A fifth of the rows is held
@@ -87,7 +95,7 @@ def prune(  # noqa: PLR0913 - one keyword per choice
     ------
     InvalidValueError
         If not exactly one of `threshold` and `budget` is given, an option is out of range, or the
-        values of all nodes on the rows take more than `max_memory`.
+        values of all nodes on the rows, or a refit, take more than `max_memory`.
     MethodError
         If a threshold would cut every path, the model has no path from a feature to an output, or
         its output is not finite.
@@ -112,16 +120,12 @@ def prune(  # noqa: PLR0913 - one keyword per choice
         held_out = hold_out(len(rows), generator, row_groups(rows, call="prune"))
     widest = max(max(layer.out_features, layer.degrees_of_freedom) for layer in model.layers)
     with threads_for(len(rows) * widest):  # edges are evaluated node by node
-        remover = EdgeRemover(
-            copy.deepcopy(model),
-            rows,
-            y,
-            SCORES[score],
-            rescore=rescore,
-            finetune=finetune,
-            held_out=held_out,
-            budget=budget,
+        state = Propagation(copy.deepcopy(model), rows)
+        evaluator = LossEvaluator(
+            state.model, state.output, y, rows=held_out, budget=budget, call="prune"
         )
+        options: dict[str, Any] = {"rescore": rescore, "refit": refit, "finetune": finetune}
+        remover = EdgeRemover(state, evaluator, SCORES[score], held_out=held_out, **options)
         if threshold is not None:
             remover.cut_below(threshold, progress)
         elif budget and remover.evaluator.allowed is not None:

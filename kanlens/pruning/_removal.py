@@ -1,4 +1,4 @@
-"""Greedy removal of edges by score, with fine-tuning."""
+"""Greedy removal of nodes and of edges by score, with refits and fine-tuning."""
 
 from __future__ import annotations
 
@@ -12,48 +12,53 @@ from torch import Tensor
 
 from kanlens._runtime import Interruption, progress_bar
 from kanlens.errors import MethodError, TrainingError
-from kanlens.model._network import KAN, Targets
+from kanlens.model._kan_linear import KANLinear
+from kanlens.model._network import KAN
 from kanlens.pruning._compaction import compact, reached, varying
 from kanlens.pruning._history import RemovalLog, renew_statistics
 from kanlens.pruning._propagation import Edge, Propagation
+from kanlens.pruning._refit import LayerFit
 from kanlens.pruning._scores import EdgeScore, LossEvaluator, Scorer
 from kanlens.training._options import FitOptions
 from kanlens.training._training_loop import TrainingRun
 
+# Of the way from outputs to targets. At 1 the default network of the concrete data keeps 93 of 432
+# edges at a budget of 10 %, and its test loss rises by 30 %; at 0.5 94 edges and 13 %; at 0 190
+SHARE = 0.5
 PARTS = 200  # edges are scored again after every removal of this part of them
 
 
 class EdgeRemover:
     """A network whose edges are being removed, its loss, and the record of every removal.
 
-    The model is changed; options are those of `kanlens.prune`. The loss is of the rows (batch, in),
-    in the units of the data, or of those `held_out` of fine-tuning.
+    The model of `state` is changed; options are those of `kanlens.prune`. Rows `held_out` of
+    fine-tuning are those of the loss.
     """
 
     def __init__(
         self,
-        model: KAN,
-        rows: Tensor,
-        y: Targets | None,
+        state: Propagation,
+        evaluator: LossEvaluator,
         score: EdgeScore,
         *,
         rescore: bool,
+        refit: bool,
         finetune: int,
         held_out: Tensor | None,
-        budget: float | None,
     ) -> None:
-        if not bool(reached(model).any()):
+        self.model, self.rows, self.state = state.model, state.rows, state
+        self.evaluator, self.held_out = evaluator, held_out
+        if not bool(reached(self.model).any()):
             expected = "a model with a path from some feature to an output"
             advice = "Its output is constant; there is nothing to prune"
             raise MethodError("prune", expected, "none", advice)
-        self.score, self.rescore, self.finetune = score, rescore, finetune
-        self.rows, self.held_out = rows, held_out
-        self.model, self.journal = model, RemovalLog(model, rows)
-        self.state = Propagation(model, rows)
-        self.evaluator = LossEvaluator(
-            model, self.state.output, y, rows=held_out, budget=budget, call="prune"
-        )
-        self.scorer = Scorer(score, self.state, self.evaluator)
+        self.score, self.rescore, self.refit, self.finetune = score, rescore, refit, finetune
+        self.journal = RemovalLog(self.model, self.rows)
+        self.scorer = Scorer(score, state, evaluator)
+        step, self.weights = evaluator.newton_step(state.output)
+        self.sums = list(state.sums)  # that refits approximate
+        if self.model.nodes[-1].plain:
+            self.sums[-1] = state.sums[-1] + SHARE * step / self.model.output_scale
         self.removed: list[dict[str, Any]] = []
         self.tuned: list[dict[str, Any]] = []
         self.current_loss = self.evaluator.first_loss
@@ -75,22 +80,17 @@ class EdgeRemover:
     def cut_below(self, threshold: float, progress: bool | None) -> None:
         """Remove edges with scores below a share of the layer's largest."""
         edges = [edge for share, edge in self.rank(relative=True) if share < threshold]
-        masks = [layer.mask.clone() for layer in self.model.layers]
-        for layer, out, in_ in edges:
-            masks[layer][out, in_] = 0
-        got = f"a threshold of {threshold} that cuts every path from the features to an output"
-        if not bool(reached(self.model, masks).any()):
-            raise MethodError("prune", "a path from the features to an output", got, "Lower it")
         with progress_bar("pruning", len(edges), shown=progress) as advance:
             for edge in edges:
                 self._remove(edge, "score")
                 advance(note=f"loss {self.current_loss:.3e}")
-        if not bool(reached(self.model).any()):  # a factor has become zero
+        if not bool(reached(self.model).any()):
+            got = f"a threshold of {threshold} that cuts every path from the features to an output"
             raise MethodError("prune", "a path from the features to an output", got, "Lower it")
         if not math.isfinite(self.current_loss):
             got = f"a threshold of {threshold} that makes it {self.current_loss}"
             raise MethodError("prune", "the loss to stay finite", got, "Lower it")
-        if self.finetune and self._tune():
+        if self._trained():
             self.rank(relative=True)
 
     def cut_within(self, allowed: float, progress: bool | None) -> None:
@@ -99,8 +99,12 @@ class EdgeRemover:
             progress_bar("pruning", self.model.edges_alive, shown=progress) as advance,
             self.stop.kept(),
         ):
-            while self._round(allowed, advance) and self.finetune and self._tune():
-                continue
+            before = -1
+            while before < len(self.removed) and (before < 0 or self._trained()):
+                before = len(self.removed)
+                if self.refit:
+                    self._cut_nodes(allowed, advance)
+                self._cut_edges(allowed, advance)
             self.stopped_because = (
                 "no other edge can go within the budget and leave a path to an output"
             )
@@ -114,9 +118,44 @@ class EdgeRemover:
             self.current_loss = self.evaluator.loss(self.state.output)
             self.stopped_because = f"interrupted after {count} removals"
 
-    def _round(self, allowed: float, advance: Callable[..., None]) -> bool:
-        """Try to remove every edge once, and return whether any could be removed."""
-        before, refused = len(self.removed), set[Edge]()
+    def _cut_nodes(self, allowed: float, advance: Callable[..., None]) -> None:
+        """Remove hidden nodes of one level after the other, the cheapest first."""
+        self.rank(relative=not self.score.of_network)
+        for index in range(len(self.model.layers) - 1, 0, -1):
+            if self.model.layers[index].affine is None:  # linear in its coefficients
+                before, fit = len(self.removed), self._fit(self.state, index)
+                while self._remove_node(index, fit, allowed):
+                    count, before = len(self.removed) - before, len(self.removed)
+                    advance(count, note=f"loss {self.current_loss:.3e}")
+        self.scorer = Scorer(self.score, self.state, self.evaluator)  # of other functions
+
+    def _fit(self, state: Propagation, index: int) -> LayerFit:
+        """Return the fits of a layer to its sums before pruning, the last also to the targets."""
+        rows = torch.ones(len(self.rows), dtype=torch.bool)
+        rows[[] if self.held_out is None else self.held_out] = False
+        data = (part[rows] for part in (state.values[index], self.sums[index], self.weights))
+        return LayerFit(state.model.layers[index], *data)
+
+    def _remove_node(self, index: int, fit: LayerFit, allowed: float) -> bool:
+        """Remove the cheapest node and refit the layer that reads it; return if that is allowed."""
+        before, node = fit.layer, fit.remove_cheapest()
+        layer = fit.best()
+        layer.mask[:, node] = 0
+        self.state.replace(index, layer)
+        loss = self.evaluator.loss(self.state.output)
+        if not (loss <= allowed and bool(reached(self.model).any())):
+            self.state.replace(index, before)
+            return False
+        layer.mask.copy_(before.mask)  # the functions of its edges are zero
+        fit.layer, refitted = layer, copy.deepcopy(layer)
+        for place, out in enumerate(before.mask[:, node].nonzero()[:, 0].tolist()):
+            self._remove((index, out, node), "node", None if place else refitted)
+        self._remove_dead_ends()
+        return True
+
+    def _cut_edges(self, allowed: float, advance: Callable[..., None]) -> None:
+        """Try to remove every edge once."""
+        refused = set[Edge]()
         while True:
             ranking = self.rank(relative=not self.score.of_network)
             room = max(1, len(ranking) // PARTS) if self.rescore else len(ranking)
@@ -136,12 +175,15 @@ class EdgeRemover:
                 if not room:
                     break
             else:
-                return len(self.removed) > before
+                return
 
-    def _record(self, edge: Edge, reason: str, loss: float) -> None:
-        """Record the removal of an edge and its loss."""
+    def _record(
+        self, edge: Edge, reason: str, loss: float, refitted: KANLinear | None = None
+    ) -> None:
+        """Record the removal of an edge, and of what its layer was before if it is refitted."""
         index, out, in_ = edge
-        self.journal.changes.append((edge, self.model.layers[index].bias[out].detach().clone()))
+        bias = self.model.layers[index].bias[out].detach().clone()
+        self.journal.changes.append((edge, bias, refitted))
         score = float(self.scores[index][out, in_])
         self.removed.append(
             {
@@ -160,13 +202,32 @@ class EdgeRemover:
         )
         self.current_loss = loss
 
+    def _trained(self) -> bool:
+        """Refit and fine-tune the network where that lowers the loss; return whether it does."""
+        refitted = self.refit and self._keep_if_better(self._refitted())
+        return (self.finetune > 0 and self._tune()) or refitted
+
+    @torch.no_grad()
+    def _refitted(self) -> KAN:
+        """Return the network whose layers are refitted, one after the other."""
+        state = Propagation(copy.deepcopy(self.model), self.rows)
+        for index in range(1, len(self.model.layers)):
+            if state.model.layers[index].affine is None:
+                state.replace(index, self._fit(state, index).best())
+        renew_statistics(state.model, self.rows)
+        return state.model
+
     @torch.no_grad()
     def _tune(self) -> bool:
         """Fine-tune the network if that lowers the loss; return if it does."""
-        before, trained = self.current_loss, copy.deepcopy(self.model)
-        if not fine_tune(trained, self.rows, self.evaluator.target, self.held_out, self.finetune):
-            return False
-        after = self.evaluator.loss(trained(self.rows))
+        trained = copy.deepcopy(self.model)
+        data = self.rows, self.evaluator.target, self.held_out
+        return fine_tune(trained, *data, self.finetune) and self._keep_if_better(trained)
+
+    @torch.no_grad()
+    def _keep_if_better(self, trained: KAN) -> bool:
+        """Continue with a trained network if its loss is lower; return if it is."""
+        before, after = self.current_loss, self.evaluator.loss(trained(self.rows))
         # Both losses are of full passes: `current_loss` is rounded differently.
         if not (math.isfinite(after) and after < self.evaluator.loss(self.model(self.rows))):
             return False
@@ -185,22 +246,27 @@ class EdgeRemover:
             for out, in_ in (unmasked & ~varies.to(unmasked.device)).nonzero().tolist():
                 self._remove((index, out, in_), "constant node")
             varies = varying(model, index, (layer.mask != 0).any(1).cpu())
-        unread = ~varies
-        for index in range(len(model.layers) - 1, -1, -1):
-            unmasked = model.layers[index].mask != 0
-            dead = ~model.nodes[index].linked[~unread.to(unmasked.device)].any(0)
-            for out, in_ in (unmasked & dead[:, None]).nonzero().tolist():
-                self._remove((index, out, in_), "dead end")
-            unread = ~(model.layers[index].mask != 0).any(0)
+        self._remove_dead_ends(varies)
         small = compact(model)
         if self.removed:
             columns = [model.feature_names.index(name) for name in small.feature_names]
             renew_statistics(small, self.rows[:, columns])
         return small
 
-    def _remove(self, edge: Edge, reason: str) -> None:
+    def _remove_dead_ends(self, outputs: Tensor | None = None) -> None:
+        """Remove edges of nodes that nothing reads; `outputs` (out,) are read, by default all."""
+        model = self.model
+        read = torch.ones(model.widths[-1], dtype=torch.bool) if outputs is None else outputs
+        for index in range(len(model.layers) - 1, -1, -1):
+            unmasked = model.layers[index].mask != 0
+            dead = ~model.nodes[index].linked[read.to(unmasked.device)].any(0)
+            for out, in_ in (unmasked & dead[:, None]).nonzero().tolist():
+                self._remove((index, out, in_), "dead end")
+            read = (model.layers[index].mask != 0).any(0)
+
+    def _remove(self, edge: Edge, reason: str, refitted: KANLinear | None = None) -> None:
         self.state.remove(edge)
-        self._record(edge, reason, self.evaluator.loss(self.state.output))
+        self._record(edge, reason, self.evaluator.loss(self.state.output), refitted)
 
 
 def fine_tune(model: KAN, x: Tensor, y: Tensor, held_out: Tensor | None, steps: int) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from kanlens._checks import check_rows, warn_of_distant
@@ -70,6 +71,17 @@ class LossEvaluator:
             unit = 1.0 if y is None else constant_loss(model, self._selected, self._selected)
             rise = budget * (1.0 if y is None else self.first_loss)
             self.allowed = self.first_loss + max(rise, FLOOR * unit)
+
+    def newton_step(self, output: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the Newton step (batch, out) of every row's loss, and its curvature (batch,)."""
+        if not self.against_targets or self._model.task == "regression":
+            step = self.target - output if self.against_targets else torch.zeros_like(output)
+            return step, torch.ones_like(output[:, 0])
+        one, codes = output.shape[1] == 1, self.target
+        shares = output.sigmoid() if one else output.softmax(1)
+        truth = codes.unsqueeze(1) if one else F.one_hot(codes, output.shape[1])
+        curvature = (shares * (1 - shares)).mean(1).clamp_min(FLOOR)
+        return (truth - shares) / curvature.unsqueeze(1), curvature
 
     def loss(self, output: Tensor) -> float:
         """Return the loss of an output (batch, out) of all rows."""

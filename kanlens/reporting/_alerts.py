@@ -30,7 +30,7 @@ Alerts = Iterator[dict[str, str]]
 
 def find_alerts(content: Content) -> list[dict[str, str]]:
     """Return the caveats of a report: level, code and text, warnings first."""
-    checks = (_target, _outside, _performance, _formula, _methods, _disagreement, _edges, _data)
+    checks = (_target, _outside, _performance, _formula, _methods, _disagreement, _network, _data)
     alerts = [alert for check in checks for alert in check(content)]
     return [alert for level in ("warning", "note") for alert in alerts if alert["level"] == level]
 
@@ -171,8 +171,11 @@ def _disagreement(content: Content) -> Alerts:
     yield _alert("methods_disagree", text, warning=bool(serious))
 
 
-def _edges(content: Content) -> Alerts:
+def _network(content: Content) -> Alerts:
     model = content["model"]
+    if model["provenance"].startswith("imitates "):
+        text = f"This page is about a network that {model['provenance']}, not about the original."
+        yield _alert("imitation", text, warning=False)
     removed = model["edges_total"] - model["edges_alive"]
     faint = [edge for edge in content["edges"] if edge["relative"] < CONSTANT_EDGE_RATIO]
     unused = len(content["data"]["features"]) - model["features_used"]

@@ -16,6 +16,7 @@ from kanlens.attribution._terms import Terms
 from kanlens.certificates import Certificate
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
+from kanlens.imitation import Imitation
 from kanlens.model._edge import Edge
 from kanlens.model._network import KAN
 from kanlens.model._trace import Trace
@@ -147,6 +148,13 @@ def _(result: Terms) -> Iterator[str]:
 def _(result: Frontier) -> Iterator[str]:
     yield _picture(partial(plotting.frontier, result), 5.2, 3.2, "Scores of networks by size")
     yield _table(result.to_frame())
+
+
+@_parts.register
+def _(result: Imitation) -> Iterator[str]:
+    yield from _parts(result.model)
+    yield f"<p>{escape(result.receipt.summary())}</p>"
+    yield _table(result.worst)
 
 
 @_parts.register

@@ -144,6 +144,7 @@ def _model(model: KAN, record: Trace) -> dict[str, Any]:
         ],
         "normalized": any(nodes.normalized for nodes in model.nodes),
         "task": model.task,
+        "provenance": model.provenance,
         "class_labels": model.class_labels,
         "outputs": [{"name": y.name, "unit": y.unit} for y in model.schema.outputs],
         "edges_alive": model.edges_alive,

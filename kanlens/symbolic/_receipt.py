@@ -138,15 +138,21 @@ class Receipt:
         return defined and (self._follows or (self.explains and self.enough_rows))
 
     @property
+    def _names(self) -> tuple[str, str]:
+        """Words for what was checked, and for the model that it is compared with."""
+        return "formula", "model"
+
+    @property
     def _follows(self) -> bool:
         return self.relative_rmse is not None and self.relative_rmse <= _RMSE_LIMIT
 
     def summary(self) -> str:
         """Return the record as text, warnings last."""
         lines, model = [f"Checked on {self._rows()}."], ""
+        name, original = self._names
         if self.mean_deviation is not None:
             lines = [
-                f"On {self._rows()}, the formula differs from the model by "
+                f"On {self._rows()}, the {name} differs from the {original} by "
                 f"{self.mean_deviation:.3g} on average and by {self.max_deviation:.3g} at most "
                 f"(RMSE {self.relative_rmse:.2%} of the output's standard deviation)."
             ]
@@ -180,7 +186,7 @@ class Receipt:
         """Return the number of rows and their part in the search as text."""
         if self.chosen_on:
             return f"the {self.rows} rows used to choose it"
-        of_model = "" if self.mean_deviation is None else " (not of the model's)"
+        of_model = "" if self.mean_deviation is None else f" (not of the {self._names[1]}'s)"
         return f"{self.rows} rows" + (f" held out of its fit{of_model}" if self.held_out else "")
 
     def warnings(self) -> list[str]:
@@ -228,9 +234,10 @@ class Receipt:
         if self.accuracy is not None and self.accuracy >= least:
             return "NOTE: the formula classifies as well as the model, with other probabilities."
         if self.relative_rmse is not None:
+            name, model = self._names
             return (
-                "WARNING: the formula does not follow the model; do not use it in place of the "
-                "model."
+                f"WARNING: the {name} does not follow the {model}; do not use it in place of the "
+                f"{model}."
             )
         if self.rmse is None:
             return "WARNING: there was nothing to check the formula against."
@@ -283,7 +290,7 @@ def examine(
     output: Any = None
     if model is not None:
         output = model(x).numpy(force=True)
-        facts |= _fidelity(model, x, values, output)
+        facts |= deviations_from(model, x, values, output)
     if y is not None and model is not None and model.task == "classification":
         facts |= _classification(model, values, output, y)
     elif y is not None:
@@ -299,7 +306,7 @@ def _different(rows: Array, columns: Any) -> int:
     return len({row.tobytes() for row in rows[:, columns] + 0.0}) if len(columns) else len(rows)
 
 
-def _fidelity(model: KAN, x: Tensor, values: Array, output: Array) -> dict[str, float]:
+def deviations_from(model: KAN, x: Tensor, values: Array, output: Array) -> dict[str, Any]:
     """Return the distances from a model on finite rows, and the share of rows out of range."""
     if model.feature_range is None:
         outside = model.outside(x)

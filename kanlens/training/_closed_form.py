@@ -104,6 +104,13 @@ def column_names(model: KAN) -> list[str]:
     return [f.column if f.kind == "categorical" else f.name for f in features]
 
 
+def count_edges(model: KAN) -> int:
+    """Return the number of edges, of which those of the levels of a category count as one."""
+    names = column_names(model)
+    first, *others = (layer.mask.nonzero().tolist() for layer in model.layers)
+    return len({(out, names[in_]) for out, in_ in first}) + sum(map(len, others))
+
+
 def make_columns(model: KAN, x: Array, *, rough: bool = True) -> list[ColumnCurves]:
     """Return the columns that vary among scaled rows x (batch, in)."""
     names = column_names(model)

@@ -20,7 +20,7 @@ from kanlens.errors import rewording
 from kanlens.model._network import KAN, PerRow
 from kanlens.training._baselines import MACHINES, baseline_scores
 from kanlens.training._checkpointing import EVERY, Checkpoint
-from kanlens.training._closed_form import column_names
+from kanlens.training._closed_form import count_edges
 from kanlens.training._fit import labelled, warn_interrupted
 from kanlens.training._fit_default import FOLDS, deal, fit_default, prepared_rows
 from kanlens.training._frontier_result import Frontier, Growth, trace_frontier
@@ -143,16 +143,8 @@ def _add_references(
     for key in (key for key in REFERENCES if key in names):
         if key == "default":
             result = fit_default((x, y), build=build, sample_weight=weights, **way)
-            name = f"the default network of {_count_edges(result.model):,} edges"
+            name = f"the default network of {count_edges(result.model):,} edges"
             front.references[name] = result.metric
         else:
             for score in baseline_scores(model, x, y, splits, [key]).values():
                 front.references[REFERENCES[key]] = score
-
-
-def _count_edges(model: KAN) -> int:
-    """Return the number of nonzero edges; those of the levels of a category count as one."""
-    first, *rest = (layer.mask != 0 for layer in model.layers)
-    names = column_names(model)
-    columns = [first[:, [name == other for other in names]].any(1) for name in dict.fromkeys(names)]
-    return int(sum(edges.sum() for edges in (*columns, *rest)))

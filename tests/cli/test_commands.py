@@ -173,7 +173,7 @@ def test_prune_lists_what_it_removed(workshop, tmp_path, capsys):
 
 def test_prune_scores_makes_up_trains_and_draws(workshop, tmp_path, capsys):
     words = ["prune", workshop / "model.safetensors", workshop / "data.csv", "--budget", "0.5"]
-    words += ["--score", "damage", "--finetune", "2", "--seed", "1"]
+    words += ["--score", "damage", "--refit", "--finetune", "2", "--seed", "1"]
     out, figure = tmp_path / "s.safetensors", tmp_path / "steps.png"
     facts = answer(capsys, *words, "-o", out, "--figure", figure)
     assert figure.read_bytes().startswith(b"\x89PNG")

@@ -12,6 +12,7 @@ COMMANDS = {
     "train": ["train", "data.csv", "--target", "y"],
     "sparsity-path": ["sparsity-path", "data.csv", "--target", "y"],
     "frontier": ["frontier", "data.csv", "--target", "y"],
+    "imitate": ["imitate", "model.onnx", "data.csv"],
     "predict": ["predict", "model", "data.csv"],
     "import": ["import", "model"],
     "prune": ["prune", "model", "data.csv", "--budget", "0.1"],

@@ -34,6 +34,9 @@ OPTIONS: list[dict[str, Any]] = [
     {"budget": 1.0, "score": "damage"},
     {"budget": 0.3, "finetune": 1},
     {"threshold": 0.5, "finetune": 2},
+    {"budget": 0.3, "refit": True},
+    {"budget": 0.5, "refit": True, "finetune": 1},
+    {"threshold": 0.5, "refit": True},
 ]
 
 
@@ -46,7 +49,8 @@ def test_every_step_is_the_network_of_its_record(network, draw, options):
     assert same(result.at(0), model)
     assert [r["step"] for r in result.removed] == list(range(len(result.removed)))
     losses = [result.loss_before, *(r["loss_after"] for r in result.removed)]
-    if "finetune" not in options:
+    untrained = not {"finetune", "refit"} & options.keys()
+    if untrained:
         assert [r["loss_before"] for r in result.removed] == losses[:-1]
         assert_close(losses[-1], result.loss_after, rtol=1e-10, atol=0)
     for step in range(len(result.removed) + 1):
@@ -54,7 +58,7 @@ def test_every_step_is_the_network_of_its_record(network, draw, options):
         assert then.widths == model.widths
         assert then.edges_alive == result.edges_before - step
         assert not step or result.removed[step - 1]["edges_left"] == then.edges_alive
-        if step and "finetune" not in options:
+        if step and untrained:
             with torch.no_grad():
                 loss = float(task_loss(then, then(x), y))
             assert_close(loss, result.removed[step - 1]["loss_after"], rtol=1e-12, atol=0)

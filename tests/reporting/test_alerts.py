@@ -24,6 +24,7 @@ def calm() -> dict[str, Any]:
         },
         "model": {
             "task": "regression",
+            "provenance": "",
             "edges_alive": 3,
             "edges_total": 3,
             "features_used": 1,
@@ -73,6 +74,13 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
         "note",
         "The model stores no background rows, so rows of this report are the background. Pass "
         "background to choose other rows.",
+    ),
+    "imitation": (
+        "model.provenance",
+        "imitates a forest, R2 0.9 on 50 rows held out, 0.8 beyond the data",
+        "note",
+        "This page is about a network that imitates a forest, R2 0.9 on 50 rows held out, 0.8 "
+        "beyond the data, not about the original.",
     ),
     "few_rows": (
         "data.rows",

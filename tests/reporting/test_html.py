@@ -134,6 +134,18 @@ def test_what_is_missing_is_said_in_words(bare: dict[str, Any]) -> None:
     assert "Models compared" not in text
 
 
+def test_the_page_of_an_imitation_says_first_that_it_is_one(
+    model: Any, rows: torch.Tensor, content_of: Callable[..., dict[str, Any]]
+) -> None:
+    model.provenance = f"imitates {HOSTILE}, R2 0.95 on 60 rows held out, 0.9 beyond the data"
+    source = render_page(content_of(model, rows), pictures())
+    assert HOSTILE not in source
+    head = Page(source.split("</header>")[0]).text
+    assert f"This page is about a network that {model.provenance}, not about the original." in head
+    model.provenance = "efficient-kan, imported from m.pt"
+    assert "not about the original" not in render_page(content_of(model, rows), pictures())
+
+
 def test_what_was_proven_has_a_section(bare: dict[str, Any], model: Any) -> None:
     proven = certify(model, [(-1, 1)] * 3, max_boxes=8, progress=False)
     content = {**bare, "certificate": json.loads(proven.to_json())}

@@ -53,13 +53,14 @@ def results() -> dict[str, Any]:
         "Edge": model.layers[0].edge(0, 0),
         "Terms": terms(kanlens.KAN([len(NAMES), 1], feature_names=NAMES), x),
         "Frontier": kanlens.frontier(table, max_edges=8, progress=False, generator=seeded()),
+        "Imitation": kanlens.imitate(lambda rows: rows[HOSTILE] ** 2, frame[list(NAMES)], **common),
     }
 
 
 KINDS = [
     *("KAN", "Table", "FitResult", "SparsityPath", "Trace", "PruneResult", "SymbolicResult"),
     *("Attribution", "Importance", "Effect", "Comparison", "Certificate", "Edge"),
-    *("Terms", "Frontier"),
+    *("Terms", "Frontier", "Imitation"),
 ]
 
 

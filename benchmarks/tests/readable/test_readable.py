@@ -10,12 +10,12 @@ import torch
 import kanlens
 from benchmarks.data import TABLES
 from benchmarks.harness import Setup
-from benchmarks.readable import experiments, models, planted, tables
+from benchmarks.readable import experiments, imitation, models, planted, tables
 from benchmarks.readable.experiments import READABLE, SCORES, means
-from benchmarks.readable.models import edges_of
 from benchmarks.readable.planted import PAIRS, PLANTED, draw, f1, pairs_of
 from benchmarks.readable.tables import DRAWN, PUBLISHED, problem
 from kanlens.model._nodes import Grouping, Nodes
+from kanlens.training._closed_form import count_edges
 
 SMALL = Setup(seeds=(0,), smoke=True)
 
@@ -47,7 +47,9 @@ def test_edges_of_a_category_count_as_one():
     frame["y"] = (frame["kind"] == "a") * 3.0 + frame["x"] + 0.1 * draw.normal(size=60)
     table = kanlens.read_table(frame, target="y")
     front = kanlens.frontier(table, generator=torch.Generator().manual_seed(0), progress=False)
-    assert front.simplest.edges_alive > edges_of(front.simplest) == front.steps[front.index()].edges
+    assert (
+        front.simplest.edges_alive > count_edges(front.simplest) == front.steps[front.index()].edges
+    )
 
 
 @pytest.mark.parametrize("name", PLANTED)
@@ -128,6 +130,7 @@ def test_means_are_of_the_splits_that_all_peers_have():
 def test_smoke_scores_every_network(tmp_path, monkeypatch):
     networks = [name for name in models.PEERS if "kanlens" in name]
     monkeypatch.setattr(experiments, "taking_part", lambda: (networks, {"EBM": "left out"}))
+    monkeypatch.setattr(imitation, "missing", lambda _: "left out")
     found = READABLE.run(SMALL, tmp_path, progress=False)
     scores, pairs = found.tables["readable-tables"], found.tables["readable-planted"]
     assert list(scores["peer"]) == [name for name in networks for _ in tables.SMOKE]
@@ -137,7 +140,12 @@ def test_smoke_scores_every_network(tmp_path, monkeypatch):
     additive, simplest, default = regression["size"]
     assert additive <= 10 < simplest < default
     assert pairs["f1"].tolist() == [1.0, 1.0] and pairs["both"].tolist() == [0, 1]
+    imitated = found.tables["readable-imitation"].set_index("peer")
+    assert list(imitated.index) == ["kanlens", "tree"]
+    assert imitated.fidelity["kanlens"] > imitated.fidelity["tree"] > 0
+    assert imitated["size"]["kanlens"] <= 12 and imitated["size"]["tree"] <= 32
     assert [path.name for path in found.files][-1] == "readable-tables.png"
-    assert found.skipped == {"tables: EBM": "left out"}
+    left_out = {"tables: EBM", "imitation: EBM additive"}
+    assert found.skipped == dict.fromkeys(left_out, "left out")
     again = READABLE.run(SMALL, tmp_path, progress=False, picture=False)
     assert again.measured == 0

@@ -1,0 +1,5 @@
+"""Imitation: small networks that follow any other model."""
+
+from kanlens.imitation._imitate import Imitation, ImitationReceipt, imitate
+
+__all__ = ["Imitation", "ImitationReceipt", "imitate"]

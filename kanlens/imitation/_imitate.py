@@ -1,0 +1,339 @@
+"""Small networks that follow another model, with their fidelity and where it ends.
+
+A model follows the noise of the rows that it learned, which no small network can. It is asked about
+rows between them too, which have cells of other rows; a fifth of the rows is held out of both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens._checks import check_count, check_generator, check_positive, check_rows
+from kanlens._display import Displayed
+from kanlens._model_inputs import prepare_data
+from kanlens._resources import threads_for, within_memory
+from kanlens._runtime import Deadline, Interruption, progress_bar
+from kanlens.data._cell_parsing import Array
+from kanlens.data._columns import ColumnRoles
+from kanlens.data._groups import deal_groups, row_groups
+from kanlens.data._schema import Feature, Schema, class_schema, default_schema
+from kanlens.data._table_reader import read_columns
+from kanlens.data._tables import Table
+from kanlens.errors import ShapeError, rewording
+from kanlens.imitation._teachers import Teacher, read_teacher
+from kanlens.model._network import KAN, Inputs
+from kanlens.model._trace import store_statistics
+from kanlens.symbolic._receipt import Receipt, deviations_from
+from kanlens.training._checkpointing import EVERY, Checkpoint
+from kanlens.training._closed_form import count_edges
+from kanlens.training._fit_default import FOLDS
+from kanlens.training._frontier_result import MIN_EDGES, Growth, trace_frontier
+from kanlens.training._objective import classes, score
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Form: TypeAlias = "Callable[[pd.DataFrame], object]"
+
+MIN_ROWS, MAX_ROWS = 20, 10_000  # of the data, of which more are spread evenly
+BETWEEN = 6000  # rows drawn between those of the data
+MIXED = 0.3  # of their cells: those of other rows
+BEYOND = 2000  # rows drawn beyond the data
+DISTINCT = 20  # most values of a column of which no others are drawn
+REGIONS, REGION_ROWS = 6, (5, 0.05)  # of `worst`, at most; and rows of one, at least
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImitationReceipt(Receipt):
+    """Validation record of an imitation; its model is the `teacher`, given by name."""
+
+    teacher: str
+
+    @property
+    def _names(self) -> tuple[str, str]:
+        return "imitation", self.teacher
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Imitation(Displayed):
+    """A small network that follows another model, and how far.
+
+    Attributes
+    ----------
+    model : KAN
+        The network; of a classifier, its outputs are logits.
+    teacher : str
+        Name of the model that it follows.
+    edges : int
+        Number of edges, of which those of the levels of a category count as one.
+    fidelity : float
+        R2 against the outputs of the teacher, or log-odds, on rows held out; mean over outputs.
+    beyond : float
+        The same on rows drawn beyond the data: each column on its own, numbers evenly within its
+        range (whole ones if it has no others), and other cells among its values.
+    agreement : float or None
+        Share of the rows held out that both put into the same class.
+    receipt : ImitationReceipt
+        Differences on the rows held out, and whether the network may stand for the teacher.
+    held_out : DataFrame
+        Outputs of both on these rows, by the index of the data.
+    worst : DataFrame
+        Regions of these rows, leaves of a shallow tree, by their share of the squared difference:
+        intervals, shares, RMSE over the deviation of the teacher's outputs, and the worst row.
+    interrupted : bool
+        Whether an interrupt or the end of the time cut growth short.
+    """
+
+    model: KAN
+    teacher: str
+    edges: int
+    fidelity: float
+    beyond: float
+    agreement: float | None
+    receipt: ImitationReceipt
+    held_out: pd.DataFrame
+    worst: pd.DataFrame
+    interrupted: bool
+
+    def _line(self) -> str:
+        same = "" if self.agreement is None else f"; the same class for {self.agreement:.1%}"
+        return f"{self.edges} edges; {self.model.provenance}{same}"
+
+
+@within_memory
+def imitate(
+    model: object,
+    x: Inputs | Table,
+    *,
+    max_edges: int = MIN_EDGES,
+    class_labels: Sequence[object] | None = None,
+    seconds: float | None = None,
+    progress: bool | None = None,
+    generator: torch.Generator | None = None,
+) -> Imitation:
+    """Grow a small network that follows any other model.
+
+    It is fitted to the outputs of the model for four fifths of the rows, and for 6000 rows drawn
+    between these: three in ten cells are those of other rows. Of a classifier it follows the
+    log-odds, with probabilities below 0.001 (those of a forest may be 0) taken as 0.001. Of more
+    than 10,000 rows, so many are spread evenly.
+
+    Parameters
+    ----------
+    model : estimator, Module, callable, str or path
+        The teacher: a fitted estimator, asked by `predict_proba` if it has it, else by `predict`; a
+        torch module, of a tensor of all columns; a function of rows in the form of `x`; or the path
+        of an ``.onnx`` file.
+    x : DataFrame, ndarray, Tensor or Table
+        Rows of features, as the model takes them; the network has the names and units of a Table.
+        Fidelity to predictions of new rows takes rows that the model was not trained on.
+    max_edges : int
+        Edges of the network, at most, over all outputs; levels of a category count once.
+    class_labels : sequence, optional
+        Classes, if outputs of a function, module or file are their probabilities.
+    seconds : float, optional
+        Time after which no more terms are added.
+    progress : bool, optional
+        Show a bar on stderr. Default: when it is a terminal.
+    generator : torch.Generator, optional
+        Draws rows. When None, its seed is drawn from torch's own.
+
+    Returns
+    -------
+    Imitation
+
+    Raises
+    ------
+    DTypeError, DataError, ShapeError
+        If the model does not predict, or not finite numbers for every row.
+    FileFormatError, MissingFileError
+        If a file is not there, or of another kind.
+
+    Examples
+    --------
+    >>> x = np.random.default_rng(0).uniform(-1, 1, (300, 2))
+    >>> options = {"progress": False, "generator": torch.Generator().manual_seed(0)}
+    >>> imitation = imitate(lambda x: x[:, 0] * x[:, 1], x, **options)
+    >>> imitation.fidelity > 0.99, imitation.edges < 10
+    (True, True)
+    """
+    check_generator("imitate", generator)
+    if seconds is not None:
+        check_positive("imitate", "seconds", seconds, zero=True)
+    deadline = Deadline.after(seconds)
+    with rewording("imitate"):
+        frame, form, schema = _read(x)
+        check_rows("imitate", torch.empty(len(frame)), least=MIN_ROWS)
+        picks = np.linspace(0, len(frame) - 1, min(len(frame), MAX_ROWS)).round().astype(int)
+        frame = frame.iloc[picks]
+        teacher = read_teacher(model, frame.head(2), form, class_labels)
+        draw = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
+        copies = row_groups(torch.from_numpy(schema.encode(frame, call="imitate")), call="imitate")
+        order = torch.from_numpy(draw.permutation(len(frame)))
+        held = deal_groups(order, copies, FOLDS).numpy() == 0
+        known = frame[~held]
+        table = _labelled(_with_rows_between(known, draw), teacher, schema)
+        check_count("imitate", "max_edges", max_edges, least=len(table.schema.outputs))
+        network, cut = _grown(table, max_edges, deadline, progress)
+        store_statistics(network, table.x[: len(known)])
+        parts = (_labelled(rows, teacher, schema) for rows in (frame[held], _beyond(frame, draw)))
+        return _compared(network, teacher, *parts, interrupted=cut)
+
+
+def _read(x: Inputs | Table) -> tuple[pd.DataFrame, Form, Schema]:
+    """Return rows in a frame, the function to their form, and the schema of features."""
+    import pandas as pd
+
+    if isinstance(x, Table):
+        columns = dict.fromkeys(feature.column for feature in x.schema.features)
+        return x.frame[list(columns)], lambda rows: rows, x.schema
+    if isinstance(x, pd.DataFrame):
+        return x, lambda rows: rows, read_columns(x, ColumnRoles(), call="imitate").schema
+    tensor = x if isinstance(x, Tensor) else None
+    array = np.asarray(x) if tensor is None else tensor.detach().cpu().numpy()
+    if array.ndim != 2:
+        raise ShapeError("imitate", "x of shape (rows, in)", str(array.shape), "Reshape it")
+
+    def form(rows: pd.DataFrame) -> object:
+        cells = np.array(rows, dtype=array.dtype, order="C")
+        return cells if tensor is None else torch.from_numpy(cells).to(tensor)
+
+    names = default_schema(array.shape[1], 1).feature_names
+    frame = pd.DataFrame(array, columns=list(names))
+    return frame, form, read_columns(frame, ColumnRoles(), call="imitate").schema
+
+
+def _with_rows_between(frame: pd.DataFrame, draw: np.random.Generator) -> pd.DataFrame:
+    """Return the rows of a frame, and rows drawn between them."""
+    import pandas as pd
+
+    rows = draw.integers(0, len(frame), (2, BETWEEN, frame.shape[1]))
+    places = np.where(draw.random(rows.shape[1:]) < MIXED, rows[1], rows[0, :, :1])
+    cells = (frame.iloc[rows, [column]] for column, rows in enumerate(places.T))
+    drawn = pd.concat([part.reset_index(drop=True) for part in cells], axis=1)
+    both: pd.DataFrame = pd.concat([frame, drawn])
+    return both
+
+
+def _beyond(frame: pd.DataFrame, draw: np.random.Generator) -> pd.DataFrame:
+    """Return rows drawn beyond those of a frame, each column on its own."""
+    import pandas as pd
+
+    columns = []
+    for _, column in frame.items():
+        values = column.drop_duplicates()
+        cells = values.iloc[draw.integers(0, len(values), BEYOND)]
+        if values.dtype.kind in "iuf" and len(values) > DISTINCT:
+            drawn = draw.uniform(values.min(), values.max(), BEYOND)
+            whole = (values.dropna() % 1 == 0).all()
+            cells = pd.Series(drawn.round() if whole else drawn, name=column.name)
+            cells = cells.astype(values.dtype)
+        columns.append(cells.reset_index(drop=True))
+    return pd.concat(columns, axis=1)
+
+
+def _labelled(frame: pd.DataFrame, teacher: Teacher, schema: Schema) -> Table:
+    """Return rows with the outputs of a teacher as targets of a regression."""
+    y = teacher(frame)
+    outputs = schema.outputs
+    if schema.task == "classification" or len(outputs) != y.shape[1]:
+        outputs = default_schema(1, y.shape[1]).outputs
+    schema = replace(schema, outputs=outputs, task="regression", class_labels=())
+    x = torch.from_numpy(schema.encode(frame, call="imitate"))
+    return Table(x=x, y=y, schema=schema, frame=frame)
+
+
+def _grown(
+    table: Table, max_edges: int, deadline: Deadline, progress: bool | None
+) -> tuple[KAN, bool]:
+    """Return the network that predicts other rows drawn best, and whether its growth was cut.
+
+    One fold is enough: there are many rows, without noise.
+    """
+    stop, schema = Interruption(), table.schema
+    model = KAN([len(schema.features), len(schema.outputs)]).double()
+    x, y = prepare_data(model, table, constant=False)
+    folds = torch.where(torch.arange(len(x)) < len(x) - BETWEEN // FOLDS, -1, 0)
+    growth = Growth(model, x, y, None, torch.arange(len(x)), max_edges, None)
+    saved = Checkpoint("imitate", None, EVERY, resume=False)
+    with threads_for(0), progress_bar("growing", max_edges, shown=progress) as advance:
+        front = trace_frontier(growth, folds, saved, deadline=deadline, advance=advance, stop=stop)
+    stop.warn("imitate", "The network has the terms so far")
+    best = min(range(len(front.steps)), key=lambda place: front.steps[place].loss)
+    return growth.finished(front._networks[best]), front.interrupted
+
+
+@torch.no_grad()
+def _compared(
+    model: KAN, teacher: Teacher, held: Table, far: Table, *, interrupted: bool
+) -> Imitation:
+    """Return a network with its differences from its teacher."""
+    import pandas as pd
+
+    outputs, expected = model(held.x), cast("Tensor", held.y)
+    fidelity = score(model, outputs, expected)
+    beyond = score(model, model(far.x), cast("Tensor", far.y))
+    agreement, schema = None, held.schema
+    if teacher.labels:
+        agreement = float((classes(outputs) == classes(expected)).double().mean())
+        named = class_schema(schema.target or "class", teacher.labels, logits=outputs.shape[1])
+        model.schema = replace(named, features=schema.features, format=schema.format)
+    scores = f"{fidelity:.4f} on {held.rows:,} rows held out, {beyond:.4f} beyond the data"
+    of = " of log-odds" * bool(teacher.labels)
+    model.provenance = f"imitates {teacher.name}, R2{of} {scores}"
+    values = {"teacher": expected.numpy(), "imitation": outputs.numpy()}
+    facts = deviations_from(model, held.x, values["imitation"], values["teacher"])
+    columns = pd.MultiIndex.from_product([list(values), model.output_names])
+    return Imitation(
+        model=model,
+        teacher=teacher.name,
+        edges=count_edges(model),
+        fidelity=fidelity,
+        beyond=beyond,
+        agreement=agreement,
+        receipt=ImitationReceipt(rows=held.rows, held_out=True, teacher=teacher.name, **facts),
+        held_out=pd.DataFrame(np.hstack(list(values.values())), held.frame.index, columns),
+        worst=_regions(held, *values.values()),
+        interrupted=interrupted,
+    )
+
+
+def _regions(held: Table, expected: Array, outputs: Array) -> pd.DataFrame:
+    """Return regions of rows by their share of the squared difference."""
+    import pandas as pd
+    from sklearn.tree import DecisionTreeRegressor
+
+    x, spread = held.x.numpy(), np.where(np.ptp(expected, 0) > 0, expected.var(0), 1.0)
+    errors = (np.square(outputs - expected) / spread).mean(1)
+    least = max(REGION_ROWS[0], int(REGION_ROWS[1] * len(errors)))
+    tree = DecisionTreeRegressor(max_leaf_nodes=REGIONS, min_samples_leaf=least, random_state=0)
+    leaves, records = tree.fit(x, errors).apply(x), []
+    for leaf in np.unique(leaves):
+        rows = np.flatnonzero(leaves == leaf)
+        used = tree.tree_.feature[tree.decision_path(x[rows[:1]]).indices]  # negative of a leaf
+        words = [_interval(held.schema.features[i], x[rows, i]) for i in dict.fromkeys(used[:-1])]
+        record = {
+            "region": " and ".join(words) or "all rows",
+            "rows": len(rows),
+            "share_of_rows": len(rows) / len(errors),
+            "share_of_error": errors[rows].sum() / max(errors.sum(), 1e-300),
+            "relative_rmse": np.sqrt(errors[rows].mean()),
+            "worst_row": held.frame.index[rows[errors[rows].argmax()]],
+        }
+        records.append(record)
+    return pd.DataFrame(records).sort_values("share_of_error", ascending=False, ignore_index=True)
+
+
+def _interval(feature: Feature, values: Array) -> str:
+    """Return the interval of a feature, or its category, in words."""
+    low, high = values.min(), values.max()
+    if feature.category is not None or feature.kind == "missing":
+        no = "" if high else "not "
+        return f"{feature.column} is {no}{feature.category or 'missing'}"
+    return f"{feature.name} from {low:.4g} to {high:.4g}"
