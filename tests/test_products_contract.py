@@ -488,6 +488,7 @@ FUNCTIONS: dict[str, Callable[[KAN, Path], None]] = {
 NO_NETWORK = {
     "fit_default",
     "frontier",
+    "imitate",  # asks any model for its outputs alone
     "import_model",
     "list_kans",
     "read_table",
