@@ -182,7 +182,8 @@ def grow_networks() -> tuple[kanlens.Frontier, kanlens.Table]:
     frame["response"] = 10 * np.exp(effect / 4) + draw.normal(0, 1, 800)
     table = kanlens.read_table(frame, target="response")
     generator = torch.Generator().manual_seed(0)
-    return kanlens.frontier(table, progress=False, generator=generator), table
+    options = {"references": ["default", "boosting"], "progress": False, "generator": generator}
+    return kanlens.frontier(table, **options), table
 
 
 def draw_frontier() -> Figure:

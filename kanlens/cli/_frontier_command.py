@@ -10,6 +10,7 @@ import kanlens
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal
 from kanlens.cli._options import read_interactions, split_names
+from kanlens.errors import InvalidValueError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,9 +26,13 @@ BAR = 6  # characters of the largest loss
     "each column if there are more than 15]",
     interactions="Largest number of products, or the pairs of columns that may be in one: "
     "age:water,age:cement; 0 for none.  [default: no limit]",
+    references="Other models to score on the same folds, unless the time ended growth: default, "
+    "boosting, ebm (which takes minutes), or none.  [default: default,boosting]",
     time_limit="Seconds after which no more terms are added.",
     edges="Choose from networks of at most this many edges.  [default: from all]",
     output="Model to write: the simplest.  [default: none]",
+    resume="Go on with an interrupted run, or one whose time ended; needs the same -o. --seed is "
+    "ignored.",
 )
 def frontier(
     data: Path,
@@ -45,6 +50,8 @@ def frontier(
     max_edges: int | None = None,
     interactions: str | None = None,
     edges: int | None = None,
+    references: str = "default,boosting",
+    resume: bool = False,
     time_limit: float | None = None,
     terminal: Terminal,
     generator: Generator,
@@ -55,8 +62,13 @@ def frontier(
     """
     from kanlens.cli._model_data import check_learnable, held, open_columns
     from kanlens.data._schema import reading_notes
+    from kanlens.training._baselines import add_record
 
-    terminal.check([data], model=output)
+    if resume and output is None:
+        advice = "Name the model of the run to go on with"
+        raise InvalidValueError(terminal.call, "-o with --resume", "none", advice)
+    checkpoint = output and output.parent / f"{output.name}.checkpoint"
+    terminal.check([data], model=output, checkpoint=checkpoint)
     allowed = read_interactions(interactions)
     columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
     cells = {"impute": impute, "decimal": decimal}
@@ -65,19 +77,29 @@ def frontier(
         terminal.say(note)
     table = held(rows, "kanlens")
     check_learnable(table, terminal.call)
+    if resume and checkpoint and not checkpoint.exists():
+        terminal.say(f"no checkpoint at {checkpoint}; starting anew")
     front = kanlens.frontier(
         table,
         max_edges=max_edges,
         interactions=allowed,
+        references=[] if references == "none" else split_names(references),
         seconds=time_limit,
+        checkpoint=checkpoint,
+        resume=resume,
         progress=terminal.progress,
         generator=generator,
     )
+    if checkpoint and not front.interrupted:
+        checkpoint.unlink(missing_ok=True)
     place = front.index(edges)
     terminal.frame("sizes", _sizes(front, place))
     facts: dict[str, Any] = {}
     if output is not None:
-        terminal.write(front.model(edges), output)
+        result = front.result(edges)
+        if not front.interrupted:
+            add_record(result, table, None)
+        terminal.write(result.model, output)
         facts["model"] = str(terminal.place(output))
     step = front.steps[place]
     facts |= {"edges": step.edges, f"held_out_{front.metric_name}": step.score}
@@ -86,11 +108,11 @@ def frontier(
 
 
 def _sizes(front: Frontier, place: int) -> pd.DataFrame:
-    """Return one row per size, with a bar of the loss, and a mark at the chosen one."""
+    """Return rows of sizes, with a bar of the loss and a mark at the chosen one; of references."""
     import pandas as pd
 
     largest = max(step.loss for step in front.steps) or 1.0
-    return pd.DataFrame(
+    rows: list[dict[str, Any]] = [
         {
             "": ">>>>" if index == place else "",
             "edges": step.edges,
@@ -101,4 +123,7 @@ def _sizes(front: Frontier, place: int) -> pd.DataFrame:
             "last term": step.added,
         }
         for index, step in enumerate(front.steps)
-    )
+    ]
+    for name, score in front.references.items():
+        rows.append({front.metric_name: score, "last term": name.removeprefix("the ")})
+    return pd.DataFrame(rows, dtype=object).fillna("")

@@ -17,7 +17,7 @@ from kanlens._resources import check_memory
 from kanlens.data._schema import Schema
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.model._nodes import Grouping, Nodes
-from kanlens.model._training_record import TrainingRecord
+from kanlens.model._training_record import GrowthRecord, TrainingRecord
 
 _BYTES = 50  # for drawing each weight of a layer; measured: 100
 _SOLVED = 8  # bytes of a number in the equations by which its splines are drawn
@@ -100,6 +100,8 @@ class KANConfig:
         One per layer; empty, and absent from the JSON, when every node is a plain sum.
     record : TrainingRecord or None
         Held-out scores from training; absent from the JSON when None.
+    growth : GrowthRecord or None
+        Scores of the sizes of a network that grew; likewise.
     provenance : str
         Source of an imported model, and the assumptions made; absent from the JSON of others.
     """
@@ -110,6 +112,7 @@ class KANConfig:
     holds_inputs: bool = False
     nodes: tuple[NodesConfig, ...] = ()
     record: TrainingRecord | None = None
+    growth: GrowthRecord | None = None
     provenance: str = ""
 
     def to_json(self) -> str:
@@ -133,6 +136,8 @@ class KANConfig:
             data["nodes"] = [nodes.to_dict() for nodes in self.nodes]
         if self.record is not None:
             data["record"] = self.record.to_dict()
+        if self.growth is not None:
+            data["growth"] = dataclasses.asdict(self.growth)
         if self.provenance:
             data["provenance"] = self.provenance
         return json.dumps(data, sort_keys=True)
@@ -156,11 +161,12 @@ class KANConfig:
                     raise TypeError(f"{name} is {flag!r}")
             nodes = tuple(NodesConfig.from_dict(item) for item in data.get("nodes", ()))
             record = TrainingRecord.from_dict(data["record"]) if "record" in data else None
+            growth = GrowthRecord.from_dict(data["growth"]) if "growth" in data else None
             origin = data.get("provenance", "")
             if not isinstance(origin, str):
                 raise TypeError(f"provenance is {origin!r}")
-            about: dict[str, Any] = {"record": record, "provenance": origin, **flags}
-            return cls(layers=layers, schema=schema, nodes=nodes, **about)
+            about: dict[str, Any] = {"record": record, "growth": growth, **flags}
+            return cls(layers=layers, schema=schema, nodes=nodes, provenance=origin, **about)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             got = f"{type(error).__name__}: {error}"
             raise _unfit("a kanlens configuration", got, "KANConfig") from error

@@ -1,4 +1,4 @@
-"""Scores of a training run that a model keeps, and hashes of the rows held out of it."""
+"""Scores of a training run or of growth that a model keeps, and hashes of rows held out."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from torch import Tensor
 from kanlens.data._cell_parsing import Array
 from kanlens.data._schema import Feature, Schema
 
+METRICS = ("R2", "accuracy")
 SCORED = ("network", "mean", "linear", "boosting")
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, with bits as of a random number
 
@@ -42,7 +43,7 @@ class TrainingRecord:
         features = Schema.from_dict({"features": data["features"], "outputs": []}).features
         record = cls(**{**data, "features": features})
         numbers = [*record.scores.values(), *record.given_away.values(), record.rows, record.folds]
-        valid = record.metric in ("R2", "accuracy") and set(record.scores) <= set(SCORED)
+        valid = record.metric in METRICS and set(record.scores) <= set(SCORED)
         if not valid or not all(value is None or np.isfinite(value) for value in numbers):
             raise ValueError(f"a record of training has {record.metric!r} of {record.scores}")
         record.count_held_out(np.empty(0, dtype=np.uint64))
@@ -64,6 +65,54 @@ class TrainingRecord:
         return {
             f"{rows}{labels.get(name, name)}_{self.metric}": self.scores[name] for name in names
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontierStep:
+    """Networks of one size.
+
+    Attributes
+    ----------
+    edges : int
+        Number of edges, of which those of the levels of a category count as one. The last fit, to
+        all rows, may leave an edge at zero.
+    score : float
+        R2 or accuracy on held-out rows.
+    loss, standard_error : float
+        Mean loss on held-out rows, in scaled units of the target, and its standard error.
+    added : str
+        The last term: "curves alone", columns of a product, or "link".
+    """
+
+    edges: int
+    score: float
+    loss: float
+    standard_error: float
+    added: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrowthRecord:
+    """Scores of networks of growing size, of which the model is the `chosen` one."""
+
+    metric_name: str  # "R2" or "accuracy"
+    rows: int  # number of rows judged
+    steps: tuple[FrontierStep, ...]
+    chosen: int
+    references: tuple[tuple[str, float], ...]  # names and scores of others on the same rows
+    weights: str = ""  # fingerprint of the network
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> GrowthRecord:
+        """Rebuild a record from its JSON; a ValueError or TypeError describes a fault."""
+        steps = tuple(FrontierStep(**step) for step in data["steps"])
+        references = tuple((str(name), score) for name, score in data["references"])
+        record = cls(**{**data, "steps": steps, "references": references})
+        scores = *dict(references).values(), *(step.score for step in steps)
+        valid = record.metric_name in METRICS and record.chosen in range(len(record.steps))
+        if not valid or not np.isfinite(scores).all():
+            raise ValueError(f"a record of growth has {record.metric_name!r} of {scores}")
+        return record
 
 
 def row_hashes(x: Tensor, y: Tensor) -> Array:

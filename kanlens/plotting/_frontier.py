@@ -11,6 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from kanlens.errors import DTypeError, InvalidValueError
+from kanlens.model._network import KAN
+from kanlens.model._training_record import GrowthRecord
 from kanlens.plotting._formats import counted, number
 from kanlens.plotting._interactions import LINE, spread_apart
 from kanlens.plotting._paths import RING
@@ -26,7 +28,7 @@ from kanlens.plotting._style import (
     size_in_inches,
     text_width,
 )
-from kanlens.training._frontier import Frontier
+from kanlens.training._frontier_result import Frontier
 
 CALL = "plot.frontier"
 SIZE = (5.2, 3.2)
@@ -40,7 +42,7 @@ HEADROOM = 0.12  # share of the range of scores
 
 @picture(CALL)
 def frontier(
-    result: Frontier,
+    result: Frontier | KAN,
     *,
     references: Mapping[str, float] | None = None,
     ax: Axes | None = None,
@@ -53,10 +55,10 @@ def frontier(
 
     Parameters
     ----------
-    result : Frontier
-        From `kanlens.frontier`.
+    result : Frontier or KAN
+        From `kanlens.frontier`, or a network that grew so.
     references : mapping of str to float, optional
-        Names and scores of other models, drawn as horizontal lines.
+        Names and scores of other models, drawn as horizontal lines. Default: those of `result`.
 
     Returns
     -------
@@ -65,7 +67,7 @@ def frontier(
     Raises
     ------
     DTypeError
-        If `result` is not a Frontier, or `ax` not an Axes.
+        If `result` is neither a Frontier nor a network that grew, or `ax` not an Axes.
     InvalidValueError
         If a reference is not a finite number.
 
@@ -79,12 +81,13 @@ def frontier(
     >>> frontier(front, ax=Figure().subplots()).get_ylabel()
     'R2 on held-out rows'
     """
-    if not isinstance(result, Frontier):
-        got = type(result).__name__
-        raise DTypeError(CALL, "a Frontier", got, "Pass the result of kanlens.frontier")
-    lines = _checked(references or {})
-    edges, scores = (np.array([getattr(s, n) for s in result.steps]) for n in ("edges", "score"))
-    errors, place = standard_errors(result), result.index()
+    record = result.record() if isinstance(result, Frontier) else getattr(result, "growth", None)
+    if record is None:
+        got, advice = type(result).__name__, "Pass the result of kanlens.frontier"
+        raise DTypeError(CALL, "a Frontier, or a network that grew", got, advice)
+    lines = _checked(dict(record.references) if references is None else references)
+    edges, scores = (np.array([getattr(s, n) for s in record.steps]) for n in ("edges", "score"))
+    errors, place = standard_errors(record), record.chosen
     ax = axes_for(ax, SIZE)
     style: Look = {"color": STYLE.accent, "elinewidth": 0.7, "markersize": 3.5, "zorder": 3}
     ax.errorbar(edges, scores, errors, marker="o", linewidth=1.0, label="_scores", **style)
@@ -93,25 +96,25 @@ def frontier(
     low, high = float(ends.min()), float(ends.max())
     room = HEADROOM * (high - low or 1.0)
     ax.set_ylim(low - room, high + room)
-    ax.set(xlabel="edges", ylabel=f"{result.metric_name} on held-out rows")
+    ax.set(xlabel="edges", ylabel=f"{record.metric_name} on held-out rows")
     ax.set_xlim(edges[0] - MARGIN, edges[-1] + MARGIN)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     ax.yaxis.set_major_locator(MaxNLocator(5))
     _draw_references(ax, lines)
-    if words := _headline(result):
+    if words := headline(record):
         ax.set_title(words, loc="left")
-    _write_terms(ax, result, np.stack([edges, scores, errors], 1), lines.values())
+    _write_terms(ax, record, np.stack([edges, scores, errors], 1), lines.values())
     return ax
 
 
-def standard_errors(result: Frontier) -> Array:
+def standard_errors(record: GrowthRecord) -> Array:
     """Return the standard error of the score of each step."""
     scores, losses, errors = (
-        np.array([getattr(step, name) for step in result.steps])
+        np.array([getattr(step, name) for step in record.steps])
         for name in ("score", "loss", "standard_error")
     )
-    if result.metric_name == "accuracy":
-        return np.asarray(np.sqrt(scores * (1 - scores) / result.rows))
+    if record.metric_name == "accuracy":
+        return np.asarray(np.sqrt(scores * (1 - scores) / record.rows))
     variance = np.divide(losses, 1 - scores, out=np.ones_like(losses), where=scores < 1)
     return np.asarray(errors / np.maximum(variance, 1e-300))
 
@@ -125,17 +128,22 @@ def _checked(references: Mapping[str, float]) -> dict[str, float]:
     return {literal(name, most=MAX_NAME_LENGTH): float(v) for name, v in references.items()}
 
 
-def _headline(result: Frontier) -> str:
-    """Return a sentence on the simplest network, if it predicts the target."""
-    step = result.steps[place := result.index()]
-    if step.score <= standard_errors(result)[place]:
+def headline(record: GrowthRecord) -> str:
+    """Return a sentence on the chosen network, if it predicts the target, and a reference."""
+    step, classes = record.steps[record.chosen], record.metric_name == "accuracy"
+    if step.score <= standard_errors(record)[record.chosen]:
         return ""
-    digits = next((count for count in (2, 3, 4) if round(step.score, count) < 1), 5)
-    score, one = number(step.score, digits), step.edges == 1
-    edges = counted(step.edges, "edge")
-    if result.metric_name == "accuracy":
-        return f"{edges} {'classifies' if one else 'classify'} {score} of the rows correctly"
-    return f"{edges} {'explains' if one else 'explain'} {score} of the variance"
+    name, best = next(iter(record.references), ("", 0.0))
+    ends = step.score, best, 1.0  # which differ as written
+    digits = next((n for n in (2, 3, 4) if len({round(end, n) for end in ends}) == 3), 5)
+    score, other = (number(value, digits) for value in (step.score, best))
+    edges, verb = counted(step.edges, "edge"), "classify" if classes else "explain"
+    if step.edges == 1:
+        verb = "classifies" if classes else "explains"
+    if best > step.score and not classes:
+        return f"{edges} {verb} {score} of the {other} that {name} does"
+    share = "rows correctly" if classes else "variance"
+    return f"{edges} {verb} {score} of the {share}" + (f"; {name} {other}" if name else "")
 
 
 def _draw_references(ax: Axes, lines: Mapping[str, float]) -> None:
@@ -152,7 +160,7 @@ def _draw_references(ax: Axes, lines: Mapping[str, float]) -> None:
         ax.text(1.01, place, name, **right)
 
 
-def _write_terms(ax: Axes, result: Frontier, points: Array, lines: Collection[float]) -> None:
+def _write_terms(ax: Axes, record: GrowthRecord, points: Array, lines: Collection[float]) -> None:
     """Write the last term of each step at its point, or at a line from it, where there is room."""
     root_figure(ax).draw_without_rendering()  # lays the axes out
     size, corner = np.array(size_in_inches(ax)), np.array([ax.get_xlim()[0], ax.get_ylim()[0]])
@@ -165,9 +173,9 @@ def _write_terms(ax: Axes, result: Frontier, points: Array, lines: Collection[fl
         (0.0, y - ROOM, size[0], y + ROOM) for y in (np.array([*lines]) - corner[1]) * scale[1]
     ]
     gains = np.diff(points[:, 1], prepend=-np.inf)
-    gains[result.index()] = np.inf
+    gains[record.chosen] = np.inf
     for place in np.argsort(-gains, kind="stable"):
-        text = literal(result.steps[place].added, most=MAX_NAME_LENGTH)
+        text = literal(record.steps[place].added, most=MAX_NAME_LENGTH)
         for box, leader in _boxes(bars[place], text_width(text, STYLE.small)):
             inside = min(box) >= 0 and box[2] <= size[0] and box[3] <= size[1]
             if inside and not any(_overlap(b, other) for b in (box, leader) for other in taken):

@@ -17,10 +17,12 @@ from kanlens.attribution._attribute import attribute
 from kanlens.attribution._compare import Comparison, comparable, run_comparison
 from kanlens.attribution._registry import METHODS
 from kanlens.attribution._result import Attribution
+from kanlens.attribution._terms import Terms, terms
 from kanlens.attribution.metrics import METRICS
 from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.model._network import KAN
 from kanlens.model._trace import Trace, trace
+from kanlens.model._training_record import fingerprint
 from kanlens.reporting._planning import Plan, make_plan
 from kanlens.reporting._report_data import (
     Subject,
@@ -76,6 +78,7 @@ class Analysis:
     picks: tuple[tuple[int, str], ...]  # positions of those rows, and the reason for each
     pairs: Attribution | None  # with the interactions of every two columns of the table
     flows: Attribution | None  # with what flows through every edge, from columns
+    terms: Terms | None  # of a network that grew, and has not changed since
     comparison: Comparison
     formula: SymbolicResult | None
     formula_refusal: str  # why there is none although `symbolize` is set
@@ -158,6 +161,7 @@ def analyze(subject: Subject, request: Request) -> Analysis:
         picks=picks,
         pairs=pairs,
         flows=flows,
+        terms=_terms(subject, record.x),
         comparison=comparison,
         formula=formula,
         formula_refusal=refusal,
@@ -262,6 +266,14 @@ def _pairs_and_flows(
     if plan.flows and flows.paths is None:
         flows = explain(subject, "secant", plan.background, request, plan.rows)
     return pairs and pairs.grouped(), flows.grouped() if plan.flows else None
+
+
+def _terms(subject: Subject, x: Tensor) -> Terms | None:
+    """Return the terms of a network that is still as it grew."""
+    model, growth = subject.model, subject.model.growth
+    if growth is None or growth.weights != fingerprint(model.state_dict().values()):
+        return None
+    return terms(model, x, target=subject.target)
 
 
 def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:

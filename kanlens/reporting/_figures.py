@@ -20,6 +20,7 @@ from kanlens.plotting._diagram_layers import layer_curves
 from kanlens.plotting._formats import number, percent
 from kanlens.plotting._formulas import scatter_pair
 from kanlens.plotting._style import STYLE, Array, context, label, literal, tidy
+from kanlens.plotting._terms import page_size
 from kanlens.reporting._analysis import Analysis
 from kanlens.reporting._drawing import Picture, draw, sized
 from kanlens.reporting._report_data import spread
@@ -46,6 +47,7 @@ def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> 
     waterfall = partial(plotting.attribution, analysis.explained, kind="waterfall", top=WATERFALL)
     size = (4.6, 0.75 + 0.235 * (min(len(attribution.features), WATERFALL) + 1))
     return {
+        **_growth(analysis),
         "network": _network(analysis.subject.model, content["edges"]),
         "performance": list(_performance(analysis, content)) if content["performance"] else [],
         "importance": _bars(
@@ -69,6 +71,15 @@ def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> 
             for place, record in enumerate(content["rows"])
         ],
     }
+
+
+def _growth(analysis: Analysis) -> dict[str, Picture]:
+    """Draw the terms of a network that grew, and the scores of all sizes."""
+    if analysis.terms is None:
+        return {}
+    paint = partial(plotting.terms, analysis.terms)
+    sizes = draw(partial(plotting.frontier, analysis.subject.model), (5.2, 3.2))
+    return {"terms": draw(paint, page_size(analysis.terms)), "frontier": sizes}
 
 
 def _network(model: KAN, edges: list[dict[str, Any]]) -> Picture:

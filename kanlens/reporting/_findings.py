@@ -114,6 +114,10 @@ def _on_new_rows(content: Content) -> str:
         rows, name = counted(training["held_out_rows"], "held-out row"), training["metric_name"]
         value = _score(name, training["metric"])
         text = f"Training ended with {name.replace('R2', 'R²')} {value} on {rows}. "
+    elif not unseen and content.get("growth", {}).get("headline"):
+        growth = content["growth"]
+        rows = counted(growth["rows"], "row")
+        text = f"On {rows} held out of growth in turn, {growth['headline']}. "
     elif not unseen:
         text = "If the model was trained on these rows, it predicts new rows less well. "
     if baselines is None:

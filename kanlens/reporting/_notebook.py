@@ -28,7 +28,7 @@ from kanlens.reporting._page_records import mathml
 from kanlens.reporting._report import Report
 from kanlens.symbolic._pareto_front import READABLE
 from kanlens.symbolic._result import SymbolicResult
-from kanlens.training._frontier import Frontier
+from kanlens.training._frontier_result import Frontier
 from kanlens.training._result import FitResult, SparsityPath
 
 if TYPE_CHECKING:

@@ -69,6 +69,8 @@ def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str
         "pruning": pruning
         and {**json.loads(pruning.to_json()), "widths_after": pruning.model.widths},
     }
+    if analysis.terms is not None:
+        content["growth"] = page_records.describe_growth(analysis.terms, subject.model)
     plain: dict[str, Any] = to_plain(content)
     plain["findings"] = write_findings(plain)
     plain["alerts"] = find_alerts(plain)

@@ -13,8 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens._plain_json import to_plain
 from kanlens.attribution._problem import is_additive
+from kanlens.attribution._terms import Terms
+from kanlens.model._network import KAN
 from kanlens.model._trace import edge_moments
+from kanlens.model._training_record import GrowthRecord
+from kanlens.plotting._frontier import headline
 from kanlens.reporting._analysis import Analysis
 from kanlens.reporting._report_data import Subject, spread
 from kanlens.splines._spline import quantiles
@@ -139,6 +144,18 @@ def describe_pairs(analysis: Analysis) -> dict[str, Any] | None:
         "background_rows": background_rows,
         "share": together / total,
         "pairs": pairs,
+    }
+
+
+def describe_growth(terms: Terms, model: KAN) -> dict[str, Any]:
+    """Return the terms of a network that grew, and the scores of all sizes."""
+    record = cast("GrowthRecord", model.growth)
+    names = "name", "kind", "importance"
+    return {
+        "headline": headline(record),
+        "terms": [{name: getattr(term, name) for name in names} for term in terms.terms],
+        "link": terms.link is not None,
+        **{key: value for key, value in to_plain(record).items() if key != "weights"},
     }
 
 

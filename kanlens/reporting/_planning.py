@@ -40,6 +40,7 @@ MAX_EDGES = {  # of models that a default method is compared on
     "captum_feature_ablation": 250_000,
     "captum_deep_lift": 300_000,
 }
+MAX_BREAKPOINTS = 50  # of a feature; integrated gradients are cut at each
 MAX_FEATURES = {"captum_shapley_value_sampling": 150}
 FROM_DATA = "of this data, since the model stores none"
 LARGE = "it would take long on a model of this size; name it in methods to run it"
@@ -77,6 +78,7 @@ def make_plan(
     model = subject.model
     reference, origin = _background(subject, background)
     edges = sum(layer.mask.numel() for layer in model.layers)
+    deep = not is_additive(model, subject.target)
     sizes = min(max_rows, subject.rows), min(BACKGROUND, len(reference))
 
     def chosen(rows: int, background: int) -> tuple[Tensor, Tensor]:
@@ -90,6 +92,8 @@ def make_plan(
     left_out: dict[str, str] = {}
     if methods is None:
         slow = too_slow(edges, len(model.feature_names))
+        if deep and model.layers[0].breakpoints().shape[1] > MAX_BREAKPOINTS:
+            slow = ["integrated_gradients", *slow]
         left_out = dict.fromkeys(slow if small is not None else ["shapley", *slow], LARGE)
         methods = [name for name in DEFAULT_METHODS if name not in left_out]
     main = next((name for name in ("shapley", "secant") if name in methods), methods[0])
@@ -98,7 +102,6 @@ def make_plan(
     elif main == "secant":
         fewest = min(sizes[0], MIN_ROWS), min(sizes[1], MIN_BACKGROUND)
         sizes = _shrunk(sizes, SECANT / edges) or fewest
-    deep = not is_additive(model, subject.target)
     paired = _shrunk(sizes, INTERACTIONS / unit) if deep else None
     rows, against = chosen(*sizes)
     few = min(max(COMPARED // edges, COMPARED_BACKGROUND[0]), COMPARED_BACKGROUND[1])

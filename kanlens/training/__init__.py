@@ -1,8 +1,10 @@
 """Training: `fit`, `fit_default`, `frontier`, `sparsity_path`, and results."""
 
+from kanlens.model._training_record import FrontierStep
 from kanlens.training._fit import fit
 from kanlens.training._fit_default import fit_default
-from kanlens.training._frontier import Frontier, FrontierStep, frontier
+from kanlens.training._frontier import frontier
+from kanlens.training._frontier_result import Frontier
 from kanlens.training._options import FitOptions
 from kanlens.training._result import FitResult, PathStep, SparsityPath
 from kanlens.training._sparsity_path import sparsity_path

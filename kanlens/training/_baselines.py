@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from kanlens._checks import optional_module
 from kanlens._model_inputs import encode_labelled
 from kanlens._runtime import Interruption
 from kanlens.data._cell_parsing import Array
@@ -20,11 +21,12 @@ from kanlens.data._groups import row_groups
 from kanlens.data._schema import Schema
 from kanlens.data._tables import Table
 from kanlens.model._network import KAN
-from kanlens.model._training_record import TrainingRecord, fingerprint, row_hashes
+from kanlens.model._training_record import SCORED, TrainingRecord, fingerprint, row_hashes
 from kanlens.training._objective import score
 from kanlens.training._result import FitResult
 
 MAX_ROWS = 100_000  # rows that a simple model learns from
+BOOSTED, MACHINES = ("boosting", "ebm"), "interpret.glassbox"
 MAX_BOOSTING_WIDTH = 500  # features times outputs above which boosting would take minutes
 LEAK_SCORE = 0.995  # score of a column that leaks the target: 1.00 as printed
 MIN_TEST_ROWS, MAX_TEST_ROWS = 20, 20_000  # fewest and most rows that a column is scored on
@@ -96,14 +98,16 @@ def poor_fit(models: list[dict[str, Any]]) -> str:
     return f"On rows that training had not seen, {scored[1]['name']} predicts as well."
 
 
-def baseline_scores(model: KAN, x: Tensor, y: Tensor, splits: Splits) -> dict[str, float]:
-    """Return scores of a constant, a linear model and boosting."""
+def baseline_scores(
+    model: KAN, x: Tensor, y: Tensor, splits: Splits, names: Sequence[str] = SCORED[1:]
+) -> dict[str, float]:
+    """Return scores of models that are simple, or boosted, by name."""
     classifies = model.task == "classification"
     rows, targets = x.detach().double().cpu().numpy(), y.cpu().numpy().reshape(len(y), -1)
     truth = y[torch.cat([judged for _, judged in splits])].cpu()
-    estimators, scores = _baselines(classifies), {}
+    estimators, scores = _baselines(classifies, names), {}
     if rows.shape[1] * len(model.output_names) > MAX_BOOSTING_WIDTH:
-        del estimators["boosting"]
+        estimators = {name: own for name, own in estimators.items() if name not in BOOSTED}
     with threadpool_limits(1, "openmp"):  # more of them wait for each other on a busy machine
         for name, estimator in estimators.items():
             parts = [
@@ -128,7 +132,7 @@ def _predict(estimator: Any, x: Array, y: Array, learned: Tensor, judged: Tensor
         return np.asarray(estimator.fit(x[rows], y[rows]).predict(x[judged.numpy()]))
 
 
-def _baselines(classifies: bool) -> dict[str, Any]:
+def _baselines(classifies: bool, names: Sequence[str]) -> dict[str, Any]:
     from sklearn import dummy, ensemble, linear_model
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -137,11 +141,15 @@ def _baselines(classifies: bool) -> dict[str, Any]:
     linear = linear_model.LinearRegression()
     if classifies:
         linear = linear_model.LogisticRegression(max_iter=1000)
-    return {
+    estimators = {
         "mean": getattr(dummy, f"Dummy{kind}")(),
         "linear": make_pipeline(StandardScaler(), linear),
         "boosting": getattr(ensemble, f"HistGradientBoosting{kind}")(random_state=0),
     }
+    if "ebm" in names:
+        glassbox = optional_module(MACHINES, call="frontier", extra="bench")
+        estimators["ebm"] = getattr(glassbox, f"ExplainableBoosting{kind}")(random_state=0)
+    return {name: estimators[name] for name in names}
 
 
 def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:

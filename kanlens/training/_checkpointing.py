@@ -10,6 +10,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from kanlens._atomic_files import atomic_write, check_writable
@@ -23,6 +25,7 @@ from kanlens.training._options import FitOptions
 FORMAT = "kanlens.training"
 FORMAT_VERSION = "1"
 TENSOR = "__tensor__"  # stands for a tensor in the JSON, its value is the tensor's key
+ARRAY = "__array__"  # likewise for an array, its value is a tensor
 EVERY = 30.0  # seconds between two writes of the file
 COPIED = 0.5  # seconds between two copies of the state; an interrupt uses the last one
 
@@ -94,7 +97,7 @@ class Checkpoint:
 
 
 def write_state(path: Path, state: object) -> None:
-    """Write nested tensors, numbers and text to one file, atomically."""
+    """Write nested tensors, arrays, numbers and text to one file, atomically."""
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
@@ -126,7 +129,7 @@ def identity_of(
     digest = hashlib.sha256()
     for part in (x, y, *(part for part in of_rows if part is not None)):
         digest.update(part.detach().cpu().double().contiguous().numpy().tobytes())
-    config = replace(model.config, scaled=False, record=None).to_json()
+    config = replace(model.config, scaled=False, record=None, growth=None).to_json()
     return {
         "data": [list(x.shape), digest.hexdigest()],
         "model": [str(model.dtype), config],
@@ -161,6 +164,8 @@ def _pack(value: object, tensors: dict[str, Tensor]) -> Any:
         key = str(len(tensors))
         tensors[key] = value.detach().clone().contiguous()
         return {TENSOR: key}
+    if isinstance(value, np.ndarray):
+        return {ARRAY: _pack(torch.from_numpy(value), tensors)}
     if isinstance(value, dict):
         # keys of an optimizer's state are whole numbers, which JSON would turn into text
         return {"__dict__": [[key, _pack(item, tensors)] for key, item in value.items()]}
@@ -172,6 +177,8 @@ def _pack(value: object, tensors: dict[str, Tensor]) -> Any:
 def _unpack(value: object, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, dict) and TENSOR in value:
         return tensors[value[TENSOR]]
+    if isinstance(value, dict) and ARRAY in value:
+        return _unpack(value[ARRAY], tensors).numpy()
     if isinstance(value, dict):
         return {key: _unpack(item, tensors) for key, item in value["__dict__"]}
     if isinstance(value, list):

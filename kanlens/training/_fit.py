@@ -197,17 +197,19 @@ def carry_out(
     return result
 
 
-def warn_interrupted(stop: Interruption, saved: Checkpoint, advice: str) -> None:
+def warn_interrupted(
+    stop: Interruption, saved: Checkpoint, advice: str, *, call: str = "fit"
+) -> None:
     """Warn that training was interrupted; name the checkpoint to continue from."""
     if saved.path is not None:
         advice += f"; {{resume}} continues from {saved.path.name!r}"
-    stop.warn("fit", advice, resume=True)
+    stop.warn(call, advice, resume=True)
 
 
 @contextmanager
 def unchanged_on_failure(model: KAN) -> Iterator[None]:
     """Restore a model when the block raises."""
-    names = "schema", "scaled", "background", "record"
+    names = "schema", "scaled", "background", "record", "growth"
     attributes = {name: getattr(model, name) for name in names}
     statistics = [layer.statistics for layer in model.layers]
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -11,21 +11,17 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor
 
-from kanlens._checks import check_count, check_generator
+from kanlens._checks import check_generator
 from kanlens._model_inputs import needed_widths, prepare_data
 from kanlens._resources import Memory, threads_for, within_memory
-from kanlens._runtime import Interruption, interrupts_wait, progress_bar
+from kanlens._runtime import Deadline, Interruption, interrupts_wait, progress_bar
 from kanlens.data._groups import deal_groups, row_groups
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.errors import DTypeError, InvalidValueError, rewording
 from kanlens.model._network import KAN, PerRow
 from kanlens.training._checkpointing import EVERY, Checkpoint, check_identity, identity_of
-from kanlens.training._closed_form import (
-    closed_form_result,
-    column_names,
-    fit_additive,
-)
+from kanlens.training._closed_form import fit_additive
 from kanlens.training._default_ensemble import (
     MEMBERS,
     NODES,
@@ -41,10 +37,7 @@ from kanlens.training._fit import (
     row_weights,
     warn_interrupted,
 )
-from kanlens.training._frontier import FOLDS, default_edges, trace_frontier
-from kanlens.training._growth import read_interactions
-from kanlens.training._growth_paths import Growth
-from kanlens.training._objective import task_loss
+from kanlens.training._frontier_result import Growth, trace_frontier
 from kanlens.training._options import FitOptions
 from kanlens.training._process_group import Ranks, joined
 from kanlens.training._result import FitResult
@@ -53,6 +46,7 @@ REFINED = FitOptions(  # of a network chosen on some rows of a source, for all o
     optimizer="adam", steps=2, batch_size=2000, learning_rate=1e-3, grid_updates=0
 )
 
+FOLDS = 5  # of growth
 GAIN, LEAST = 0.01, 5e-4  # of the held-out loss, that a hidden layer must save: share, amount
 
 
@@ -185,20 +179,15 @@ class _DefaultFit:
             self.generator.set_state(draws)
         draws = None if self.generator is None else self.generator.get_state()
         model = self.build(list(self.hidden or []), intervals)
-        x, y = prepare_data(model, data, constant=False)
-        weights = None if sample_weight is None else row_weights(sample_weight, x)
-        groups = row_groups(x, y, labels, call="fit")
-        rows = x, y, weights, groups
+        rows, copies = prepared_rows(model, data, sample_weight, labels)
         if self.hidden:
             return self._ensemble(model, rows)
-        identity = identity_of(model, FitOptions(), *rows)
-        self.saved.begin({"identity": identity, "draws": draws})
-        alone = self.hidden is not None or self.small is not None
-        if alone and self.saved.begun is not None:  # of a hidden layer
-            check_identity(self.saved.begun, identity, call="fit")
-        copies = groups if labels is None else row_groups(x, y, call="fit")
         if self.small is not None:
             return self._small(model, rows, copies)
+        identity = identity_of(model, FitOptions(), *rows)
+        self.saved.begin({"identity": identity, "draws": draws})
+        if self.hidden is not None and self.saved.begun is not None:  # of a hidden layer
+            check_identity(self.saved.begun, identity, call="fit")
         additive = self._additive(model, rows, copies)
         if self.stop.happened or self.hidden is not None:
             return additive
@@ -217,7 +206,7 @@ class _DefaultFit:
     ) -> FitResult:
         """Fit a network without a hidden layer; interrupts wait."""
         x, y, weights, groups = rows
-        folds, result = _folds(y, groups, MEMBERS), None
+        folds, result = deal(y, groups, MEMBERS), None
         with threads_for(x.numel()), self.stop.kept(), interrupts_wait():
             result = fit_additive(model, x, y, weights, folds, copies)
         if result is None:  # an interrupt before its first line
@@ -235,28 +224,18 @@ class _DefaultFit:
     ) -> FitResult:
         """Grow a small network."""
         x, y, weights, groups = rows
-        most, interactions = cast("tuple[Any, Any]", self.small)
-        names = column_names(model)
-        limit = default_edges(names) if most in (None, "few") else most
-        check_count("fit", "max_edges", limit, least=len(model.output_names))
-        growth = Growth(model, x, y, weights, copies, limit, read_interactions(interactions, names))
-        folds, shown = _folds(y, groups, FOLDS), self.progress if self.ranks.index == 0 else False
-        with threads_for(0), progress_bar("growing", limit, shown=shown) as advance:
-            front = trace_frontier(growth, folds, advance=advance, stop=self.stop)
-        place = front.index()
-        records = [
-            {"edges": step.edges, "validation_loss": step.loss, "metric": step.score}
-            for step in front.steps
-        ]
+        growth = Growth(model, x, y, weights, copies, *cast("tuple[Any, Any]", self.small))
+        folds, shown = deal(y, groups, FOLDS), self.progress if self.ranks.index == 0 else False
+        way: dict[str, Any] = {"deadline": Deadline.after(None), "stop": self.stop}
+        with threads_for(0), progress_bar("growing", growth.max_edges, shown=shown) as advance:
+            front = trace_frontier(growth, folds, self.saved, advance=advance, **way)
         with threads_for(0), self.stop.kept(), interrupts_wait():
-            model = growth.finished(place)
-        with torch.no_grad():
-            loss = float(task_loss(model, model(x), y, weights))
-        self.ranks.copy(model.state_dict().values(), torch.device("cpu"))
+            result = front.result()
+        self.ranks.copy(result.model.state_dict().values(), torch.device("cpu"))
         if self.stop.happened:
             warn_interrupted(self.stop, self.saved, "The network has the terms so far")
-        result = closed_form_result(model, loss, records, place, folds, self.started)
-        return replace(result, interrupted=self.stop.happened)
+        seconds = time.perf_counter() - self.started
+        return replace(result, seconds=seconds, interrupted=self.stop.happened)
 
     def _ensemble(
         self, model: KAN, rows: tuple[Tensor, Tensor, Tensor | None, Tensor]
@@ -268,7 +247,18 @@ class _DefaultFit:
         return carry_out(run, self.started, self.saved, self.stop, self.progress)
 
 
-def _folds(y: Tensor, groups: Tensor, count: int) -> Tensor:
-    """Return the fold (batch,) of every row, of at most `count`."""
-    order = sorted_by_target(torch.randperm(len(y), generator=torch.Generator()), y)
+def prepared_rows(
+    model: KAN, data: Table | tuple[Any, Any], sample_weight: PerRow, labels: PerRow
+) -> tuple[tuple[Tensor, Tensor, Tensor | None, Tensor], Tensor]:
+    """Return x, y, weights and groups of rows for a model, and the number of each row's copies."""
+    x, y = prepare_data(model, data, constant=False)
+    weights = None if sample_weight is None else row_weights(sample_weight, x)
+    groups = row_groups(x, y, labels, call="fit")
+    return (x, y, weights, groups), groups if labels is None else row_groups(x, y, call="fit")
+
+
+def deal(y: Tensor, groups: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
+    """Return the fold (batch,) of every row, of at most `count`; by default not at random."""
+    order = torch.randperm(len(y), generator=generator or torch.Generator())
+    order = sorted_by_target(order, y)
     return deal_groups(order, groups, min(count, int(groups.max()) + 1))

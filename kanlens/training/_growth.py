@@ -15,8 +15,10 @@ References
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -135,7 +137,7 @@ def _pairs(
 
 
 def _extensions(
-    network: SmallNetwork, test: ScoreTest, allowed: Callable[[int, int], bool]
+    network: SmallNetwork, test: ScoreTest, interactions: Interactions
 ) -> list[Addition]:
     """Return the columns that may join a factor."""
     moves = []
@@ -144,7 +146,8 @@ def _extensions(
         used = {edge.column for factor in product.factors for edge in factor}
         for side, column in itertools.product((0, 1), range(len(network.columns))):
             others = [edge.column for edge in product.factors[1 - side]]
-            if column in used or not all(allowed(column, other) for other in others):
+            allowed = (interactions.allows(network, column, other) for other in others)
+            if column in used or not all(allowed):
                 continue
             rest, probe = factors[1 - side], network.columns[column].probe_values
             spread = rest.std() + 1e-300
@@ -166,9 +169,10 @@ class Interactions:
         """True if a link is allowed, by which all columns interact."""
         return self.most is None and self.pairs is None
 
-    def allows(self, first: int, second: int) -> bool:
-        """Return whether two columns may be in a product."""
-        return self.pairs is None or frozenset((first, second)) in self.pairs
+    def allows(self, network: SmallNetwork, *places: int) -> bool:
+        """Return whether two columns of a network may be in a product."""
+        own = frozenset(network.columns[place].index for place in places)
+        return self.pairs is None or own in self.pairs
 
 
 def read_interactions(
@@ -192,37 +196,92 @@ def read_interactions(
     return Interactions(pairs=frozenset(pairs))
 
 
-def grow(
-    network: SmallNetwork, max_edges: int, interactions: Interactions, names: Sequence[str]
-) -> Iterator[tuple[SmallNetwork, str]]:
-    """Yield the network, which changes in place, and its last term, while terms gain."""
-    if network.curves() > max_edges:
-        network = network.strongest(max_edges)
-    own = [column.index for column in network.columns]
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GrowthStep:
+    """A network with its edges, its last of some terms, and its outputs and losses (batch,)."""
 
-    def allowed(first: int, second: int) -> bool:
-        return interactions.allows(own[first], own[second])
+    edges: int
+    terms: int
+    network: SmallNetwork
+    added: str
+    outputs: Array
+    losses: Array
 
-    pairs: list[tuple[int, ...]] = [
-        pair for pair in itertools.combinations(range(len(own)), 2) if allowed(*pair)
-    ]
-    yield network, "curves alone"
-    while True:
-        test = ScoreTest(network)
+
+class GrowthPath:
+    """Networks of one output in the order of growth; `names` are those of all columns."""
+
+    def __init__(
+        self,
+        network: SmallNetwork,
+        max_edges: int,
+        interactions: Interactions,
+        names: Sequence[str],
+    ) -> None:
+        self.max_edges, self.interactions, self.names = max_edges, interactions, names
+        self.steps, self.ended = list[GrowthStep](), False
+        if network.curves() > max_edges:
+            network = network.strongest(max_edges)
+        pairs = itertools.combinations(range(len(network.columns)), 2)
+        self.pairs: list[tuple[int, ...]] = [
+            pair for pair in pairs if interactions.allows(network, *pair)
+        ]
+        self.add(network, "curves alone")
+
+    @property
+    def edges(self) -> list[int]:
+        """Number of edges of each step."""
+        return [step.edges for step in self.steps]
+
+    @property
+    def terms(self) -> int:
+        """Number of terms added."""
+        return self.steps[-1].terms if self.steps else -1
+
+    def at(self, terms: int) -> GrowthStep:
+        """Return the last step of at most `terms`, or the first step."""
+        return self.steps[max(bisect_right([step.terms for step in self.steps], terms) - 1, 0)]
+
+    def add(self, network: SmallNetwork, words: str, terms: int | None = None) -> None:
+        """Add a step, in place of those with as many edges or more."""
+        terms = self.terms + 1 if terms is None else terms
+        edges, losses = network.curves(), network.losses(network.sums())
+        parts: dict[str, Array] = {"outputs": network.outputs(), "losses": losses}
+        step = GrowthStep(edges=edges, terms=terms, network=network, added=words, **parts)
+        self.steps[bisect_left(self.edges, edges) :] = [step]
+
+    def grow(self) -> None:
+        """Add the term that gains most per edge, if one gains."""
+        network = self.steps[-1].network.copy()
+        test, interactions = ScoreTest(network), self.interactions
         moves = _links(network, test) if interactions.link else []
-        moves += _extensions(network, test, allowed)
+        moves += _extensions(network, test, interactions)
         if interactions.most is None or len(network.products) < interactions.most:
-            products = _pairs(network, test, pairs)
-            pairs = [move.columns for move in products[:MAX_PAIRS]]
+            products = _pairs(network, test, self.pairs)
+            self.pairs = [move.columns for move in products[:MAX_PAIRS]]
             moves += products
-        room = max_edges - network.curves()
+        room = self.max_edges - network.curves()
         moves = [move for move in moves if move.edges <= room and move.gain > MIN_GAIN]
         if not moves:
+            self.ended = True
             return
         move = max(moves, key=lambda move: move.gain / move.edges)
-        words = move.describe(network, names)
+        words = move.describe(network, self.names)
         move.apply(network)
         network.fit()
         if network.link is not None and move.columns:
             network = network.without_link()
-        yield network, words
+        self.add(network, words)
+
+    def state(self) -> dict[str, Any]:
+        """Return the path as arrays and plain types."""
+        steps = [(step.added, step.terms, step.network.state()) for step in self.steps]
+        return {"steps": steps, "pairs": self.pairs, "ended": self.ended}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state of the path."""
+        self.pairs, self.ended = [tuple(pair) for pair in state["pairs"]], state["ended"]
+        network = self.steps[0].network
+        for words, terms, own in state["steps"]:
+            network = network.at(own)
+            self.add(network, words, terms)

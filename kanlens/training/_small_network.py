@@ -13,6 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy.special import expit, logit
@@ -38,6 +39,7 @@ MIN_WEIGHT, MIN_SLOPE = 1e-5, 0.1  # of a row in classification; of a link in wo
 SHARES = (1.0, 0.5, 0.25, 0.125, 0.0)  # of a step, tried until the loss does not rise
 PRIOR = 0.25, 1.0  # maximum, and factor of variances per row: for noise in 30 columns of 200 rows
 NOISE = 0.3  # initial error variance over the variance of the targets
+GROWING = ("level", "noise", "freedom", "side", "owners", "coefficients", "variances", "bases")
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,7 +293,7 @@ class SmallNetwork:
         sums = self.sums()
         weights, errors = self.working(sums)
         design, owners, old, variances = self.linear()
-        fit, mean = self._solve(design, weights, errors + sums, variances, steps)
+        fit, mean = self.solve(design, weights, errors + sums, variances, steps)
         values, own = design.values(fit.coefficients), np.maximum(fit.variances, MIN_VARIANCE)
         level = mean - float(weights @ values / weights.sum())
         bound: float = math.inf
@@ -308,7 +310,7 @@ class SmallNetwork:
         self._put(coefficients, fit.variances)
         return sums, moved
 
-    def _solve(
+    def solve(
         self,
         design: DenseDesign | CurveDesign,
         weights: Array,
@@ -386,28 +388,44 @@ class SmallNetwork:
         other.bases = list(self.bases)
         return other
 
+    def state(self) -> dict[str, Any]:
+        """Return all that changes while a network grows, as arrays and plain types."""
+        state = {name: getattr(self, name) for name in GROWING}
+        factors = [[list(map(vars, own)) for own in product.factors] for product in self.products]
+        state["products"] = list(zip(factors, (p.levels for p in self.products), strict=True))
+        return state | {"link": None if self.link is None else vars(self.link)}
+
+    def at(self, state: dict[str, Any]) -> SmallNetwork:
+        """Return the network in a state of its growth."""
+        other = self.copy()
+        if not all(map(np.array_equal, self.bases, state["bases"])):  # of other libraries
+            other.__dict__.pop("mains", None)
+        for name in GROWING:
+            setattr(other, name, state[name])
+        other.products = [
+            Product(
+                ([FactorCurve(**own) for own in first], [FactorCurve(**own) for own in second]),
+                (levels[0], levels[1]),
+            )
+            for (first, second), levels in state["products"]
+        ]
+        other.link = None if state["link"] is None else Link(**state["link"])
+        return other
+
     def refined(
         self,
         columns: Sequence[ColumnCurves],
         targets: Array,
         weights: Array,
         offsets: Array | None = None,
-        *,
-        max_edges: int,
     ) -> SmallNetwork:
-        """Return the network refitted to other rows, with rough parts of its curves.
-
-        Columns without an effect may get one within `max_edges`.
-        """
+        """Return the network refitted to other rows, with rough parts of its curves."""
         other, full = self.copy(), self.main_coefficients()
         own = {column.index: column for column in columns}
         other.columns = [own[column.index] for column in self.columns]
         other.targets, other.weights, other.offsets = targets, weights, offsets
         other.fine = True
-        live = [place for place, own in enumerate(full) if own.any()]
-        rest = [place for place, own in enumerate(full) if not own.any()]
-        room = max(max_edges - self.curves(), int(not live))
-        other.curved = sorted(live + rest[:room])
+        other.curved = [place for place, own in enumerate(full) if own.any()] or [0]
         owners = [other.columns[place].design.owners for place in other.curved]
         start = np.concatenate([full[place] for place in other.curved])
         if not self.products and self.link is None:  # fitted as a network of curves alone

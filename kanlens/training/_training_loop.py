@@ -179,7 +179,7 @@ class TrainingRun:
         """Drop statistics of earlier data; make the optimizers."""
         for layer in self.model.layers:
             layer.statistics = None
-        self.model.background = self.model.record = None
+        self.model.background = self.model.record = self.model.growth = None
         if "torch._dynamo" not in sys.modules:  # which the first optimizer has torch import
             with interrupts_wait():
                 importlib.import_module("torch._dynamo")

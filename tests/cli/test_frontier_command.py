@@ -15,7 +15,7 @@ from torch.testing import assert_close
 
 import kanlens
 from kanlens.cli import main
-from kanlens.training import _growth_paths
+from kanlens.training import _frontier, _growth
 from tests.cli.test_commands import answer
 from tests.cli.test_interrupts import Cut
 
@@ -35,7 +35,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def words(table: Path, *options: object) -> list[str]:
     start = ["frontier", str(table), "--target", "strength", "--drop", "strong"]
-    return [*start, *map(str, options)]
+    return [*start, "--references", "none", *map(str, options)]
 
 
 def test_the_simplest_network_is_marked_and_written(table, tmp_path, capsys):
@@ -54,11 +54,49 @@ def test_the_simplest_network_is_marked_and_written(table, tmp_path, capsys):
 
 
 def test_lines_fit_80_columns_and_hold_numbers_in_one_piece(table, tmp_path):
-    command = [sys.executable, "-m", "kanlens", *words(table, "-q")]
+    options = words(table, "-q", "--references", "default,boosting")  # the last one counts
+    command = [sys.executable, "-m", "kanlens", *options]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert max(len(line.rstrip()) for line in shown.splitlines()) <= 80
     first = next(line for line in shown.splitlines() if "curves alone" in line)
     assert first.split()[0] == "3" and "#" * 6 in first  # the category has no curve
+    assert "gradient boosting" in shown and "default network of" in shown
+
+
+def test_the_written_model_keeps_scores_of_simple_models_and_of_all_sizes(table, tmp_path, capsys):
+    path = tmp_path / "small.safetensors"
+    found = answer(capsys, *words(table, "--max-edges", "8", "-o", path))
+    model = kanlens.load(path)
+    assert set(model.record.scores) == {"network", "mean", "linear", "boosting"}
+    assert model.record.scores["network"] == found["held_out_R2"]
+    assert [step.edges for step in model.growth.steps] == [s["edges"] for s in found["steps"]]
+    assert list(tmp_path.iterdir()) == [path]  # without a checkpoint
+
+
+def test_a_run_whose_time_ended_goes_on(table, tmp_path, capsys):
+    path, options = tmp_path / "small.safetensors", ["--max-edges", "8"]
+    whole = answer(capsys, *words(table, *options))
+    options += ["-o", str(path)]
+    assert len(answer(capsys, *words(table, *options, "--time-limit", "0"))["steps"]) == 1
+    assert (tmp_path / "small.safetensors.checkpoint").exists()
+    assert kanlens.load(path).record is None
+    again = answer(capsys, *words(table, *options, "--resume", "--seed", "5"))
+    assert again["steps"] == whole["steps"]
+    assert list(tmp_path.iterdir()) == [path]
+    assert main(words(table, *options, "--resume")) == 0
+    assert "no checkpoint at" in capsys.readouterr().err
+    assert main(words(table, "--resume")) == 1
+    assert "expected -o with --resume, got none" in capsys.readouterr().err
+
+
+def test_other_models_have_lines_below_the_sizes(table, monkeypatch, capsys):
+    def scored(front, *_):
+        front.references["gradient boosting"] = 0.8125
+
+    monkeypatch.setattr(_frontier, "_add_references", scored)
+    assert main(words(table, "--max-edges", "6", "--references", "boosting")) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "boosting" in line)
+    assert line.split() == ["0.8125", "gradient", "boosting"]
 
 
 def test_json_holds_all_sizes_and_the_chosen_one(table, capsys):
@@ -81,7 +119,7 @@ def test_products_are_limited_by_their_number_and_by_pairs(table, capsys):
 
 def test_classes_have_an_accuracy(table, tmp_path, capsys):
     path = tmp_path / "small.safetensors"
-    options = ["--target", "strong", "--drop", "strength", "-o", path]
+    options = ["--target", "strong", "--drop", "strength", "--references", "none", "-o", path]
     found = answer(capsys, "frontier", table, *options)
     assert found["metric_name"] == "accuracy" and 0.8 < found["held_out_accuracy"] < 1
     assert kanlens.load(path).class_labels == ("no", "yes")
@@ -97,9 +135,7 @@ def test_the_end_of_the_time_leaves_curves_alone(table, tmp_path, capsys):
 @pytest.mark.parametrize("calls", [1, 9])
 def test_an_interrupt_keeps_the_sizes_so_far(table, tmp_path, monkeypatch, capsys, calls):
     path = tmp_path / "small.safetensors"
-    monkeypatch.setattr(
-        _growth_paths, "next", Cut(next, 6 + calls), raising=False
-    )  # after the starts
+    monkeypatch.setattr(_growth, "ScoreTest", Cut(_growth.ScoreTest, calls))
     assert main(words(table, "-o", path, "--json")) == 130
     shown = capsys.readouterr()
     assert "frontier: interrupted. The sizes so far are returned" in " ".join(shown.err.split())
@@ -109,7 +145,7 @@ def test_an_interrupt_keeps_the_sizes_so_far(table, tmp_path, monkeypatch, capsy
 
 def test_an_interrupt_leaves_a_network_of_every_output(table, tmp_path, monkeypatch, capsys):
     path = tmp_path / "small.safetensors"
-    monkeypatch.setattr(_growth_paths, "next", Cut(next, 13), raising=False)  # after 2 starts of 6
+    monkeypatch.setattr(_growth, "ScoreTest", Cut(_growth.ScoreTest, 1))
     options = ["--target", "strength,age", "--drop", "strong", "-o", path, "--json"]
     assert main(["frontier", *map(str, [table, *options])]) == 130
     assert len(json.loads(capsys.readouterr().out)["steps"]) == 1
@@ -121,6 +157,7 @@ def test_errors_name_options_in_one_line(table, tmp_path, capsys):
         ("--max-edges", "0"): "expected --max-edges to be a whole number of at least 1, got 0",
         ("--interactions", "age:wine"): "expected --interactions to be one of age, cement content",
         ("--edges", "2"): "expected edges of at least 3, got 2",
+        ("--references", "boost"): "expected --references to be one of boosting, default, ebm, got",
     }.items():
         assert main(words(table, *options, "-o", tmp_path / "m.safetensors")) == 1
         (line,) = (part for part in capsys.readouterr().err.splitlines() if "expected" in part)

@@ -10,7 +10,7 @@ import torch
 import kanlens
 from kanlens.errors import FileFormatError
 from kanlens.model._config import KANConfig
-from kanlens.model._training_record import TrainingRecord, fingerprint, row_hashes
+from kanlens.model._training_record import GrowthRecord, TrainingRecord, fingerprint, row_hashes
 
 
 def rows(count=50, seed=0):
@@ -72,6 +72,45 @@ def test_a_broken_record_is_refused(changes, text):
     start = "KANConfig: expected a kanlens configuration, got "
     assert str(caught.value).startswith(start)
     assert text in str(caught.value)
+
+
+GROWTH = {
+    "metric_name": "R2",
+    "rows": 50,
+    "steps": [{"edges": 3, "score": 0.9, "loss": 0.1, "standard_error": 0.01, "added": "link"}],
+    "chosen": 0,
+    "references": [["boosting", 0.9], ["EBM", 0.8]],
+}
+
+
+def test_a_file_keeps_the_record_of_growth(tmp_path):
+    model = kanlens.KAN([3, 1])
+    assert b"growth" not in kanlens.save(model, tmp_path / "plain.safetensors").read_bytes()
+    model.growth = GrowthRecord.from_dict(GROWTH)
+    again = kanlens.load(kanlens.save(model, tmp_path / "m.safetensors"))
+    assert again.growth == model.growth
+    assert again.growth.steps[0].added == "link"
+    assert [name for name, _ in again.growth.references] == ["boosting", "EBM"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"metric_name": "<b>"},
+        {"references": [["EBM", float("nan")]]},
+        {"references": [["EBM"]]},
+        {"steps": [{**GROWTH["steps"][0], "score": float("inf")}]},
+        {"steps": [{**GROWTH["steps"][0], "score": "<b>"}]},
+        {"steps": [{}]},
+        {"chosen": 1},
+        {"more": 3},
+    ],
+)
+def test_a_broken_record_of_growth_is_refused(changes):
+    data = json.loads(kanlens.KAN([3, 1]).config.to_json())
+    data["growth"] = GROWTH | changes
+    with pytest.raises(FileFormatError, match=r"got (Value|Type)Error: "):
+        KANConfig.from_json(json.dumps(data))
 
 
 def test_hashes_tell_rows_apart_and_not_their_dtype():

@@ -1,15 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import numpy as np
 import pytest
 import torch
 
+from kanlens import KAN
 from kanlens.errors import DTypeError, InvalidValueError
 from kanlens.plotting import frontier, to_svg
-from kanlens.plotting._frontier import standard_errors
-from kanlens.training._frontier import Frontier, FrontierStep
+from kanlens.plotting._frontier import headline, standard_errors
+from kanlens.training import Frontier, FrontierStep
 from tests.plotting.conftest import labelled, texts
 
 HOSTILE = r"$\frac{x}{$ <b>&\n% " + "name " * 20
@@ -50,7 +52,7 @@ def test_scores_have_errors_and_the_simplest_is_marked(ax):
 
 def test_the_error_of_an_accuracy_is_binomial(ax):
     result = front([0.8, 0.9], metric="accuracy")
-    np.testing.assert_allclose(standard_errors(result), np.sqrt([0.16 / 50, 0.09 / 50]))
+    np.testing.assert_allclose(standard_errors(result.record()), np.sqrt([0.16 / 50, 0.09 / 50]))
     frontier(result, ax=ax)
     assert ax.get_title(loc="left") == "7 edges classify 0.90 of the rows correctly"
 
@@ -93,8 +95,36 @@ def test_names_are_written_as_they_are(ax):
 
 
 def test_other_results_and_references_are_refused():
-    with pytest.raises(DTypeError, match="a Frontier, got list"):
+    with pytest.raises(DTypeError, match="a Frontier, or a network that grew, got list"):
         frontier([])
     for value in (float("nan"), "0.9", None):
         with pytest.raises(InvalidValueError, match=r"finite scores, got .* for 'boosting'"):
             frontier(front([0.5]), references={"boosting": value})
+
+
+def test_references_of_a_result_are_drawn_and_named_in_the_title(ax):
+    lines = {"the default network of 432 edges": 0.93, "EBM": 0.9}
+    result = dataclasses.replace(front([0.5, 0.8, 0.9]), references=lines)
+    frontier(result, ax=ax)
+    title = "11 edges explain 0.90 of the 0.93 that the default network of 432 edges does"
+    assert ax.get_title(loc="left") == title
+    assert set(lines) <= set(texts(ax))
+    assert headline(dataclasses.replace(result, references={"EBM": 0.9012}).record()) == (
+        "11 edges explain 0.900 of the 0.901 that EBM does"
+    )
+    assert headline(dataclasses.replace(result, references={"EBM": 0.85}).record()) == (
+        "11 edges explain 0.90 of the variance; EBM 0.85"
+    )
+    classes = front([0.8, 0.9], metric="accuracy")
+    assert headline(dataclasses.replace(classes, references={"EBM": 0.95}).record()) == (
+        "7 edges classify 0.90 of the rows correctly; EBM 0.95"
+    )
+
+
+def test_a_network_that_grew_has_its_scores(ax):
+    model = KAN([2, 1])
+    model.growth = front([0.5, 0.8]).record()
+    frontier(model, references={}, ax=ax)
+    assert ax.get_title(loc="left") == "7 edges explain 0.80 of the variance"
+    with pytest.raises(DTypeError, match="a network that grew, got KAN"):
+        frontier(KAN([2, 1]))

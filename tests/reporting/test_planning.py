@@ -38,6 +38,17 @@ def test_a_small_model_gets_every_default_method() -> None:
     assert plan.origin == "stored in the model at training"
 
 
+def test_integrated_gradients_of_many_breakpoints_are_left_out() -> None:
+    x = torch.rand(100, 2, generator=seeded(), dtype=torch.float64)
+    deep = KAN([2, 2, 1], grid_size=60, spline_order=1).double()
+    plan = make_plan(read_subject(deep, x, 0), None, None, 200)
+    assert plan.left_out == {"integrated_gradients": LARGE}
+    named = make_plan(read_subject(deep, x, 0), None, ["integrated_gradients"], 200)
+    assert named.methods == ("integrated_gradients",)
+    additive = KAN([2, 1], grid_size=60, spline_order=1).double()
+    assert make_plan(read_subject(additive, x, 0), None, None, 200).left_out == {}
+
+
 def test_a_usual_model_is_explained_by_exact_shapley_values_in_all_rows() -> None:
     given = torch.rand(500, 8, generator=seeded(), dtype=torch.float64)
     plan = make_plan(subject([8, 5, 1]), given, None, 200)

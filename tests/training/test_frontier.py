@@ -1,6 +1,9 @@
 """Sizes are scored by rows that growth has not seen; the simplest good one is chosen."""
 
 import json
+import re
+import sys
+from types import ModuleType
 
 import numpy as np
 import pandas as pd
@@ -8,8 +11,13 @@ import pytest
 import torch
 
 import kanlens
-from kanlens.errors import InterruptedWarning, InvalidValueError
-from kanlens.training import _frontier, _growth_paths
+from kanlens.errors import (
+    FileFormatError,
+    InterruptedWarning,
+    InvalidValueError,
+    MissingDependencyError,
+)
+from kanlens.training import _fit_default, _frontier, _frontier_result, _growth
 from kanlens.training._closed_form import make_columns
 from tests import interrupting
 from tests.training.conftest import seeded
@@ -37,7 +45,7 @@ def test_the_product_pays_and_the_network_is_small(front):
     assert step.edges <= 8
     assert step.score > front.steps[0].score + 0.2
     assert front.simplest.widths == (4, 2, 1)
-    assert step.edges <= front.simplest.edges_alive <= 30
+    assert front.simplest.edges_alive == step.edges
     assert front.model(step.edges).edges_alive <= step.edges
     assert f"{step.edges} edges" in repr(front)
 
@@ -79,13 +87,13 @@ def test_scores_are_of_rows_that_networks_have_not_seen(monkeypatch):
             found[str(change)] = growth
             return scored(growth, *given)
 
-        scored = _frontier._scored
+        scored = _frontier_result._scored
         with monkeypatch.context() as patch:
-            patch.setattr(_frontier, "_scored", kept)
-            patch.setattr(_frontier, "row_groups", lambda x, *_, **__: torch.arange(len(x)))
-            patch.setattr(_frontier, "sorted_by_target", lambda order, y: order)
-            patch.setattr(_growth_paths, "settle_scaling", lambda *_: None)
-            patch.setattr(_growth_paths, "choose_curves", chosen)  # by all of them
+            patch.setattr(_frontier_result, "_scored", kept)
+            patch.setattr(_fit_default, "row_groups", lambda x, *_, **__: torch.arange(len(x)))
+            patch.setattr(_fit_default, "sorted_by_target", lambda order, y: order)
+            patch.setattr(_frontier_result, "settle_scaling", lambda *_: None)
+            patch.setattr(_frontier_result, "choose_curves", chosen)  # by all of them
             x = torch.rand(100, 2, generator=seeded(5), dtype=torch.float64)
             y = (x[:, :1] * x[:, 1:]).clone()
             y[change] += 5.0
@@ -96,7 +104,7 @@ def test_scores_are_of_rows_that_networks_have_not_seen(monkeypatch):
     rows = first.held[2]
     second = outputs(slice(int(rows[0]), int(rows[0]) + 1))
     unseen, seen = (
-        [paths[part].outputs[0][rows] for paths in (first.paths[0], second.paths[0])]
+        [paths[part].steps[0].outputs[rows] for paths in (first.paths[0], second.paths[0])]
         for part in (3, 1)
     )
     np.testing.assert_array_equal(*unseen)
@@ -145,9 +153,8 @@ def test_interactions_are_read_by_name():
 
 
 def test_an_interrupt_leaves_the_sizes_so_far(monkeypatch):
-    monkeypatch.setattr(
-        _growth_paths.GrowthPath, "add", interrupting.once(_growth_paths.GrowthPath.add, 6)
-    )
+    path = _growth.GrowthPath
+    monkeypatch.setattr(path, "add", interrupting.once(path.add, 6))
     with pytest.warns(InterruptedWarning, match="^frontier: .*The sizes so far are returned"):
         front = traced(table())
     assert front.interrupted
@@ -176,7 +183,7 @@ def test_weights_and_groups():
 
 
 def test_growth_is_on_some_rows_and_the_last_fit_on_all(monkeypatch):
-    monkeypatch.setattr(_growth_paths, "GROWTH_ROWS", 120)
+    monkeypatch.setattr(_frontier_result, "GROWTH_ROWS", 120)
     front = traced(table())
     assert front.rows == 120
     assert len(front.simplest.background) == 100
@@ -199,7 +206,7 @@ def test_a_small_network_is_a_choice_of_training_by_default(front):
 
 
 def test_an_interrupt_of_training_keeps_the_terms_so_far(monkeypatch, tmp_path):
-    path = _growth_paths.GrowthPath
+    path = _growth.GrowthPath
     monkeypatch.setattr(path, "add", interrupting.once(path.add, 6))
     options = {"max_edges": "few", "checkpoint": tmp_path / "run", "progress": False}
     with pytest.warns(InterruptedWarning, match="The network has the terms so far"):
@@ -237,3 +244,129 @@ def test_fewer_edges_than_columns_are_the_strongest_columns():
             kanlens.fit_default(data, max_edges=wrong, progress=False)
     with pytest.raises(InvalidValueError, match=r"^frontier: expected seconds"):
         traced(data, seconds=-1)
+
+
+def test_the_model_keeps_the_scores_of_all_sizes(front, tmp_path):
+    model = front.simplest
+    record = model.growth
+    assert record.steps == front.steps
+    assert record.steps[record.chosen].edges == model.edges_alive
+    assert front.model(4).growth.chosen == 0
+    loaded = kanlens.load(kanlens.save(model, tmp_path / "m.safetensors"))
+    assert loaded.growth == record
+    data = table(50)
+    kanlens.fit(loaded, data, steps=1, progress=False)
+    assert loaded.growth is None
+
+
+def test_columns_that_growth_left_at_zero_have_no_edge():
+    draws = np.random.default_rng(0)
+    frame = pd.DataFrame(draws.uniform(-1, 1, (150, 6)), columns=list("abcdef"))
+    y = np.sin(6 * frame["a"]) + frame["b"] * frame["c"] + 0.3 * draws.normal(size=150)
+    front = traced(kanlens.read_table(frame.assign(y=y), target="y"))
+    for step in front.steps:
+        model = front.model(step.edges)
+        assert step.edges < 6 + step.edges * (len(model.layers) > 1)
+        assert model.edges_alive == step.edges
+
+
+def test_growth_goes_on_where_an_interrupt_or_the_time_ended_it(monkeypatch, tmp_path):
+    data = table(200)
+    x = data.x
+    whole, path = traced(data, max_edges=12), tmp_path / "run"
+    options = {"max_edges": 12, "checkpoint": path, "checkpoint_every": 0}
+    with monkeypatch.context() as patch:
+        grown = _growth.GrowthPath.grow
+        patch.setattr(_growth.GrowthPath, "grow", interrupting.once(grown, 9))
+        with pytest.warns(InterruptedWarning, match=r"resume=True.* continues from 'run'"):
+            part = traced(data, **options)
+    assert part.interrupted
+    calls = []
+    with monkeypatch.context() as patch:
+        counted = lambda path: (calls.append(path), grown(path))  # noqa: E731
+        patch.setattr(_growth.GrowthPath, "grow", counted)
+        again = kanlens.frontier(
+            data, resume=True, generator=seeded(7), progress=False, **options
+        )  # whose folds are those of the checkpoint
+    assert 0 < len(calls) < 6 * len(whole.steps)
+    assert again.steps == whole.steps
+    assert torch.equal(again.simplest(x), whole.simplest(x))
+    done = traced(data, resume=True, **options)
+    assert done.steps == whole.steps
+    path.unlink()
+    assert len(traced(data, seconds=0.0, **options).steps) == 1
+    assert traced(data, resume=True, **options).steps == whole.steps
+    other = {**options, "max_edges": 9}
+    for case, words in ((data, r"max_edges 12 there, 9 here"), (table(100), "other data")):
+        with pytest.raises(FileFormatError, match=rf"^frontier: .*{words}"):
+            traced(case, resume=True, **other)
+
+
+def test_training_by_default_goes_on_with_growth(monkeypatch, tmp_path):
+    y = np.array(["low", "middle", "high"])[np.digitize(table(150).y[:, 0].numpy(), [-0.5, 0.5])]
+    data = (table(150).x, y)
+    options = {"max_edges": 15, "progress": False}
+    whole = kanlens.fit_default(data, **options)
+    options |= {"checkpoint": tmp_path / "run", "checkpoint_every": 0}
+    with monkeypatch.context() as patch:
+        grown = _growth.GrowthPath.grow
+        patch.setattr(_growth.GrowthPath, "grow", interrupting.once(grown, 8))
+        with pytest.warns(InterruptedWarning, match="continues from 'run'"):
+            kanlens.fit_default(data, **options)
+    again = kanlens.fit_default(data, resume=True, **options)
+    assert again.history == whole.history
+    assert torch.equal(again.model(data[0]), whole.model(data[0]))
+
+
+@pytest.mark.slow  # trains the default network, 4 s
+def test_other_models_are_scored_on_the_same_folds(monkeypatch):
+    class Machine:
+        """The mean of the target, by another library's interface."""
+
+        def __init__(self, random_state):
+            assert random_state == 0
+
+        def fit(self, x, y):
+            self.mean = y.mean()
+            return self
+
+        def predict(self, x):
+            return np.full(len(x), self.mean)
+
+    glassbox = ModuleType("interpret.glassbox")
+    glassbox.ExplainableBoostingRegressor = Machine
+    monkeypatch.setitem(sys.modules, "interpret", ModuleType("interpret"))
+    monkeypatch.setitem(sys.modules, "interpret.glassbox", glassbox)
+    data = table()
+    kind = data.frame.assign(kind=np.resize(["u", "v", "w"], data.rows))
+    front = traced(
+        kanlens.read_table(kind, target="y"), max_edges=8, references=["ebm", "default", "boosting"]
+    )
+    first, *others = front.references
+    assert re.fullmatch(r"the default network of \d+ edges", first)
+    assert others == ["gradient boosting", "EBM"]
+    assert front.references[first] > front.steps[0].score
+    assert 0.3 < front.references["gradient boosting"] < 1
+    assert -0.1 < front.references["EBM"] < 0
+    assert dict(front.simplest.growth.references) == front.references
+    assert json.loads(front.to_json())["references"] == front.references
+
+
+def test_other_models_are_named_and_installed(monkeypatch):
+    for wrong in (True, "forest", ["forest"]):
+        with pytest.raises(InvalidValueError, match=r"^frontier: expected references to be one of"):
+            traced(table(50), references=wrong)
+    monkeypatch.setitem(sys.modules, "interpret.glassbox", None)
+    with pytest.raises(
+        MissingDependencyError, match=r"^frontier: .*pip install 'kanlens\[bench\]'"
+    ):
+        traced(table(50), references=["ebm"])
+
+
+def test_an_interrupt_of_other_models_keeps_the_sizes(monkeypatch):
+    monkeypatch.setattr(_frontier, "fit_default", interrupting.once(kanlens.fit_default))
+    with pytest.warns(InterruptedWarning, match="The sizes so far are returned"):
+        front = traced(table(100), max_edges=5, references=["default"])
+    assert front.interrupted and front.references == {} and front.steps
+    short = traced(table(100), seconds=0.0, references=["default"])
+    assert short.references == {}

@@ -14,7 +14,7 @@ from kanlens.training._closed_form import (
     scaled_targets,
     to_kan,
 )
-from kanlens.training._growth import Interactions, grow
+from kanlens.training._growth import GrowthPath, Interactions
 from kanlens.training._training_loop import settle_range, settle_scaling
 
 
@@ -42,13 +42,14 @@ def networks_of(model, x, y, *, products=True, fine=False):
     weights = np.ones(len(x))
     networks = fit_outputs(columns, scaled_targets(model, y), weights, classes)
     for place, network in enumerate(networks if products else []):
-        networks[place] = list(grow(network, 12, Interactions(), model.feature_names))[-1][0]
+        path = GrowthPath(network, 12, Interactions(), model.feature_names)
+        while not path.ended:
+            path.grow()
+        networks[place] = path.steps[-1].network
     if fine:
         own = zip(networks, scaled_targets(model, y).T, strict=True)
         zeros = np.zeros(len(x)) if classes else None
-        networks = [
-            net.refined(columns, target, weights, zeros, max_edges=30) for net, target in own
-        ]
+        networks = [net.refined(columns, target, weights, zeros) for net, target in own]
     return networks
 
 
@@ -108,7 +109,7 @@ def test_what_products_say_about_single_columns_is_in_their_curves():
     (network,) = networks_of(model, x, targets)
     assert network.products
     columns = network.columns
-    fine = network.refined(columns, network.targets, network.weights, max_edges=30)
+    fine = network.refined(columns, network.targets, network.weights)
     before = fine.sums()
     fine._center()
     np.testing.assert_allclose(fine.sums(), before, atol=1e-11)

@@ -1,0 +1,329 @@
+"""Networks of growing size, scored by cross-validation of the whole growth.
+
+Each fold grows networks of its own, terms and all: scores of terms chosen on all rows would be too
+good. The score of a size is that of the networks with as many terms in all folds.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens._checks import check_count
+from kanlens._display import Displayed
+from kanlens._plain_json import to_plain
+from kanlens._runtime import Deadline, Interruption
+from kanlens.data._cell_parsing import Array
+from kanlens.errors import InvalidValueError
+from kanlens.model._network import KAN
+from kanlens.model._trace import store_statistics
+from kanlens.model._training_record import FrontierStep, GrowthRecord, fingerprint
+from kanlens.training._checkpointing import Checkpoint, check_identity, identity_of
+from kanlens.training._closed_form import (
+    choose_curves,
+    closed_form_result,
+    column_names,
+    cross_fit,
+    distinct_weights,
+    held_rows,
+    offsets,
+    scaled_targets,
+    take_rows,
+    to_kan,
+)
+from kanlens.training._curve_design import ColumnCurves
+from kanlens.training._growth import GrowthPath, GrowthStep, read_interactions
+from kanlens.training._objective import metric_name, row_losses, score, task_loss
+from kanlens.training._options import FitOptions
+from kanlens.training._result import FitResult, mean_and_error
+from kanlens.training._training_loop import settle_range, settle_scaling
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GROWTH_ROWS = 10_000  # most rows to grow on, evenly spread; the last fit uses all rows
+PATIENCE = 4  # terms without a gain on held-out rows, after which growth ends
+CYCLES = 3  # of the last fit over the classes
+MIN_EDGES = 30  # to grow to, or two for each column
+
+
+class Growth:
+    """The growth of small networks on the rows of a table."""
+
+    def __init__(
+        self,
+        model: KAN,
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor | None,
+        copies: Tensor,
+        max_edges: int | str | None,
+        interactions: int | Sequence[tuple[str, str]] | None,
+    ) -> None:
+        names = column_names(model)
+        most = max(MIN_EDGES, 2 * len(set(names))) if max_edges in (None, "few") else max_edges
+        check_count("fit", "max_edges", cast("int", most), least=len(model.output_names))
+        self.max_edges, self.interactions = int(most), read_interactions(interactions, names)
+        self.options = {"max_edges": self.max_edges, "interactions": repr(interactions)}
+        settle_range(model, x, beyond=True)
+        settle_scaling(model, x, y, None)
+        self.model, self.x, self.y, self.sample_weight = model, x, y, weights
+        self.targets = scaled_targets(model, y)
+        self.weights = distinct_weights(len(x), weights, copies)
+        self.classes = model.task == "classification"
+        self.rows = np.unique(
+            np.linspace(0, len(x) - 1, min(len(x), GROWTH_ROWS)).round().astype(int)
+        )
+        self.columns: list[ColumnCurves] = []
+        self.paths: list[list[GrowthPath]] = []  # by output: on all rows, then without each fold
+        self.held: list[Array] = []
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """Data, model and options, for a checkpoint."""
+        weights = torch.from_numpy(self.weights)
+        identity = identity_of(self.model, FitOptions(), self.x, self.y, weights)
+        return identity | {"options": self.options}
+
+    def start(self, folds: Tensor) -> None:
+        """Fit curves alone to all rows, and without each of the `folds` (batch,)."""
+        self.folds = folds
+        weights, targets = self.weights[self.rows], self.targets[self.rows]
+        most, names = self.max_edges // targets.shape[1], column_names(self.model)
+        self.held = held_rows(np.where(weights > 0, folds.numpy()[self.rows], -1))
+        own = (self.model, self.x, targets, weights, self.held, self.rows)
+        self.columns, pooled = choose_curves(*own)
+        sample = take_rows(self.columns, self.rows)
+        started = cross_fit(sample, targets, weights, self.classes, self.held, pooled=pooled)
+        for place in range(targets.shape[1]):
+            networks = [parts[place].copy() for parts in started]
+            for network, parts in zip(networks, started, strict=True):
+                network.offsets = offsets(parts, place)
+            self.paths.append([GrowthPath(own, most, self.interactions, names) for own in networks])
+
+    def state(self) -> dict[str, Any]:
+        """Return the growth so far as arrays and plain types."""
+        paths = [[path.state() for path in paths] for paths in self.paths]
+        return {"identity": self.identity, "folds": self.folds, "paths": paths}
+
+    def grow(
+        self, deadline: Deadline, advance: Callable[..., None], note: Callable[[], None]
+    ) -> None:
+        """Grow the networks of each output on all rows and without each fold, side by side.
+
+        Each gets a term in turn until the held-out loss stops falling.
+        """
+        for paths in self.paths:
+            shown = 0
+            while not all(path.ended for path in paths) and not deadline.passed:
+                for path in (path for path in paths if not path.ended):
+                    path.grow()
+                most = max(path.terms for path in paths)
+                losses = [self._loss(paths, terms) for terms in range(most + 1)]
+                advance(max(paths[0].edges[-1] - shown, 0))
+                shown = max(shown, paths[0].edges[-1])
+                if len(losses) - int(np.argmin(losses)) > PATIENCE:
+                    for path in paths:
+                        path.ended = True
+                note()
+
+    def _loss(self, paths: list[GrowthPath], terms: int) -> float:
+        """Return the total loss of an output on held-out rows, for a number of terms."""
+        parts = zip(paths[1:], self.held, strict=True)
+        return float(sum(path.at(terms).losses[rows].sum() for path, rows in parts))
+
+    def finished(self, chosen: Sequence[GrowthStep]) -> KAN:
+        """Return the network of a step of each output, fitted to all rows, with rough parts."""
+        zeros = np.zeros(len(self.x)) if self.classes else None
+        networks = [
+            step.network.refined(self.columns, targets, self.weights, zeros)
+            for step, targets in zip(chosen, self.targets.T, strict=True)
+        ]
+        for _ in range(CYCLES if len(networks) > 1 and self.classes else 0):
+            for own, network in enumerate(networks):
+                network.offsets = offsets(networks, own)
+                network.step(1)
+        with torch.no_grad():
+            model = to_kan(self.model, networks)
+        store_statistics(model, self.x)
+        return model
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Frontier(Displayed):
+    """Networks of growing size and their cross-validated scores.
+
+    Attributes
+    ----------
+    steps : tuple of FrontierStep
+        The sizes, increasing.
+    metric_name : str
+        "R2" or "accuracy".
+    rows, folds : int
+        Numbers of rows that networks grew on, and of folds.
+    seconds : float
+        Time taken.
+    interrupted : bool
+        Whether growth ended by an interrupt or by the time limit.
+    references : dict of str to float
+        Scores of other models on the same held-out rows.
+    """
+
+    steps: tuple[FrontierStep, ...]
+    metric_name: str
+    rows: int
+    folds: int
+    seconds: float
+    interrupted: bool
+    references: dict[str, float] = field(default_factory=dict)
+    _growth: Growth
+    _networks: Sequence[Sequence[GrowthStep]] = ()  # of each size, one for each output
+    _losses: Tensor
+
+    def _line(self) -> str:
+        step = self.steps[self.index()]
+        words = f"{len(self.steps)} sizes; simplest of {step.edges} edges"
+        return f"{words}, {self.metric_name} {step.score:.4g} on {self.rows:,} held-out rows"
+
+    def index(self, edges: int | None = None) -> int:
+        """Return the place of the smallest network within one standard error of the best [1]_.
+
+        The error is that of the difference of their losses over the rows; only networks of at most
+        `edges` edges count.
+
+        References
+        ----------
+        .. [1] L. Breiman et al., Classification and Regression Trees, 1984, section 3.4.3.
+        """
+        sizes = [step.edges for step in self.steps]
+        last = len(sizes) if edges is None else int(np.searchsorted(sizes, edges, side="right"))
+        if not last:
+            expected, got = f"edges of at least {sizes[0]}", repr(edges)
+            raise InvalidValueError("Frontier", expected, got, "Allow more edges")
+        best = min(range(last), key=lambda place: self.steps[place].loss)
+        for place in range(best):
+            rise, error = mean_and_error(self._losses[place] - self._losses[best])
+            if rise <= error:
+                return place
+        return best
+
+    @property
+    def simplest(self) -> KAN:
+        """The smallest network within one standard error of the best."""
+        return self.model()
+
+    def model(self, edges: int | None = None) -> KAN:
+        """Return the network of `index`, fitted to all rows with all parts of its curves."""
+        model = self._growth.finished(self._networks[self.index(edges)])
+        weights = fingerprint(model.state_dict().values())
+        model.growth = replace(self.record(edges), weights=weights)
+        return model
+
+    def record(self, edges: int | None = None) -> GrowthRecord:
+        """Return the scores of all sizes, as the network of `index` keeps them."""
+        return GrowthRecord(
+            metric_name=self.metric_name,
+            rows=self.rows,
+            steps=self.steps,
+            chosen=self.index(edges),
+            references=tuple(self.references.items()),
+        )
+
+    def result(self, edges: int | None = None) -> FitResult:
+        """Return the network of `index` as a result of training, with a step for each size."""
+        started, growth, model = time.perf_counter(), self._growth, self.model(edges)
+        records = [
+            {"edges": step.edges, "validation_loss": step.loss, "metric": step.score}
+            for step in self.steps
+        ]
+        with torch.no_grad():
+            loss = float(task_loss(model, model(growth.x), growth.y, growth.sample_weight))
+        place, started = self.index(edges), started - self.seconds
+        result = closed_form_result(model, loss, records, place, growth.folds, started)
+        return replace(result, interrupted=self.interrupted)
+
+    def to_frame(self) -> pd.DataFrame:
+        """Return one row per size."""
+        import pandas as pd
+
+        return pd.DataFrame([vars(step) for step in self.steps])
+
+    def to_json(self) -> str:
+        """Return the sizes and scores as JSON."""
+        fields = {name: value for name, value in vars(self).items() if name[0] != "_"}
+        return json.dumps(to_plain({**fields, "steps": [vars(step) for step in self.steps]}))
+
+
+def trace_frontier(
+    growth: Growth,
+    folds: Tensor,
+    saved: Checkpoint,
+    *,
+    deadline: Deadline,
+    advance: Callable[..., None],
+    stop: Interruption,
+) -> Frontier:
+    """Grow networks on all rows and without each fold; return their scores."""
+    started, begun = time.perf_counter(), saved.begun
+    if begun is not None:
+        check_identity(begun, growth.identity, call="fit")
+    growth.start(folds if begun is None else begun["folds"])
+    for paths, states in zip(growth.paths, (begun or {}).get("paths", ()), strict=False):
+        for path, state in zip(paths, states, strict=True):
+            path.restore(state)
+    saved.note(growth.state)
+    with stop.kept():
+        growth.grow(deadline, advance, lambda: saved.note(growth.state))
+    if stop.happened:  # in the middle of a round, perhaps
+        saved.write()
+    else:
+        saved.note(growth.state, last=True)
+    cut = stop.happened or deadline.passed
+    return _scored(growth, time.perf_counter() - started, cut)
+
+
+def _scored(growth: Growth, seconds: float, cut: bool) -> Frontier:
+    """Return the frontier of networks grown."""
+    model, paths, networks = growth.model, growth.paths, list[list[GrowthStep]]()
+    order = growth.rows[np.concatenate(growth.held)]
+    y, steps, losses = growth.y[torch.from_numpy(order)], list[FrontierStep](), list[Tensor]()
+    weights = torch.from_numpy(growth.weights[order]).to(growth.x)
+    for terms in range(max(path.terms for path, *_ in paths) + 1):
+        chosen = [path.at(terms) for path, *_ in paths]
+        if networks and chosen == networks[-1]:
+            continue
+        networks.append(chosen)
+        outputs = [
+            np.stack([own[1 + fold].at(terms).outputs[rows] for own in paths], 1)
+            for fold, rows in enumerate(growth.held)
+        ]
+        held_out = model.scale_outputs(torch.from_numpy(np.concatenate(outputs)).to(growth.x))
+        losses.append(row_losses(model, held_out, y) * weights)
+        mean, error = mean_and_error(losses[-1])
+        step = FrontierStep(
+            edges=sum(step.edges for step in chosen),
+            score=score(model, held_out, y),
+            loss=mean,
+            standard_error=error,
+            added="; ".join(dict.fromkeys(step.added for step in chosen)),
+        )
+        steps.append(step)
+    return Frontier(
+        steps=tuple(steps),
+        metric_name=metric_name(model),
+        rows=len(order),
+        folds=len(growth.held),
+        seconds=seconds,
+        interrupted=cut,
+        _growth=growth,
+        _networks=networks,
+        _losses=torch.stack(losses),
+    )

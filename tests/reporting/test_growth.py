@@ -1,0 +1,71 @@
+"""The page of a network that grew begins with its terms and the scores of all sizes."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import kanlens
+from kanlens.data._tables import Table
+from kanlens.model._network import KAN
+from kanlens.reporting import Report
+from tests.reporting.conftest import HOSTILE, TEMPLATE, seeded
+from tests.reporting.page import Page
+from tests.reporting.test_schema import faults
+
+
+def grown() -> tuple[KAN, Table]:
+    """Return a network with a product, and its table with a hostile name and a category."""
+    draw = np.random.default_rng(0)
+    x = draw.uniform(-1, 1, (150, 2))
+    kind = np.resize(["u", "v", "w"], 150)
+    y = 3 * x[:, 0] * x[:, 1] + (kind == "v") + 0.1 * draw.normal(size=150)
+    frame = pd.DataFrame({HOSTILE: x[:, 0], TEMPLATE: x[:, 1], "kind": kind, "y": y})
+    table = kanlens.read_table(frame, target="y")
+    front = kanlens.frontier(table, max_edges=8, progress=False, generator=seeded())
+    references = {"the default network of 90 edges": 0.999, "EBM": 0.5}
+    return dataclasses.replace(front, references=references).simplest, table
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    model, table = grown()
+    path = kanlens.save(model, tmp_path_factory.mktemp("growth") / "model.safetensors")
+    options = {"methods": ["secant"], "progress": False}
+    return kanlens.report(kanlens.load(path), table, path.with_name("page.html"), **options)
+
+
+@pytest.mark.slow  # draws every picture of a report
+def test_the_first_pictures_are_terms_and_sizes(written: Report) -> None:
+    source, growth = written.path.read_text("utf-8"), written.content["growth"]
+    page = Page(source)
+    assert not page.unbalanced and "<script>alert" not in source
+    titles = ("All terms", "Score of each size", "All edges")
+    places = [source.index(f'<p class="title">{title}') for title in titles]
+    assert places == sorted(places) and places[1] < source.index('<section id="performance">')
+    step = growth["steps"][growth["chosen"]]
+    end = "of the 0.999 that the default network of 90 edges does"
+    assert re.fullmatch(rf"{step['edges']} edges explain 0\.\d+ {end}", growth["headline"])
+    assert f"On 150 rows held out of growth in turn, {growth['headline']}." in page.text
+    assert "(this network)" in page.text
+    pair = {(HOSTILE, TEMPLATE), (TEMPLATE, HOSTILE)}
+    assert {" * ".join(names) for names in pair} & {one["added"] for one in growth["steps"]}
+    assert len(growth["terms"]) >= 2
+    assert faults(written.content) == []
+
+
+@pytest.mark.slow
+def test_a_network_that_has_changed_has_the_page_of_others(tmp_path: Path) -> None:
+    model, table = grown()
+    with torch.no_grad():
+        model.layers[0].bias.add_(1.0)
+    options = {"methods": ["secant"], "progress": False}
+    changed = kanlens.report(model, table, tmp_path / "page.html", **options)
+    assert "growth" not in changed.content
+    assert 'id="terms"' not in changed.path.read_text("utf-8")
