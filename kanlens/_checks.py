@@ -103,10 +103,14 @@ def check_count(call: str, name: str, value: int, *, least: int = 1) -> None:
     raise InvalidValueError(call, expected, repr(value), advice, argument=name)
 
 
-def check_columns(call: str, x: Tensor, width: int, dtype: torch.dtype | None = None) -> None:
+def check_columns(
+    call: str, x: Tensor, width: int, dtype: torch.dtype | None = None, names: Sequence[str] = ()
+) -> None:
     """Refuse an `x` without `width` columns, or not of the model's dtype."""
     if not x.dim() or x.shape[-1] != width:
         features = "1 feature" if width == 1 else f"{width} features"
+        if names:
+            features += f" ({', '.join(names[:8])}{', ...' * (len(names) > 8)})"
         expected, advice = f"x of shape (batch, {width})", f"The model takes {features}"
         raise ShapeError(call, expected, str(tuple(x.shape)), f"{advice}; pass only those")
     if dtype not in (None, x.dtype):

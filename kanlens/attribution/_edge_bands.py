@@ -115,7 +115,7 @@ class _NodeFit:
         double = float64_copy(model)
         self.layer, self.out, self.classes = double.layers[layer], out, model.task != "regression"
         targets = prepare_target(double, y, len(x), call=call)
-        local_loss = _quadratic(double, layer, out, x.double(), targets)
+        local_loss = quadratic_loss(double, layer, out, x.double(), targets, call=call)
         self.inputs, self.curvature, self.slopes = local_loss
         basis = self._basis(self.inputs)
         self.means = basis.mean(0)
@@ -167,7 +167,9 @@ class _NodeFit:
         return np.asarray((self.rows.T * meat) @ self.rows)
 
 
-def _quadratic(model: KAN, layer: int, out: int, x: Tensor, y: Tensor) -> tuple[Array, ...]:
+def quadratic_loss(
+    model: KAN, layer: int, out: int, x: Tensor, y: Tensor, *, call: str
+) -> tuple[Array, ...]:
     """Return the inputs of a layer, and the curvature and minus the slope of the loss in a sum."""
     with torch.enable_grad():
         inputs = model.run(model.scale_inputs(x), stop=layer)
@@ -175,7 +177,7 @@ def _quadratic(model: KAN, layer: int, out: int, x: Tensor, y: Tensor) -> tuple[
         outputs = model.scale_outputs(model.run(model.nodes[layer](sums), start=layer + 1))
         columns = [torch.autograd.grad(y.sum(), sums, retain_graph=True)[0] for y in outputs.T]
     rates, outputs = torch.stack([slopes[:, out] for slopes in columns], 1), outputs.detach()
-    check_outputs("edge_band", torch.cat([rates, outputs]))
+    check_outputs(call, torch.cat([rates, outputs]))
     if model.task == "regression":
         left = y - outputs
         size = left.square().mean(0).clamp_min(torch.finfo(left.dtype).tiny)

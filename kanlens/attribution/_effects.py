@@ -67,6 +67,8 @@ class Effect(Displayed):
         Change of the output of single rows when the feature is set to each point.
     members : Tensor, shape (model, point) or (model, point, other point), or None
         Effects in each of several models, of which `values` is the mean.
+    band : Tensor, shape (2, point), or None
+        Ends of the 95% band of a term.
     missing : float or None
         Effect of a missing cell, for a single number or date whose column had some; the other
         attributes are of the rows where the cell is known.
@@ -80,6 +82,7 @@ class Effect(Displayed):
     values: Tensor
     ice: Tensor | None = None
     members: Tensor | None = None
+    band: Tensor | None = None
     missing: float | None = None
 
     def _line(self) -> str:
@@ -156,10 +159,8 @@ def effect(
     ------
     InvalidValueError
         If there is no such feature, output or kind, or several models differ in their features.
-    MethodError
-        If there are no data, or an output is not finite.
-    ShapeError, DTypeError, DataError
-        If `data` cannot be used.
+    MethodError, ShapeError, DTypeError, DataError
+        If there are no data, or they cannot be used, or an output is not finite.
 
     References
     ----------
@@ -192,11 +193,10 @@ def effect(
         problem = Problem(model=float64_copy(model), x=x, rows=x, target=index)
         exact = separates(problem.model, index, [column for place in places for column in place])
         with threads_for(problem.size):
-            values, lines = (
-                (_accumulated(problem, settings[0], picks), None)
-                if kind == "ale" and not exact
-                else _dependence(problem, settings, 1 if exact else len(x), ice)
-            )
+            if kind == "ale" and not exact:
+                values, lines = _accumulated(problem, settings[0], picks), None
+            else:
+                values, lines = _dependence(problem, settings, 1 if exact else len(x), ice)
             values = _centered(values.cpu(), settings, picks)
             missing = _missing_effect(problem, settings, values) if other is None else None
     return Effect(
@@ -285,14 +285,12 @@ def _missing_effect(problem: Problem, settings: list[Settings], values: Tensor) 
     mark = _mark(model, number.columns)
     if mark is None:
         return None
-    fill = model.schema.features[number.columns[0]].filler or 0.0
-    x = problem.x.clone()
-    x[:, number.columns] = fill
-    x[:, mark] = 1.0
-    change = problem.output_in_parts(x)
-    x[:, mark] = 0.0
-    change = (change - problem.output_in_parts(x)).mean()
-    return float(np.interp(fill, number.x.numpy(), values.numpy()) + change.cpu())
+    fill, change = model.schema.features[number.columns[0]].filler or 0.0, torch.zeros(())
+    for sign, missing in ((1, 1.0), (-1, 0.0)):
+        x = problem.x.clone()
+        x[:, [*number.columns, mark]] = x.new_tensor([fill, missing])
+        change = change + sign * problem.output_in_parts(x).cpu()
+    return float(np.interp(fill, number.x.numpy(), values.numpy()) + change.mean())
 
 
 def make_settings(model: KAN, columns: list[int], rows: Tensor, kind: str, most: int) -> Settings:
@@ -392,9 +390,11 @@ def _accumulated(problem: Problem, settings: Settings, picks: Tensor) -> Tensor:
 
 def _centered(values: Tensor, settings: list[Settings], picks: Tensor) -> Tensor:
     """Return values less their mean over some rows, linear between points."""
-    hats = []  # (point, row) of each feature: weight of each point at a row
-    for feature in settings:
-        places, x = feature.data[picks].numpy(), feature.x.numpy()
-        hats.append(torch.tensor(np.stack([np.interp(places, x, hat) for hat in np.eye(len(x))])))
-    total = torch.einsum("pr,p->" if len(hats) == 1 else "pr,qr,pq->", *hats, values)
-    return values - total / len(picks)
+    weights = [hats(feature.data[picks].numpy(), feature.x.numpy()) for feature in settings]
+    terms = "rp,p->" if len(weights) == 1 else "rp,rq,pq->"
+    return values - float(np.einsum(terms, *weights, values.numpy()) / len(picks))
+
+
+def hats(x: Array, knots: Array) -> Array:
+    """Return hat functions (row, knot) at x (row,), constant beyond the knots."""
+    return np.stack([np.interp(x, knots, hat) for hat in np.eye(len(knots))], 1)

@@ -3,40 +3,55 @@
 A product of two single columns is purified [1]_: the sum of functions of either column that is
 nearest to it over rows becomes part of their curves.
 
+Bands of curves are those of a mixed model at the rows, with products and the link held: they cover
+the intended share of the points of a curve, on average [2]_.
+
 References
 ----------
 .. [1] B. Lengerich et al., Purifying interaction effects with the functional ANOVA, 2020.
+.. [2] D. Nychka, Bayesian confidence intervals for smoothing splines, 1988.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kanlens._display import Displayed
+from kanlens._model_inputs import prepare_target
+from kanlens.attribution._edge_bands import NORMAL, quadratic_loss
 from kanlens.attribution._effects import (
     MAX_DISCRETE_VALUES,
     Effect,
     Settings,
     columns_of,
+    hats,
     make_settings,
 )
 from kanlens.attribution._problem import check_outputs, data_rows, explained_output
 from kanlens.attribution._sum_form import SumForm, read_form
+from kanlens.errors import MethodError
 from kanlens.functions._elementary import Array
 from kanlens.model._analysis import Model, check_model, float64_copy, over_rows, rows_at_once
-from kanlens.model._network import Rows
+from kanlens.model._network import KAN, Rows, Targets
+
+if TYPE_CHECKING:
+    from kanlens.training._curve_design import CurveDesign
+    from kanlens.training._variance_components import MixedFit
 
 POINTS = 81  # of a column, in addition to breakpoints
 KNOTS, ROWS_PER_KNOT = 12, 25  # most functions of a column in a projection, and least rows of each
 RESOLVED = 1e-10  # singular value of the projection over the largest, to be kept
+MIN_CURVATURE = 1e-5  # of the loss of a row, over the largest
 
-Key = TypeVar("Key")
-Part: TypeAlias = tuple[Tensor, Tensor]  # values at rows, and at points
+Values = TypeVar("Values", Array, Tensor)
+Product: TypeAlias = tuple[list[int], float]  # two subnodes and a weight
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -99,11 +114,22 @@ class Terms(Displayed):
         return f"{len(self.terms)} of {self.target}{', then a link' * bool(self.link)}: {names}"
 
 
-def terms(model: Model, x: Rows | None = None, *, target: int | str | None = None) -> Terms:
+def terms(
+    model: Model,
+    x: Rows | None = None,
+    y: Targets | None = None,
+    *,
+    target: int | str | None = None,
+) -> Terms:
     """Return the terms of an output: curves, surfaces, products of sums, and a link.
 
     Terms are centered over the rows. The part of a product of two columns that is a function of one
     of them alone, by least squares over the rows, is in the curve of that column.
+
+    With `y`, curves and levels have 95% bands: those of a mixed model of all curves at the rows,
+    as `kanlens.frontier` fits them, with products and the link held as they are. A band covers 95%
+    of the points of the true curve on average, not each of them; curves fitted in another way may
+    leave it.
 
     Parameters
     ----------
@@ -111,6 +137,8 @@ def terms(model: Model, x: Rows | None = None, *, target: int | str | None = Non
         A model of one layer, or from `kanlens.frontier`. Not changed.
     x : Tensor, ndarray or DataFrame, shape (batch, in), optional
         Rows in the units of the data. Default: the background rows stored in the model.
+    y : array-like, shape (batch,) or (batch, out), optional
+        The targets of `x`, for bands.
     target : int or str, optional
         The output, as for `kanlens.attribute`; log-odds for classification.
 
@@ -121,7 +149,7 @@ def terms(model: Model, x: Rows | None = None, *, target: int | str | None = Non
     Raises
     ------
     MethodError
-        If the model has no such terms, or there are no rows.
+        If the model has no such terms, there are no rows, or `y` without `x`.
     InvalidValueError, ShapeError, DTypeError, DataError
         If there is no such output, or `x` cannot be used.
 
@@ -134,172 +162,210 @@ def terms(model: Model, x: Rows | None = None, *, target: int | str | None = Non
     ['x1', 'x2']
     """
     model = check_model("terms", model)
+    if y is not None and x is None:
+        raise MethodError("terms", "x with y", "y alone", "Pass the rows of the targets")
     with torch.inference_mode(False), torch.no_grad():
         rows = data_rows(model, x, call="terms", what="x", needs="rows of x")
         index = explained_output(model, target, rows, call="terms")
         form = read_form(float64_copy(model).cpu(), index)
-        return _TermSum(form, rows.detach().double().cpu(), index).centered()
+        y = None if y is None else prepare_target(form.model, y, len(rows), call="terms")
+        return _TermSum(form, rows.detach().double().cpu(), index).terms(y)
 
 
 class _TermSum:
-    """The terms of a form, at rows and at points of the columns."""
+    """The functions of a form at all rows, and then at the points of each column.
+
+    ``x`` (row + point, in) are scaled, ``values`` (row + point, subnode, column) and ``sums`` (row,
+    subnode) theirs. A column with fewer points than another repeats its last one.
+    """
 
     def __init__(self, form: SumForm, rows: Tensor, target: int) -> None:
-        self.form, self.model, self.rows, self.target = form, form.model, rows, target
-        output, classes = self.model.schema.outputs[target], self.model.task == "classification"
-        self.output_unit = "log-odds" if classes else output.unit
-        self.unit = "" if form.link else self.output_unit
-        every = range(rows.shape[1])
-        self.columns = list(dict.fromkeys(tuple(columns_of(self.model, k)) for k in every))
-        self.place = {sub: place for place, sub in enumerate(form.subnodes)}
-        self.layer = self.model.layers[0].select(form.subnodes, every).requires_grad_(False)
-        self.bias = self.layer.bias
-        edges = self.layer.nonzero_edges()
+        self.form, self.model, self.rows, self.target = form, form.model, len(rows), target
+        layer = self.model.layers[0].select(form.subnodes, range(rows.shape[1]))
+        edges = layer.requires_grad_(False).nonzero_edges()
+        used = {tuple(columns_of(self.model, k)) for k in edges.any(0).nonzero()[:, 0].tolist()}
+        breakpoints = layer.breakpoints()
+        self.settings = [_settings(self.model, list(k), rows, breakpoints) for k in sorted(used)]
         self.live = [  # columns of each subnode
-            [c for c, places in enumerate(self.columns) if edge[list(places)].any()]
-            for edge in edges
+            [c for c, own in enumerate(self.settings) if edge[own.columns].any()] for edge in edges
         ]
-        used = sorted({column for row in self.live for column in row})
-        (self.values,) = over_rows(lambda x: [self._edges(x)], rows, rows_at_once(self.model))
-        check_outputs("terms", self.values)
-        self.settings = {column: self._settings(column) for column in used}
-        self.curves = {column: self._curve(column) for column in used}  # (point, sub)
+        self.most = max(len(own.x) for own in self.settings)
+        points = rows[:1].repeat(self.most, 1)
+        for own in self.settings:
+            points[:, own.columns] = self._repeated(own.codes)
 
-    def _edges(self, x: Tensor) -> Tensor:
-        """Return the values of all columns (batch, sub, column) at rows (batch, in)."""
-        edges = self.layer.edge_values(self.model.scale_inputs(x))
-        return torch.stack([edges[:, :, list(own)].sum(2) for own in self.columns], 2)
+        def functions(x: Tensor) -> list[Tensor]:
+            values = layer.edge_values(x)
+            return [torch.stack([values[:, :, own.columns].sum(2) for own in self.settings], 2)]
 
-    def _settings(self, column: int) -> Settings:
-        """Return points of a column; with knots, unless it takes a few values only."""
-        features = list(self.columns[column])
-        own = make_settings(self.model, features, self.rows, "pdp", POINTS)
-        if own.labels or len(own.x) <= MAX_DISCRETE_VALUES:
-            return own
-        shift, scale = self.model.input_shift[features], self.model.input_scale[features]
-        breakpoints = shift + scale * self.layer.breakpoints()[features[0]]
-        x = torch.cat([own.x, breakpoints, torch.from_numpy(_knots(own))])
-        x = x[(x >= own.x[0]) & (x <= own.x[-1])].unique()
-        return replace(own, x=x, codes=x[:, None])
+        self.inputs, self.x = rows, self.model.scale_inputs(torch.cat([rows, points]))
+        (self.values,) = over_rows(functions, self.x, rows_at_once(self.model))
+        check_outputs("terms", self.values[: self.rows])
+        self.bias, self.sums = layer.bias, layer.bias + self.values[: self.rows].sum(2)
+        place = {sub: place for place, sub in enumerate(form.subnodes)}
+        self.added = [(place[sub], weight) for sub, weight in form.sums]
+        self.products = [([place[a], place[b]], weight) for a, b, weight in form.products]
+        unit = self.model.schema.outputs[target].unit
+        self.output_unit = "log-odds" if self.model.task == "classification" else unit
+        self.unit = "" if form.link else self.output_unit
 
-    def _curve(self, column: int) -> Tensor:
-        """Return the values of a column at its points, (point, sub)."""
-        own = self.settings[column]
-        x = self.rows[:1].repeat(len(own.x), 1)
-        x[:, own.columns] = own.codes
-        return self.layer.edge_values(self.model.scale_inputs(x))[:, :, own.columns].sum(2)
-
-    def centered(self) -> Terms:
-        """Return the terms, each less its mean over the rows."""
-        mains, surfaces = dict[int, Part](), dict[tuple[int, ...], Part]()
-        for sub, weight in self.form.sums:
-            for column in self.live[place := self.place[sub]]:
-                values, curve = self.values[:, place, column], self.curves[column][:, place]
-                _add(mains, column, (weight * values, weight * curve))
-        level, summands = self.form.level, list[Summand]()
-        for first, second, weight in self.form.products:
-            sides = self.place[first], self.place[second]
-            own = [self.live[side] for side in sides]
-            if len(own[0]) == len(own[1]) == 1 and own[0] != own[1]:
-                _add(surfaces, *self._surface(sides, weight))
+    def terms(self, y: Tensor | None) -> Terms:
+        """Return the terms, each less its mean over the rows; curves with bands for targets."""
+        curves = torch.zeros_like(self.values[:, 0])  # (row + point, column)
+        for side, weight in self.added:
+            curves += weight * self.values[:, side]
+        columns = {column for side, _ in self.added for column in self.live[side]}
+        bands = {} if y is None else self._bands(curves.numpy(), columns, y)
+        summands, surfaces = list[Summand](), defaultdict[tuple[int, ...], list[Product]](list)
+        for sides, weight in self.products:
+            pairs = sorted((column, side) for side in sides for column in self.live[side])
+            pair = tuple(dict.fromkeys(column for column, _ in pairs))
+            if len(pair) == len(pairs) == 2:
+                surfaces[pair].append(([side for _, side in pairs], weight))
             else:
-                summand, shift = self._product(sides, weight)
-                summands.append(summand)
-                level += shift
-        for pair, (values, surface) in surfaces.items():
-            parts, rest = self._purified(pair, values, surface)
-            for column, part in zip(pair, parts, strict=True):
-                _add(mains, column, part)
-            summands.append(self._summand(pair, *rest))
-        for column, (values, curve) in mains.items():
-            mean = values.mean()
-            level += float(mean)
-            summands.append(self._summand((column,), values - mean, curve - mean))
-        return self._ordered(summands, level)
-
-    def _ordered(self, summands: list[Summand], level: float) -> Terms:
-        link = None
-        if self.form.link is not None:
-            edge, factor, shift = self.form.link
-            data = level + torch.stack([term.values for term in summands]).sum(0)
-            x = torch.linspace(float(data.min()), float(data.max()), 2 * POINTS, dtype=data.dtype)
-            values = torch.from_numpy(shift + factor * edge(x.numpy()))
-            name, codes = "sum of terms", x[:, None]
-            own = Settings(name=name, unit="", x=x, labels=(), data=data, columns=[], codes=codes)
-            link = self._effect((own,), values, self.output_unit)
+                summands.append(self._product(sides, weight))
+        summands += [self._surface(pair, products, curves) for pair, products in surfaces.items()]
+        curves -= curves[: self.rows].mean(0)
+        for column in columns.union(*surfaces):
+            points = self._points(column, curves[:, column])
+            summands.append(self._summand([column], curves[:, column], points, bands.get(column)))
+        parts = [weight * (self.sums - self.bias)[:, side] for side, weight in self.added]
+        parts += [weight * self.sums[:, sides].prod(1) for sides, weight in self.products]
+        total = self.form.level + torch.stack(parts).sum(0)
         return Terms(
             terms=tuple(sorted(summands, key=lambda term: -term.importance)),
-            level=level,
+            level=float(total.mean()),
             target=self.model.output_names[self.target],
             unit=self.unit,
-            link=link,
+            link=self._link(total),
         )
 
-    def _effect(self, settings: tuple[Settings, ...], values: Tensor, unit: str = "") -> Effect:
-        name = self.model.output_names[self.target]
-        return Effect(
-            settings=settings, target=name, unit=unit, kind="pdp", exact=True, values=values
-        )
+    def _repeated(self, points: Tensor) -> Tensor:
+        return points[torch.arange(self.most).clamp_max(len(points) - 1)]
 
-    def _summand(self, columns: tuple[int, ...], values: Tensor, points: Tensor) -> Summand:
-        settings = tuple(self.settings[column] for column in columns)
-        name = " * ".join(part.name for part in settings)
+    def _points(self, column: int, values: Values) -> Values:
+        """Return the values at the points of a column."""
+        return values[self.rows :][: len(self.settings[column].x)]
+
+    def _effect(self, settings: Sequence[Settings], values: Tensor, unit: str = "") -> Effect:
+        facts: dict[str, Any] = {"target": self.model.output_names[self.target], "unit": unit}
+        return Effect(settings=tuple(settings), values=values, kind="pdp", exact=True, **facts)
+
+    def _summand(
+        self, columns: Sequence[int], values: Tensor, points: Tensor, band: Tensor | None = None
+    ) -> Summand:
+        """Return a curve or a surface; `band` (2, point) is relative to its points."""
+        settings = [self.settings[column] for column in columns]
         effect = self._effect(settings, points, self.unit)
-        return Summand(name=name, factors=((effect,),), values=values)
+        effect = effect if band is None else replace(effect, band=points + band)
+        name = " * ".join(own.name for own in settings)
+        return Summand(name=name, factors=((effect,),), values=values[: self.rows])
 
-    def _sums(self, side: int) -> Tensor:
-        """Return the values of a factor at the rows."""
-        return self.bias[side] + self.values[:, side].sum(1)
+    def _bands(self, curves: Array, columns: set[int], y: Tensor) -> dict[int, Tensor]:
+        """Return the bands (2, point) of columns, less their `curves` (row + point, column)."""
+        from kanlens.training._closed_form import make_columns
+        from kanlens.training._small_network import SmallNetwork
 
-    def _product(self, sides: tuple[int, int], weight: float) -> tuple[Summand, float]:
-        """Return a product of two sums, the first of deviation 1, and its mean."""
-        spread = float(self._sums(sides[0]).std(correction=0)) or 1.0
+        used = {feature for column in columns for feature in self.settings[column].columns}
+        parts = [
+            part
+            for part in make_columns(self.model, self.x[: self.rows].numpy())
+            if used.intersection(curve.feature for curve in part.design.curves)
+        ]
+        if not parts:
+            return {}
+        (sub, weight), *_ = self.form.sums
+        _, curvature, slopes = quadratic_loss(self.model, 0, sub, self.inputs, y, call="terms")
+        curvature = np.maximum(curvature, MIN_CURVATURE * curvature.max() or 1.0)
+        response = curves[: self.rows].sum(1) + weight * slopes / curvature
+        spread, weights = float(response.std()) or 1.0, curvature / curvature.mean()
+        network = SmallNetwork(parts, response / spread, weights, fine=True)
+        if self.model.task == "classification":  # whose errors have a known variance
+            network.noise = weight**2 / (curvature.mean() * spread**2)
+        design, _, _, variances = network.linear()
+        fit, _ = network.solve(design, weights, response / spread, variances, 0)
+        bands = {}
+        for column in columns:
+            ends = spread * self._ends(column, cast("CurveDesign", design), fit)
+            own = curves[:, column] - curves[: self.rows, column].mean()
+            if ends.any():  # with information on the column
+                bands[column] = torch.from_numpy(ends - self._points(column, own))
+        return bands
+
+    def _ends(self, column: int, design: CurveDesign, fit: MixedFit) -> Array:
+        """Return the ends (2, point) of the posterior band of a column's centered curve."""
+        own = self.settings[column]
+        moves = np.zeros((len(own.x), len(design.owners)))
+        for curve, modes, places in zip(design.curves, design.modes, design.slices, strict=True):
+            if curve.feature in own.columns:
+                values = curve.basis(self.x[:, curve.feature].numpy()) @ modes
+                moves[:, places] = self._points(column, values) - values[: self.rows].mean(0)
+        middle, moves = moves @ fit.coefficients, moves[:, fit.live]
+        half = NORMAL * np.sqrt(((moves @ fit.covariance) * moves).sum(1))
+        return np.stack([middle - half, middle + half])
+
+    def _link(self, data: Tensor) -> Effect | None:
+        """Return the link over the range of its argument (row,)."""
+        if self.form.link is None:
+            return None
+        edge, factor, shift = self.form.link
+        x = torch.linspace(float(data.min()), float(data.max()), 2 * POINTS, dtype=data.dtype)
+        own: dict[str, Any] = {"x": x, "data": data, "codes": x[:, None], "columns": []}
+        settings = Settings(name="sum of terms", unit="", labels=(), **own)
+        values = torch.from_numpy(shift + factor * edge(x.numpy()))
+        return self._effect([settings], values, self.output_unit)
+
+    def _product(self, sides: list[int], weight: float) -> Summand:
+        """Return a product of two sums, the first of deviation 1."""
+        spread = float(self.sums[:, sides[0]].std(correction=0)) or 1.0
         factors, names = [], []
         for side, scale in zip(sides, (1 / spread, weight * spread), strict=True):
-            mean, effects = self._sums(side).mean(), []
-            for column in self.live[side]:
-                values = self.curves[column][:, side] - self.values[:, side, column].mean() + mean
-                effects.append(self._effect((self.settings[column],), scale * values))
-            factors.append(tuple(effects))
-            names.append(" + ".join(effect.settings[0].name for effect in effects))
-        values = weight * self._sums(sides[0]) * self._sums(sides[1])
+            values, sums = self.values[:, side], self.sums[:, side]
+            curves = scale * (values - values[: self.rows].mean(0) + sums.mean())
+            factors.append(
+                tuple(
+                    self._effect([self.settings[c]], self._points(c, curves[:, c]))
+                    for c in self.live[side]
+                )
+            )
+            names.append(" + ".join(self.settings[c].name for c in self.live[side]))
+        values = weight * self.sums[:, sides].prod(1)
         name = " * ".join(f"({name})" if " + " in name else name for name in names)
-        mean = values.mean()
-        return Summand(name=name, factors=tuple(factors), values=values - mean), float(mean)
+        return Summand(name=name, factors=tuple(factors), values=values - values.mean())
 
-    def _surface(self, sides: tuple[int, int], weight: float) -> tuple[tuple[int, ...], Part]:
-        """Return the columns of a product in order, and its values at rows and points."""
-        first, second = (
-            self.bias[side] + self.curves[self.live[side][0]][:, side] for side in sides
-        )
-        values = weight * self._sums(sides[0]) * self._sums(sides[1])
-        pair, points = (self.live[sides[0]][0], self.live[sides[1]][0]), torch.outer(first, second)
-        if pair[0] > pair[1]:
-            pair, points = pair[::-1], points.T
-        return pair, (values, weight * points)
-
-    def _purified(
-        self, pair: tuple[int, ...], values: Tensor, surface: Tensor
-    ) -> tuple[list[Part], Part]:
-        """Return the nearest functions of either column, and the rest of a surface."""
-        settings = [self.settings[column] for column in pair]
-        knots = [_knots(own) for own in settings]
-        hats = [_hats(o.data.numpy(), k) for o, k in zip(settings, knots, strict=True)]
-        design = np.concatenate(hats, 1)
+    def _surface(self, pair: tuple[int, ...], products: list[Product], curves: Tensor) -> Summand:
+        """Return the sum of products of two columns; add the functions of either to its curve."""
+        values, points = torch.zeros_like(self.sums[:, 0]), torch.zeros(())
+        for sides, weight in products:
+            values += weight * self.sums[:, sides].prod(1)
+            ends = [
+                self.bias[side] + self._points(column, self.values[:, side, column])
+                for column, side in zip(pair, sides, strict=True)
+            ]
+            points = points + weight * torch.outer(*ends)
+        bases = []  # (row + point, knot)
+        for own in (self.settings[column] for column in pair):
+            x = torch.cat([own.data, self._repeated(own.x)]).numpy()
+            bases.append(hats(x, _knots(own)))
+        design = np.concatenate([basis[: self.rows] for basis in bases], 1)
         heights = np.linalg.lstsq(design, values.numpy(), rcond=RESOLVED)[0]
-        split = np.split(heights, [len(knots[0])])
-        parts = [
-            (torch.from_numpy(hat @ h), torch.from_numpy(np.interp(own.x.numpy(), k, h)))
-            for own, k, hat, h in zip(settings, knots, hats, split, strict=True)
-        ]
-        (first, left), (second, right) = parts
-        return parts, (values - first - second, surface - left[:, None] - right)
+        split = np.split(heights, [bases[0].shape[1]])
+        parts = torch.from_numpy(np.stack([b @ h for b, h in zip(bases, split, strict=True)], 1))
+        curves[:, list(pair)] += parts
+        first, second = (self._points(c, part) for c, part in zip(pair, parts.T, strict=True))
+        values -= parts[: self.rows].sum(1)
+        return self._summand(pair, values, points - first[:, None] - second)
 
 
-def _add(table: dict[Key, Part], key: Key, part: Part) -> None:
-    """Add values to those of a key."""
-    rows, points = table.get(key, (0.0, 0.0))
-    table[key] = rows + part[0], points + part[1]
+def _settings(model: KAN, columns: list[int], rows: Tensor, breakpoints: Tensor) -> Settings:
+    """Return points of a column; with knots, unless it takes a few values only."""
+    own = make_settings(model, columns, rows, "pdp", POINTS)
+    if own.labels or len(own.x) <= MAX_DISCRETE_VALUES:
+        return own
+    bends = model.input_shift[columns] + model.input_scale[columns] * breakpoints[columns[0]]
+    x = torch.cat([own.x, bends, torch.from_numpy(_knots(own))])
+    x = x[(x >= own.x[0]) & (x <= own.x[-1])].unique()
+    return replace(own, x=x, codes=x[:, None])
 
 
 def _knots(own: Settings) -> Array:
@@ -309,8 +375,3 @@ def _knots(own: Settings) -> Array:
     count = min(max(len(own.data) // ROWS_PER_KNOT, 2), KNOTS)
     shares = (np.arange(count) + 0.5) / count
     return np.unique(np.quantile(own.data.numpy(), shares, method="inverted_cdf"))
-
-
-def _hats(x: Array, knots: Array) -> Array:
-    """Return hat functions (row, knot) at x (row,)."""
-    return np.stack([np.interp(x, knots, hat) for hat in np.eye(len(knots))], 1)

@@ -125,5 +125,5 @@ def _sizes(front: Frontier, place: int) -> pd.DataFrame:
         for index, step in enumerate(front.steps)
     ]
     for name, score in front.references.items():
-        rows.append({front.metric_name: score, "last term": name})
+        rows.append({front.metric_name: score, "last term": name.removeprefix("the ")})
     return pd.DataFrame(rows, dtype=object).fillna("")

@@ -78,6 +78,9 @@ class Table(Displayed):
             expected, got = f"y with {shape[0]} rows", str(tuple(self.y.shape))
             raise ShapeError("Table", expected, got, "Give one target for each row")
 
+    def __len__(self) -> int:
+        return self.rows
+
     @property
     def rows(self) -> int:
         """Number of rows."""

@@ -13,7 +13,7 @@ from sklearn.base import BaseEstimator  # noqa: TID253
 
 from kanlens.attribution import Attribution, Importance, attribute, importance
 from kanlens.data._groups import row_groups
-from kanlens.data._schema import Schema
+from kanlens.data._schema import Schema, default_schema
 from kanlens.errors import InvalidValueError, RangeWarning
 from kanlens.estimators._inputs import (
     checked_inputs,
@@ -208,10 +208,12 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
     def _outputs(self, X: Inputs) -> torch.Tensor:
         """Return the outputs of the network on checked rows, (batch, out)."""
         model = self.network_
-        rows = checked_inputs(self, X)
-        words = outside_words(model, torch.tensor(rows))
+        rows = torch.tensor(checked_inputs(self, X))
+        names = feature_names(self) or default_schema(rows.shape[1], 1).feature_names
+        rows = rows[:, [names.index(name) for name in model.feature_names]]
+        words = outside_words(model, rows)
         if words:
             warnings.warn(f"{type(self).__name__}: {words}.", RangeWarning, stacklevel=3)
         with torch.no_grad():
-            values: torch.Tensor = model(torch.tensor(rows))
+            values: torch.Tensor = model(rows)
         return values

@@ -13,6 +13,7 @@ from kanlens._display import Displayed
 from kanlens.data._cell_parsing import as_tensor
 from kanlens.data._schema import Schema, default_schema
 from kanlens.data._source import Source
+from kanlens.data._tables import Table
 from kanlens.errors import ShapeError
 from kanlens.functions._elementary import Array
 from kanlens.model._config import KANConfig, NodesConfig, nodes_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from kanlens.model._nodes import Width
 
-Rows: TypeAlias = "Tensor | Array | pd.DataFrame | Source"
+Rows: TypeAlias = "Tensor | Array | pd.DataFrame | Table | Source"
 Inputs: TypeAlias = "ArrayLike"  # rows as scikit-learn takes them, also as a DataFrame
 Targets: TypeAlias = "ArrayLike"  # numbers or labels, also as a DataFrame
 PerRow: TypeAlias = "ArrayLike | None"  # weights or groups of the rows, or the column of them
@@ -351,7 +352,7 @@ grid_range, enable_standalone_scale_spline
 
         Parameters
         ----------
-        x : Tensor, ndarray or DataFrame, shape (..., in)
+        x : Tensor, ndarray, DataFrame or Table, shape (..., in)
             In the units of the data.
 
         Returns
@@ -367,7 +368,9 @@ grid_range, enable_standalone_scale_spline
             If `x` is a Tensor of another dtype than the model's.
         """
         rows = x if isinstance(x, Tensor) else self._convert(x, "KAN.forward")
-        check_columns("KAN.forward", rows, self.layers[0].in_features, self.input_shift.dtype)
+        width = self.layers[0].in_features
+        names = () if rows.shape[-1:] == (width,) else self.feature_names
+        check_columns("KAN.forward", rows, width, self.input_shift.dtype, names)
         rows = (rows.clamp(self.input_low, self.input_high) - self.input_shift) / self.input_scale
         for layer, nodes in zip(self.layers, self.nodes, strict=True):
             rows = layer(rows) if nodes.plain else nodes(layer(rows))
@@ -418,8 +421,8 @@ grid_range, enable_standalone_scale_spline
 
         Parameters
         ----------
-        x : Tensor, ndarray or DataFrame, shape (batch, in)
-            A DataFrame is read by column name, text and missing cells by the schema.
+        x : Tensor, ndarray, DataFrame, Table or Source, shape (batch, in)
+            Tables are read by column name, text and missing cells by the schema.
         call : str
             The public call, for error messages.
         finite : bool
@@ -443,7 +446,8 @@ grid_range, enable_standalone_scale_spline
             expected = f"x of shape (batch, {len(self.schema.features)})"
             advice = "Pass a table: one row per sample"
             raise ShapeError(call, expected, str(tuple(tensor.shape)), advice)
-        check_columns(call, tensor, len(self.schema.features))
+        names = self.schema.feature_names
+        check_columns(call, tensor, len(names), names=names)
         if finite:
             check_finite(call, tensor, self.schema.feature_names)
         return tensor
@@ -451,7 +455,9 @@ grid_range, enable_standalone_scale_spline
     def _convert(self, x: Rows, call: str) -> Tensor:
         """Return x of any shape as a tensor of the model's dtype and device."""
         if isinstance(x, Source):
-            x = x.table(call=call, numbers=sum(self.widths)).frame
+            x = x.table(call=call, numbers=sum(self.widths))
+        if isinstance(x, Table):
+            x = x.frame
         if hasattr(x, "columns") and hasattr(x, "iloc"):
             x = self.schema.encode(cast("pd.DataFrame", x), call=call)
         return as_tensor(x, call).to(self.input_shift)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,11 +41,37 @@ STRIP = 0.13  # share of the height that the density of the data takes
 SHADE = "#efefef"
 DENSITY = "#b9b9b9"
 HATCH = "#d2d2d2"
-PANEL = (1.12, 0.86)  # inches, of one of many edges
-GUTTER = (0.16, 0.44)  # inches between panels
-FRAME = (0.72, 0.24)  # inches left of the panels, and above or below them
 COLUMNS = 5
 SHOWN = 30  # panels
+MIN_PANEL = 0.2  # inches
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """Panels side by side, and the room between and around them, in inches."""
+
+    panel: tuple[float, float]
+    gutter: tuple[float, float]
+    before: tuple[float, float]  # left of all panels and below
+    after: tuple[float, float]  # right of all panels and above
+
+    def size(self, places: Sequence[int], columns: int) -> tuple[float, float]:
+        """Return width and height of a page with panels at places, counted row by row."""
+        counts = columns, max(places) // columns + 1
+        inner = np.multiply(counts, np.add(self.panel, self.gutter)) - self.gutter
+        width, height = inner + self.before + self.after
+        return float(width), float(height)
+
+    def panels(self, ax: Axes, places: Sequence[int], columns: int) -> list[Axes]:
+        """Return axes in the place of `ax`, as large as there is room."""
+        page, counts = np.array(size_in_inches(ax)), (columns, max(places) // columns + 1)
+        size = np.maximum(self.panel + (page - self.size(places, columns)) / counts, MIN_PANEL)
+        first, step = (self.before[0], page[1] - self.after[1] - size[1]), size + self.gutter
+        corners = [first + step * (k % columns, -(k // columns)) for k in places]
+        return [ax.inset_axes((*(corner / page), *(size / page))) for corner in corners]
+
+
+EDGES = Grid(panel=(1.12, 0.86), gutter=(0.16, 0.44), before=(0.72, 0.24), after=(0.1, 0.24))
 
 
 @picture("plot.edge")
@@ -185,24 +211,20 @@ def edges(
         raise InvalidValueError(call, "nonzero edges to draw", "none", advice)
     curves = model_curves(model, index, picks, data=data, parts=False, call=call)
     columns = min(COLUMNS, len(picks), math.ceil(math.sqrt(1.6 * len(picks))))
-    rows = math.ceil(len(picks) / columns)
-    width = FRAME[0] + columns * PANEL[0] + (columns - 1) * GUTTER[0] + 0.1
-    height = 2 * FRAME[1] + rows * PANEL[1] + (rows - 1) * GUTTER[1]
-    ax = axes_for(ax, (width, height), bare=True)
+    ax = axes_for(ax, EDGES.size(range(len(picks)), columns), bare=True)
     ax.set_axis_off()
-    panels, size = _panels(ax, rows, columns, len(picks))
+    panels = EDGES.panels(ax, range(len(picks)), columns)
     low, high = range_of([curve.y - curve.mean for curve in curves])
     several = len({curve.output_name for curve in curves}) > 1
     for place, (panel, curve) in enumerate(zip(panels, curves, strict=True)):
-        _fill_panel(panel, curve, several=several, size=size)
+        _fill_panel(panel, curve, several=several)
         set_range(panel, low, high)
         panel.tick_params(labelleft=place % columns == 0)
     text = "contribution to node"
     if not several:
         whose = curves[0].output_name, curves[0].output_unit
         text = words_for("contribution to", *whose, size_in_inches(ax)[1])
-    style: Look = {"rotation": 90, "ha": "left", "va": "center", "transform": ax.transAxes}
-    ax.text(0.005, 0.5, f"{text}\nless its mean", multialignment="center", **style)
+    write_scale(ax, f"{text}\nless its mean")
     if len(picks) < count:
         note = f"the {len(picks)} strongest of {count} edges"
         ax.text(1.0, 1.0, note, ha="right", va="top", transform=ax.transAxes, **ASIDE)
@@ -221,7 +243,7 @@ def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Targets | Non
     low, high = curve.data or (-np.inf, np.inf)
     away = (frame[["low", "high"]].to_numpy() - frame[["effect"]].to_numpy()).T
     away[:, (curve.x < low) | (curve.x > high)] = np.nan
-    return dataclasses.replace(curve, band=curve.y + away)
+    return replace(curve, band=curve.y + away)
 
 
 def _one_curve(source: Model | Edge, ends: Any, *, data: Any, parts: bool) -> Curve:
@@ -316,6 +338,12 @@ def set_range(ax: Axes, low: float, high: float) -> None:
         ax.axhline(0, color=STYLE.faint, linewidth=0.6, zorder=0.8)
 
 
+def write_scale(ax: Axes, text: str) -> None:
+    """Write the label of all panels at the left end."""
+    style: Look = {"rotation": 90, "ha": "left", "va": "center", "multialignment": "center"}
+    ax.text(0.0, 0.5, text, transform=ax.transAxes, **style)
+
+
 def words_for(what: str, name: str, unit: str, room: float) -> str:
     """Return a label with its unit, on up to three lines of `room` inches."""
     text = f"{what} {label(name, unit)}".strip()
@@ -325,28 +353,11 @@ def words_for(what: str, name: str, unit: str, room: float) -> str:
     return textwrap.fill(text, letters, max_lines=3, placeholder="…")
 
 
-def _panels(
-    ax: Axes, rows: int, columns: int, count: int
-) -> tuple[list[Axes], tuple[float, float]]:
-    """Return axes in rows in the place of `ax`, and their size."""
-    width, height = size_in_inches(ax)
-    across = width - FRAME[0] - 0.1 - (columns - 1) * GUTTER[0]
-    down = height - 2 * FRAME[1] - (rows - 1) * GUTTER[1]
-    size = max(across / columns, 0.2), max(down / rows, 0.2)
-    panels = []
-    for place in range(count):
-        row, column = divmod(place, columns)
-        left = FRAME[0] + column * (size[0] + GUTTER[0])
-        bottom = height - FRAME[1] - size[1] - row * (size[1] + GUTTER[1])
-        box = (left / width, bottom / height, size[0] / width, size[1] / height)
-        panels.append(ax.inset_axes(box))
-    return panels, size
-
-
-def _fill_panel(panel: Axes, curve: Curve, *, several: bool, size: tuple[float, float]) -> None:
+def _fill_panel(panel: Axes, curve: Curve, *, several: bool) -> None:
     tidy(panel)
     _draw_curve(panel, curve, curve.mean)
-    width = size[0] + 0.6 * GUTTER[0]
+    size = size_in_inches(panel)
+    width = size[0] + 0.6 * EDGES.gutter[0]
     text = label(curve.input_name, curve.input_unit)
     if several:
         target = f" → {literal(curve.output_name, most=9)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -106,11 +105,9 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     elif any(option is not None for option in (feature, data, target, other)):
         text = "no feature, data, target or other with an Effect"
         raise InvalidValueError("plot.effect", text, "at least one", "Leave them out")
-    unitless = [replace(part, unit="") if part.dates else part for part in source.settings]
-    result = replace(source, settings=tuple(unitless))
-    if len(unitless) == 2:
-        return _draw_surface(result, ax)
-    return draw_levels(result, ax) if unitless[0].labels else draw_curve(result, ax)
+    if len(source.settings) == 2:
+        return _draw_surface(source, ax)
+    return draw_levels(source, ax) if source.settings[0].labels else draw_curve(source, ax)
 
 
 def draw_curve(result: Effect, ax: Axes | None) -> Axes:
@@ -120,12 +117,11 @@ def draw_curve(result: Effect, ax: Axes | None) -> Axes:
     width = data[-1] - data[0]
     low, high = data[0] - MARGIN * width, data[-1] + MARGIN * width
     few = len(x) <= MAX_DISCRETE_VALUES
-    gaps = np.flatnonzero(np.diff(data) > GAP * width)
-    inner = [] if few else [(data[k], data[k + 1]) for k in gaps]
-    for left, right in [(low, data[0]), *inner, (data[-1], high)]:
+    gaps = np.flatnonzero(np.diff(data) > (np.inf if few else GAP * width))
+    for left, right in [(low, data[0]), *((data[k], data[k + 1]) for k in gaps), (data[-1], high)]:
         ax.axvspan(left, right, color=SHADE, linewidth=0, zorder=0, label="_no data")
     draw_density(ax, binned(data, low, high))
-    lines = np.empty((0, len(x))) if result.ice is None else numbers(result.ice)
+    lines = [] if result.ice is None else [*numbers(result.ice)]
     paths = [np.stack([x, line], 1) for line in lines]
     ax.add_collection(LineCollection(paths, colors=LINES, linewidths=0.5, zorder=2, label="_ice"))
     style: Look = {"marker": "o", "markersize": 4, "linewidth": 0.8} if few else {"linewidth": 1.6}
@@ -144,9 +140,14 @@ def draw_curve(result: Effect, ax: Axes | None) -> Axes:
         ax.xaxis.set_major_locator(MaxNLocator(4))
     set_range(ax, *range_of([y, *lines, *ends]))
     wide, tall = size_in_inches(ax)
-    ax.set_xlabel(words_for("", part.name, part.unit, wide))
+    ax.set_xlabel(_words(part, wide))
     ax.set_ylabel(words_for("effect on", result.target, result.unit, tall))
     return ax
+
+
+def _words(part: Settings, room: float) -> str:
+    """Return the name of a feature with its unit; ticks have that of dates."""
+    return words_for("", part.name, "" if part.dates else part.unit, room)
 
 
 def date_ticks(axis: Axis, most: int = 7) -> None:
@@ -159,19 +160,24 @@ def date_ticks(axis: Axis, most: int = 7) -> None:
 
 
 def _draw_spread(ax: Axes, result: Effect, places: Array) -> list[Array]:
-    """Shade the range of effects of several models; return its ends."""
-    if result.members is None:
+    """Shade a band, or the range of effects of several models; return its ends."""
+    words = "_band"
+    if result.band is not None:
+        low, high = numbers(result.band)
+    elif result.members is not None:
+        count, share = len(result.members), 0.05 if len(result.members) >= TRIMMED_FROM else 0.0
+        low, high = np.quantile(numbers(result.members), [share, 1 - share], axis=0)
+        words = f"{'5% to 95%' if share else 'range'} of {count} models"
+    else:
         return []
-    count, share = len(result.members), 0.05 if len(result.members) >= TRIMMED_FROM else 0.0
-    low, high = np.quantile(numbers(result.members), [share, 1 - share], axis=0)
-    words = f"{'5% to 95%' if share else 'range'} of {count} models"
     look: Look = {"label": words, "alpha": 0.25, "zorder": 2.5}
     if result.settings[0].labels:
         y = np.arange(len(places))
         ax.hlines(y, low[places], high[places], colors=STYLE.accent, linewidth=7, **look)
     else:
         ax.fill_between(places, low, high, color=STYLE.accent, linewidth=0, **look)
-    ax.legend(loc="best")
+    if result.band is None:
+        ax.legend(loc="best")
     return [low, high]
 
 
@@ -190,18 +196,17 @@ def draw_levels(
     wide = size_in_inches(ax)[0]
     if result.ice is not None:
         lines = numbers(result.ice)[:, picks]
-        style: Look = {"markersize": 6, "markeredgewidth": 0.6}
-        places = np.tile(y, len(lines))
-        ax.plot(lines.ravel(), places, "|", color=LINES, zorder=2, label="_ice", **style)
+        style: Look = {"markersize": 6, "markeredgewidth": 0.6, "zorder": 2, "label": "_ice"}
+        ax.plot(lines.ravel(), np.tile(y, len(lines)), "|", color=LINES, **style)
     ax.axvline(0, color=STYLE.muted, linewidth=0.6, zorder=0.8)
     ax.hlines(y, 0, values, colors=STYLE.accent, linewidth=1.0, zorder=3)
     _draw_spread(ax, result, picks)
     ax.plot(values, y, "o", color=STYLE.accent, markersize=4.5, zorder=4, label="_levels")
     _name_levels(ax.yaxis, part, picks, 0.5 * wide if room is None else room)
+    right: Look = {"transform": ax.get_yaxis_transform(), "va": "center", **ASIDE}
     for place, share in enumerate(shares[picks]):
-        right: Look = {"transform": ax.get_yaxis_transform(), "va": "center"}
-        ax.text(1.02, place, percent(share, 0), **right, **ASIDE)
-    title = words_for("", part.name, part.unit, wide)
+        ax.text(1.02, place, percent(share, 0), **right)
+    title = _words(part, wide)
     if len(picks) < len(shares):
         title += f"\nthe {len(picks)} most frequent of {len(shares)}"
     ax.set_title(title, loc="left", fontsize=STYLE.text)
@@ -243,7 +248,7 @@ def paint_surface(
     dots: Look = {"color": STYLE.ink, "markersize": 1.6, "markeredgewidth": 0, "zorder": 3}
     ax.plot(first, second, ".", label="_data", **dots)
     for axis, part, size in zip((ax.xaxis, ax.yaxis), result.settings, (wide, tall), strict=True):
-        axis.set_label_text(words_for("", part.name, part.unit, size))
+        axis.set_label_text(_words(part, size))
         if part.labels:
             left = 0.35 * wide if room is None else room
             places = np.arange(len(part.x))
@@ -276,14 +281,12 @@ def _paint_cells(ax: Axes, result: Effect, most: float) -> ScalarMappable:
     places = [
         np.arange(len(part.x)) if part.labels else numbers(part.x) for part in result.settings
     ]
-    middles = [(place[1:] + place[:-1]) / 2 for place in places]
-    ends = [
-        np.r_[-0.5, middle, len(place) - 0.5] if part.labels else np.r_[place[0], middle, place[-1]]
-        for part, place, middle in zip(result.settings, places, middles, strict=True)
-    ]
-    values = np.ma.masked_array(
-        numbers(result.values).T, _distances(result, places) > MAX_ROW_DISTANCE
-    )
+    ends = []
+    for part, place in zip(result.settings, places, strict=True):
+        outer = (-0.5, len(place) - 0.5) if part.labels else place[[0, -1]]
+        ends.append(np.r_[outer[0], (place[1:] + place[:-1]) / 2, outer[1]])
+    far = _distances(result, places) > MAX_ROW_DISTANCE
+    values = np.ma.masked_array(numbers(result.values).T, far)
     ax.set_facecolor(STYLE.faint)
     return ax.pcolormesh(*ends, values, cmap=DIVERGING, vmin=-most, vmax=most)
 

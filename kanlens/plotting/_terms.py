@@ -9,19 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from kanlens._checks import check_count
-from kanlens.attribution._effects import Effect
+from kanlens.attribution._effects import Effect, Settings
 from kanlens.attribution._terms import Summand, Terms
 from kanlens.attribution._terms import terms as computed
 from kanlens.errors import InvalidValueError, rewording
 from kanlens.model._analysis import Model
-from kanlens.model._network import Rows
-from kanlens.plotting._curves import range_of, set_range, words_for
+from kanlens.model._network import Rows, Targets
+from kanlens.plotting._curves import Grid, range_of, set_range, words_for, write_scale
 from kanlens.plotting._effects import date_ticks, draw_curve, draw_levels, paint_surface
 from kanlens.plotting._formats import counted, number, tick
 from kanlens.plotting._style import (
     ASIDE,
     STYLE,
-    Array,
     Look,
     axes_for,
     color_bar,
@@ -39,11 +38,9 @@ SHOWN = 12  # terms
 RARE = 0.005  # share of rows with the smallest and largest values that may set no scale
 WIDER = 1.6  # range of all rows over that of most, from which the others would be hidden
 COLUMNS = 3
-PANEL = (1.22, 1.05)  # inches
-LEFT, RIGHT = 0.78, 0.28  # inches next to a panel, for names of levels and for their shares
-ABOVE, BELOW = 0.24, 0.34  # inches, for the title and for the axis
-STEP = (LEFT + PANEL[0] + RIGHT, ABOVE + PANEL[1] + BELOW)  # from a panel to the next
-LABEL, NOTE = 0.2, 0.2  # inches, for the label of all panels and for the line below
+# names of levels are left of a panel, and their shares right of it
+GRID = Grid(panel=(1.22, 1.05), gutter=(1.06, 0.58), before=(0.98, 0.54), after=(0.28, 0.24))
+INDENT = 0.39  # inches, from a title to its panel
 NAMES, ROTATED = 0.71, 0.15  # inches, for names of levels, and for a label on the left
 TIMES = "\N{MULTIPLICATION SIGN}"
 DATES = 4  # ticks, at most
@@ -56,6 +53,7 @@ MAX_NAME_LENGTH = 14  # characters of a column in a factor
 def terms(
     source: Model | Terms,
     x: Rows | None = None,
+    y: Targets | None = None,
     *,
     target: int | str | None = None,
     most: int = SHOWN,
@@ -66,13 +64,14 @@ def terms(
     Curves and levels share one scale, surfaces one color scale; the mean of each is subtracted. The
     number above a panel is its standard deviation over the rows. A product of two sums is two
     panels, its factors: each curve is that of the factor with its other columns at their mean, the
-    first factor has a standard deviation of 1. The last panel is the link.
+    first factor has a standard deviation of 1. The last panel is the link. With `y`, 95% bands of
+    curves and levels are shaded.
 
     Parameters
     ----------
     source : KAN or fitted estimator, or Terms
         A model of one layer, or from `kanlens.frontier`. Not changed.
-    x, target
+    x, y, target
         With a model, as for `kanlens.attribution.terms`.
     most : int
         Largest number of terms to draw; others are counted below.
@@ -102,181 +101,142 @@ def terms(
     check_count(CALL, "most", most)
     if not isinstance(source, Terms):
         with rewording(CALL):
-            source = computed(source, x, target=target)
-    elif x is not None or target is not None:
-        raise InvalidValueError(CALL, "no x or target with Terms", "one", "Leave them out")
+            source = computed(source, x, y, target=target)
+    elif any(option is not None for option in (x, y, target)):
+        raise InvalidValueError(CALL, "no x, y or target with Terms", "one", "Leave them out")
     shown = source.terms[:most]
-    ax = axes_for(ax, page_size(source, most), bare=True)
+    places = _places(_widths(source, most))
+    ax = axes_for(ax, GRID.size(*places), bare=True)
     ax.set_axis_off()
-    panels = _panels(ax, source, most)
-    ends = _ends([term for term in shown if term.kind == "curve"])
+    panels = iter(GRID.panels(ax, *places))
+    curves = [term for term in shown if term.kind == "curve"]
     heights = [float(term.values.abs().max()) for term in shown if term.kind == "surface"]
     for term in shown:
-        if term.kind == "product":
-            _draw_product(panels[:2], term)
-        elif term.kind == "surface":
-            _draw_surface(panels[0], term, max(heights))
-        else:
-            _draw_curve(panels[0], term, ends)
-        panels = panels[1 + (term.kind == "product") :]
+        ends = None if term.kind == "product" else _ends(curves)
+        for place, effects in enumerate(term.factors):
+            panel = next(panels)
+            name = _draw_factor(panel, effects, ends, max(heights, default=None))
+            name = f"{TIMES} {name}" if place else name
+            _entitle(panel, name, "" if place else number(term.importance, 2))
     if source.link is not None:
-        _draw_link(panels[0], source.link)
+        panel, link = next(panels), source.link
+        _draw_factor(panel, (link,))
+        _entitle(panel, f"link: {link.target}" + (f" ({link.unit})" if link.unit else ""))
+        panel.set_xlabel("sum of terms", labelpad=1)
     _write_labels(ax, source, len(shown))
     return ax
 
 
 def page_size(source: Terms, most: int = SHOWN) -> tuple[float, float]:
     """Return width and height in inches of a page of terms."""
-    places, columns = _places(_widths(source, most))
-    rows = max(places) // columns + 1
-    return LABEL + columns * STEP[0], rows * STEP[1] + NOTE
+    return GRID.size(*_places(_widths(source, most)))
 
 
 def _widths(source: Terms, most: int) -> list[int]:
     """Return the number of panels of each term, and of the link."""
-    terms = source.terms[:most]
-    return [1 + (term.kind == "product") for term in terms] + [1] * (source.link is not None)
+    return [len(term.factors) for term in source.terms[:most]] + [1] * (source.link is not None)
 
 
 def _places(widths: list[int]) -> tuple[list[int], int]:
-    """Return places of panels, row by row, and columns; a gap before two is for the next one."""
+    """Return places of panels, row by row, and columns; each term has the first that are free."""
     columns = 2 if sum(widths) == 4 else min(COLUMNS, sum(widths))
-    places, free = list[int](), list[int]()
-    end = 0
+    places = list[int]()
     for wide in widths:
-        if wide == 1 and free:
-            places.append(free.pop())
-            continue
-        if end % columns + wide > columns:
-            free.append(end)
-            end += 1
-        places += range(end, end + wide)
-        end += wide
+        free = (k for k in range(columns * len(widths)) if not {k, k + wide - 1} & {*places})
+        start = next(k for k in free if k % columns + wide <= columns)
+        places += range(start, start + wide)
     return places, columns
-
-
-def _panels(ax: Axes, source: Terms, most: int) -> list[Axes]:
-    """Return axes in the place of `ax`, as many for each term as it takes."""
-    width, height = page_size(source, most)
-    places, columns = _places(_widths(source, most))
-    panels = []
-    for place in places:
-        row, column = divmod(place, columns)
-        left, bottom = LABEL + column * STEP[0] + LEFT, height - row * STEP[1] - ABOVE - PANEL[1]
-        box = left / width, bottom / height, PANEL[0] / width, PANEL[1] / height
-        panels.append(ax.inset_axes(box))
-    return panels
 
 
 def _ends(curves: list[Summand]) -> tuple[float, float]:
     """Return the range of all curves, of all but a few rows where these would hide the others."""
     if not curves:
         return -1.0, 1.0
-    low, high = range_of([numbers(term.factors[0][0].values) for term in curves])
+    effects = [term.factors[0][0] for term in curves]
+    low, high = range_of([numbers(e.values if e.band is None else e.band) for e in effects])
     shares = [RARE, 1 - RARE]
     common = range_of([np.quantile(numbers(term.values), shares) for term in curves])
     return (low, high) if high - low < WIDER * (common[1] - common[0]) else common
 
 
-def _unitless(effect: Effect) -> Effect:
-    """Return an effect without the unit of dates, which their ticks have."""
-    parts = (replace(part, unit="") if part.dates else part for part in effect.settings)
-    return replace(effect, settings=tuple(parts))
-
-
-def _entitle(panel: Axes, name: str, importance: float | None = None) -> None:
+def _entitle(panel: Axes, name: str, importance: str = "") -> None:
     """Write the name of a term above a panel, and its importance."""
-    wide, right = size_in_inches(panel)[0] + 0.5 * LEFT, ""
-    if importance is not None:
-        right = number(importance, 2)
-        panel.set_title(right, loc="right", pad=3, **ASIDE)
-    text = fitted(name, wide - text_width(right, STYLE.small) - 0.08, STYLE.text)
-    panel.set_title(text, loc="left", pad=3, x=-0.5 * LEFT / PANEL[0], fontsize=STYLE.text)
-    panel.set(xlabel="", ylabel="")
+    wide = size_in_inches(panel)[0]
+    panel.set_title(importance, loc="right", pad=3, **ASIDE)
+    room = wide + INDENT - text_width(importance, STYLE.small) - 0.08
+    text = fitted(name, room, STYLE.text)
+    panel.set_title(text, loc="left", pad=3, x=-INDENT / wide, fontsize=STYLE.text)
 
 
-def _draw_one(panel: Axes, effect: Effect, ends: tuple[float, float] | None = None) -> str:
-    """Draw a curve or levels; return the name with its unit."""
-    effect = _unitless(effect)
-    (part,) = effect.settings
-    if not part.labels:
-        draw_curve(effect, panel)
+def _named(part: Settings) -> str:
+    """Return the name of a column with its unit; ticks have that of dates."""
+    return f"{part.name} ({part.unit})" if part.unit and not part.dates else part.name
+
+
+def _draw_factor(
+    panel: Axes,
+    effects: tuple[Effect, ...],
+    ends: tuple[float, float] | None = None,
+    most: float | None = None,
+) -> str:
+    """Draw a curve or levels over `ends`, a surface up to `most`, or several curves; name it."""
+    if len(effects) > 1:
+        return _draw_curves(panel, effects)
+    if len(effects[0].settings) == 2:
+        return _draw_surface(panel, effects[0], most)
+    part = effects[0].settings[0]
+    if part.labels:
+        draw_levels(effects[0], panel, LEVELS, NAMES)
+        panel.xaxis.set_major_locator(MaxNLocator(4))
+        if ends is not None:
+            room = 0.06 * (ends[1] - ends[0])
+            panel.set_xlim(ends[0] - room, ends[1] + room)
+    else:
+        draw_curve(effects[0], panel)
         if ends is not None:
             set_range(panel, *ends)
+        longest = max(len(tick(round(float(end)))) for end in (part.x[0], part.x[-1]))
+        panel.xaxis.set_major_locator(MaxNLocator(4 if longest < LONG else 2))
         if part.dates:
             date_ticks(panel.xaxis, most=DATES)
-        else:
-            longest = max(len(tick(round(float(end)))) for end in (part.x[0], part.x[-1]))
-            panel.xaxis.set_major_locator(MaxNLocator(4 if longest < LONG else 2))
         panel.yaxis.set_major_locator(MaxNLocator(4))
-        return f"{part.name} ({part.unit})" if part.unit else part.name
-    draw_levels(effect, panel, LEVELS, NAMES)
-    if ends is not None:
-        room = 0.06 * (ends[1] - ends[0])
-        panel.set_xlim(ends[0] - room, ends[1] + room)
-    panel.xaxis.set_major_locator(MaxNLocator(4))
-    return part.name
+    panel.set(xlabel="", ylabel="")
+    if len(part.labels) > LEVELS:
+        panel.set_xlabel(f"the {LEVELS} most frequent of {len(part.labels)}", **ASIDE)
+    return part.name if part.labels else _named(part)
 
 
-def _draw_curve(panel: Axes, term: Summand, ends: tuple[float, float]) -> None:
-    effect = term.factors[0][0]
-    name = _draw_one(panel, effect, ends)
-    _entitle(panel, name, term.importance)
-    count = len(effect.settings[0].labels)
-    if count > LEVELS:
-        panel.set_xlabel(f"the {LEVELS} most frequent of {count}", **ASIDE)
-
-
-def _draw_surface(panel: Axes, term: Summand, most: float) -> None:
-    effect = _unitless(term.factors[0][0])
+def _draw_surface(panel: Axes, effect: Effect, most: float | None) -> str:
+    name = f" {TIMES} ".join(part.name for part in effect.settings)
     if effect.settings[0].labels and not effect.settings[1].labels:  # names have room on the left
         effect = replace(effect, settings=effect.settings[::-1], values=effect.values.mT)
     tidy(panel)
     image = paint_surface(panel, effect, most, NAMES - ROTATED)
-    labels = panel.get_xlabel(), panel.get_ylabel()
-    _entitle(panel, f" {TIMES} ".join(part.name for part in effect.settings), term.importance)
-    panel.set_xlabel(labels[0], labelpad=1)
-    panel.set_ylabel(labels[1], labelpad=1)
+    for axis, part, size in zip(
+        (panel.xaxis, panel.yaxis), effect.settings, size_in_inches(panel), strict=True
+    ):
+        axis.set_label_text(fitted(_named(part), size, STYLE.text))
+        axis.labelpad = 1
     bar = color_bar(panel, image, "", key=panel.inset_axes((1.03, 0.0, 0.04, 1.0)))
     bar.ax.yaxis.set_major_locator(MaxNLocator(4))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(tick))
+    return name
 
 
-def _draw_product(panels: list[Axes], term: Summand) -> None:
-    """Draw both factors of a product."""
-    for place, (panel, effects) in enumerate(zip(panels, term.factors, strict=True)):
-        single = len(effects) == 1
-        name = _draw_one(panel, effects[0]) if single else _draw_factor(panel, effects)
-        name = name if single else f"({name})"
-        _entitle(panel, f"{TIMES} {name}" * place or name, None if place else term.importance)
-
-
-def _draw_factor(panel: Axes, effects: tuple[Effect, ...]) -> str:
+def _draw_curves(panel: Axes, effects: tuple[Effect, ...]) -> str:
     """Draw the curves of a factor over the ranges of their columns; return its name."""
     tidy(panel)
-    names = [literal(effect.settings[0].name, most=MAX_NAME_LENGTH) for effect in effects]
-    for place, (name, effect) in enumerate(zip(names, effects, strict=True)):
-        part = effect.settings[0]
-        share = _shares(numbers(part.x))
+    for place, effect in enumerate(effects):
+        part, x = effect.settings[0], numbers(effect.settings[0].x)
+        name = literal(part.name, most=MAX_NAME_LENGTH)
         color = STYLE.series[place % len(STYLE.series)]
         marker: Look = {"marker": "o", "markersize": 3} if part.labels else {}
+        share = (x - x[0]) / (np.ptp(x) or 1.0)
         panel.plot(share, numbers(effect.values), color=color, label=name, **marker)
     panel.set_xticks([0, 1], ["lowest", "highest"])
     panel.legend(loc="best", handlelength=1.2, borderaxespad=0.1)
     panel.yaxis.set_major_locator(MaxNLocator(4))
-    return " + ".join(effect.settings[0].name for effect in effects)
-
-
-def _shares(x: Array) -> Array:
-    return np.asarray((x - x[0]) / (np.ptp(x) or 1.0))
-
-
-def _draw_link(panel: Axes, link: Effect) -> None:
-    draw_curve(link, panel)
-    panel.xaxis.set_major_locator(MaxNLocator(4))
-    panel.yaxis.set_major_locator(MaxNLocator(4))
-    _entitle(panel, f"link: {link.target}" + (f" ({link.unit})" if link.unit else ""))
-    panel.set_xlabel("sum of terms", labelpad=1)
+    return f"({' + '.join(effect.settings[0].name for effect in effects)})"
 
 
 def _write_labels(ax: Axes, source: Terms, shown: int) -> None:
@@ -284,10 +244,11 @@ def _write_labels(ax: Axes, source: Terms, shown: int) -> None:
     text = "term of the sum before the link"
     if source.link is None:
         text = words_for("term of", source.target, source.unit, size_in_inches(ax)[1])
-    style: Look = {"rotation": 90, "ha": "left", "va": "center", "transform": ax.transAxes}
-    ax.text(0.0, 0.5, text, multialignment="center", **style)
+    write_scale(ax, text)
     rest, rows = source.terms[shown:], len(source.terms[0].values)
     note = f"numbers: standard deviations over {counted(rows, 'row')}"
+    if any(effects[0].band is not None for term in source.terms for effects in term.factors):
+        note += "; shaded: 95% bands"
     if rest:
         note += f"; {counted(len(rest), 'more term')}, of at most {number(rest[0].importance, 2)}"
     ax.text(1.0, 0.0, note, ha="right", va="bottom", transform=ax.transAxes, **ASIDE)

@@ -17,6 +17,7 @@ from kanlens._checks import check_choice, check_columns, check_count
 from kanlens._display import Displayed
 from kanlens.data._cell_parsing import as_tensor
 from kanlens.data._schema import default_schema
+from kanlens.data._tables import Table
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.model._network import find_output
 from kanlens.symbolic._composition import Array, Expr, evaluator, rounded
@@ -326,6 +327,7 @@ class SymbolicResult(Displayed):
     def _columns(self, x: Rows) -> Array:
         call, names = "SymbolicResult.predict", self.feature_names
         width = len(names)
+        x = x.frame if isinstance(x, Table) else x
         if hasattr(x, "columns") and hasattr(x, "iloc"):
             same = self.model is not None and self.model.feature_names == names
             plain = default_schema(width, 1, feature_names=names)
@@ -336,7 +338,7 @@ class SymbolicResult(Displayed):
         if rows.dim() != 2:
             expected, advice = f"x of shape (batch, {width})", "Pass a table: one row per sample"
             raise ShapeError(call, expected, str(tuple(rows.shape)), advice)
-        check_columns(call, rows, width)
+        check_columns(call, rows, width, names=names)
         return np.asarray(rows.numpy(force=True), dtype=np.float64)
 
     def _rows(self, output: int) -> dict[int, dict[str, Any]]:

@@ -1,7 +1,7 @@
 """Networks of growing size, scored by cross-validation of the whole growth.
 
 Each fold grows networks of its own, terms and all: scores of terms chosen on all rows would be too
-good. The score of a size is that of the networks of at most that many edges in all folds.
+good. The score of a size is that of the networks with as many terms in all folds.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GROWTH_ROWS = 10_000  # most rows to grow on, evenly spread; the last fit uses all rows
-PATIENCE = 8  # edges without a gain on held-out rows, after which growth ends
+PATIENCE = 4  # terms without a gain on held-out rows, after which growth ends
 CYCLES = 3  # of the last fit over the classes
 MIN_EDGES = 30  # to grow to, or two for each column
 
@@ -126,8 +126,8 @@ class Growth:
             while not all(path.ended for path in paths) and not deadline.passed:
                 for path in (path for path in paths if not path.ended):
                     path.grow()
-                first, last = (min(path.edges[end] for path in paths) for end in (0, -1))
-                losses = [self._loss(paths, size) for size in range(first, last + 1)]
+                most = max(path.terms for path in paths)
+                losses = [self._loss(paths, terms) for terms in range(most + 1)]
                 advance(max(paths[0].edges[-1] - shown, 0))
                 shown = max(shown, paths[0].edges[-1])
                 if len(losses) - int(np.argmin(losses)) > PATIENCE:
@@ -135,10 +135,10 @@ class Growth:
                         path.ended = True
                 note()
 
-    def _loss(self, paths: list[GrowthPath], size: int) -> float:
-        """Return the total loss of an output on held-out rows, at a size."""
+    def _loss(self, paths: list[GrowthPath], terms: int) -> float:
+        """Return the total loss of an output on held-out rows, for a number of terms."""
         parts = zip(paths[1:], self.held, strict=True)
-        return float(sum(path.at(size).losses[rows].sum() for path, rows in parts))
+        return float(sum(path.at(terms).losses[rows].sum() for path, rows in parts))
 
     def finished(self, chosen: Sequence[GrowthStep]) -> KAN:
         """Return the network of a step of each output, fitted to all rows, with rough parts."""
@@ -296,14 +296,13 @@ def _scored(growth: Growth, seconds: float, cut: bool) -> Frontier:
     order = growth.rows[np.concatenate(growth.held)]
     y, steps, losses = growth.y[torch.from_numpy(order)], list[FrontierStep](), list[Tensor]()
     weights = torch.from_numpy(growth.weights[order]).to(growth.x)
-    for size in sorted({len(paths) * edges for path, *_ in paths for edges in path.edges}):
-        share = size // len(paths)
-        chosen = [path.at(share) for path, *_ in paths]
+    for terms in range(max(path.terms for path, *_ in paths) + 1):
+        chosen = [path.at(terms) for path, *_ in paths]
         if networks and chosen == networks[-1]:
             continue
         networks.append(chosen)
         outputs = [
-            np.stack([own[1 + fold].at(share).outputs[rows] for own in paths], 1)
+            np.stack([own[1 + fold].at(terms).outputs[rows] for own in paths], 1)
             for fold, rows in enumerate(growth.held)
         ]
         held_out = model.scale_outputs(torch.from_numpy(np.concatenate(outputs)).to(growth.x))

@@ -198,9 +198,10 @@ def read_interactions(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GrowthStep:
-    """A network with its edges, its last term, and its outputs and losses of rows (batch,)."""
+    """A network with its edges, its last of some terms, and its outputs and losses (batch,)."""
 
     edges: int
+    terms: int
     network: SmallNetwork
     added: str
     outputs: Array
@@ -232,15 +233,21 @@ class GrowthPath:
         """Number of edges of each step."""
         return [step.edges for step in self.steps]
 
-    def at(self, edges: int) -> GrowthStep:
-        """Return the last step of at most `edges`, or the first step."""
-        return self.steps[max(bisect_right(self.edges, edges) - 1, 0)]
+    @property
+    def terms(self) -> int:
+        """Number of terms added."""
+        return self.steps[-1].terms if self.steps else -1
 
-    def add(self, network: SmallNetwork, words: str) -> None:
+    def at(self, terms: int) -> GrowthStep:
+        """Return the last step of at most `terms`, or the first step."""
+        return self.steps[max(bisect_right([step.terms for step in self.steps], terms) - 1, 0)]
+
+    def add(self, network: SmallNetwork, words: str, terms: int | None = None) -> None:
         """Add a step, in place of those with as many edges or more."""
+        terms = self.terms + 1 if terms is None else terms
         edges, losses = network.curves(), network.losses(network.sums())
         parts: dict[str, Array] = {"outputs": network.outputs(), "losses": losses}
-        step = GrowthStep(edges=edges, network=network, added=words, **parts)
+        step = GrowthStep(edges=edges, terms=terms, network=network, added=words, **parts)
         self.steps[bisect_left(self.edges, edges) :] = [step]
 
     def grow(self) -> None:
@@ -268,13 +275,13 @@ class GrowthPath:
 
     def state(self) -> dict[str, Any]:
         """Return the path as arrays and plain types."""
-        terms = [(step.added, step.network.state()) for step in self.steps]
-        return {"terms": terms, "pairs": self.pairs, "ended": self.ended}
+        steps = [(step.added, step.terms, step.network.state()) for step in self.steps]
+        return {"steps": steps, "pairs": self.pairs, "ended": self.ended}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state of the path."""
         self.pairs, self.ended = [tuple(pair) for pair in state["pairs"]], state["ended"]
         network = self.steps[0].network
-        for words, term in state["terms"]:
-            network = network.at(term)
-            self.add(network, words)
+        for words, terms, own in state["steps"]:
+            network = network.at(own)
+            self.add(network, words, terms)

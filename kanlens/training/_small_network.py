@@ -293,7 +293,7 @@ class SmallNetwork:
         sums = self.sums()
         weights, errors = self.working(sums)
         design, owners, old, variances = self.linear()
-        fit, mean = self._solve(design, weights, errors + sums, variances, steps)
+        fit, mean = self.solve(design, weights, errors + sums, variances, steps)
         values, own = design.values(fit.coefficients), np.maximum(fit.variances, MIN_VARIANCE)
         level = mean - float(weights @ values / weights.sum())
         bound: float = math.inf
@@ -310,7 +310,7 @@ class SmallNetwork:
         self._put(coefficients, fit.variances)
         return sums, moved
 
-    def _solve(
+    def solve(
         self,
         design: DenseDesign | CurveDesign,
         weights: Array,

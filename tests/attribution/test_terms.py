@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ import torch
 import kanlens
 from kanlens.attribution import Terms, terms
 from kanlens.attribution._sum_form import read_form
-from kanlens.errors import InvalidValueError, MethodError
+from kanlens.errors import InvalidValueError, MethodError, ShapeError
 from kanlens.model._analysis import float64_copy
 from tests.made import draw, made
 
@@ -188,3 +189,97 @@ def test_a_constant_output_no_rows_and_no_such_output_are_refused():
         terms(model, ROWS)
     with pytest.raises(MethodError, match="rows of x, got None"):
         terms(kanlens.KAN([3, 1]))
+
+
+def drawn(seed: int, kind: str) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """A table of known curves, with noise, and the curves by their columns."""
+    random = np.random.default_rng(seed)
+    rows = 500 if kind == "classes" else 250
+    frame = pd.DataFrame(random.uniform(-1, 1, (rows, 2)), columns=["a", "b"])
+    frame["site"] = random.choice(LEVELS, rows)
+    curves = {"a": lambda x: np.sin(4 * x), "b": lambda x: 1.5 * x**2, "site": lambda k: k / 3}
+    y = curves["a"](frame["a"]) + curves["b"](frame["b"]) + frame["site"].map(LEVELS.index) / 3
+    if kind == "classes":
+        return frame.assign(y=np.where(random.logistic(size=rows) < 2 * y - 2, "yes", "no")), curves
+    return frame.assign(y=y + 0.5 * random.normal(size=rows)), curves
+
+
+def covered(result: Terms, curves: dict[str, Any], factor: float = 1.0) -> list[float]:
+    """Shares of the points of each curve where the band covers it."""
+    shares = []
+    for term in result.terms:
+        effect = term.factors[0][0]
+        part = effect.settings[0]
+        function = curves[term.name]
+        truth = function(part.x.numpy()) - function(part.data.numpy()).mean()
+        low, high = effect.band.numpy()
+        assert ((low < effect.values.numpy()) & (effect.values.numpy() < high)).all()
+        shares.append(float(((low < factor * truth) & (factor * truth < high)).mean()))
+    return shares
+
+
+@pytest.mark.parametrize(("kind", "factor", "seeds"), [("numbers", 1, 20), ("classes", 2, 10)])
+def test_bands_cover_the_points_of_known_curves(kind, factor, seeds):
+    shares = []
+    for seed in range(seeds):
+        frame, curves = drawn(seed, kind)
+        table = kanlens.read_table(frame, target="y")
+        generator = torch.Generator().manual_seed(seed)
+        fitted = kanlens.fit_default(table, hidden=(), progress=False, generator=generator)
+        shares += covered(terms(fitted.model, table.x, table.y), curves, factor)
+    assert 0.9 <= np.mean(shares) <= 0.98
+
+
+def test_bands_are_narrower_with_more_rows_and_only_of_curves():
+    model, x = with_product()
+    y = model(x)[:, 0].detach() + 0.3 * draw(len(x), seed=5)
+    halves = terms(model, x[:200], y[:200]), terms(model, x, y)
+    for few, many in zip(*(by_name(result) for result in halves), strict=True):
+        assert few.kind == many.kind
+        if few.kind != "curve":
+            assert few.factors[0][0].band is None
+            continue
+        wide, narrow = (float(term.factors[0][0].band.diff(dim=0).mean()) for term in (few, many))
+        assert 0 < narrow < wide
+
+
+def by_name(result: Terms) -> list[Any]:
+    return sorted(result.terms, key=lambda term: term.name)
+
+
+def test_bands_do_not_depend_on_the_curves_of_one_layer():
+    y = ROWS[:, 0] + draw(60, seed=7)
+    first, second = (terms(made([3, 1], seed=seed), ROWS, y) for seed in (0, 1))
+    for pair in zip(by_name(first), by_name(second), strict=True):
+        bands = []
+        for term in pair:
+            effect = term.factors[0][0]
+            x = effect.settings[0].x.numpy()
+            at = np.linspace(x[0], x[-1], 9)
+            bands.append([] if effect.band is None else [np.interp(at, x, e) for e in effect.band])
+        np.testing.assert_allclose(bands[0], bands[1], atol=0.05)
+    assert by_name(first)[0].factors[0][0].band is not None
+
+
+def test_bands_with_a_link_are_in_the_units_of_its_argument():
+    model, x = with_link()
+    noise = 0.05 * draw(len(x), seed=6)
+    y = model(x)[:, 0].detach()
+    curves = [t for t in terms(model, x, y + y.std() * noise).terms if t.kind == "curve"]
+    assert curves
+    for term in curves:
+        width = term.factors[0][0].band.diff(dim=0).mean() / 4  # a standard error
+        assert 0 < float(width) < 0.1 * term.importance
+
+
+def test_a_column_of_products_alone_has_no_band():
+    model = made([3, (0, 1)])
+    assert terms(model, ROWS, draw(60)).terms[0].factors[0][0].band is None
+
+
+def test_targets_without_rows_and_of_another_length_are_refused():
+    model = made([3, 1])
+    with pytest.raises(MethodError, match=r"terms: expected x with y, got y alone"):
+        terms(model, y=draw(60))
+    with pytest.raises(ShapeError, match="terms: expected y of shape"):
+        terms(model, ROWS, draw(59))

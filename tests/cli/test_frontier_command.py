@@ -60,7 +60,7 @@ def test_lines_fit_80_columns_and_hold_numbers_in_one_piece(table, tmp_path):
     assert max(len(line.rstrip()) for line in shown.splitlines()) <= 80
     first = next(line for line in shown.splitlines() if "curves alone" in line)
     assert first.split()[0] == "3" and "#" * 6 in first  # the category has no curve
-    assert "gradient boosting" in shown and "the default network of" in shown
+    assert "gradient boosting" in shown and "default network of" in shown
 
 
 def test_the_written_model_keeps_scores_of_simple_models_and_of_all_sizes(table, tmp_path, capsys):

@@ -314,7 +314,8 @@ def test_messages_of_names():
 def test_messages_of_forward():
     model = KAN([3, 1])
     text = (
-        "expected x of shape (batch, 3), got (2, 4). The model takes 3 features; pass only those."
+        "expected x of shape (batch, 3), got (2, 4). The model takes 3 features (x1, x2, x3); pass "
+        "only those."
     )
     for x in (torch.zeros(2, 4), np.zeros((2, 4))):
         with refused(ShapeError, f"KAN.forward: {text}"):
@@ -347,7 +348,7 @@ def test_messages_of_prepare():
     with refused(ShapeError, text):
         model.prepare(np.zeros(2), call="c")
     text = (
-        "c: expected x of shape (batch, 2), got (1, 3). The model takes 2 features; "
+        "c: expected x of shape (batch, 2), got (1, 3). The model takes 2 features (a, b); "
         "pass only those."
     )
     with refused(ShapeError, text):

@@ -76,6 +76,23 @@ def test_the_link_is_the_last_panel(ax):
     assert texts(ax)[0] == "term of the sum before the link"
 
 
+def test_bands_are_shaded(ax):
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"a": random.uniform(size=200), "k": random.choice(["u", "v"], 200)})
+    frame["y"] = frame["a"] + (frame["k"] == "u") + 0.3 * random.normal(size=200)
+    table = kanlens.read_table(frame, target="y")
+    model = kanlens.fit_default(table, hidden=(), progress=False).model
+    result = computed(model, table.x, table.y)
+    terms(model, table.x, table.y, ax=ax)
+    for panel, term in zip(ax.child_axes, result.terms, strict=True):
+        band, low = labelled(panel, "_band"), float(term.factors[0][0].band.min())
+        ends = [path.vertices for path in band.get_paths()]
+        axis = 1 if term.name == "a" else 0
+        assert min(float(end[:, axis].min()) for end in ends) == pytest.approx(low)
+        assert panel.get_legend() is None
+    assert texts(ax)[1].endswith("over 200 rows; shaded: 95% bands")
+
+
 def test_a_product_of_sums_is_two_panels(ax):
     terms(made([3, (0, 1)]), ROWS, ax=ax)
     first, second = ax.child_axes
@@ -113,7 +130,7 @@ def test_a_new_figure_has_room():
 def test_terms_of_other_models_are_refused(ax):
     with pytest.raises(MethodError, match=r"plot\.terms: expected a model of one layer"):
         terms(made([3, 2, 1]), ROWS)
-    with pytest.raises(InvalidValueError, match="no x or target with Terms"):
+    with pytest.raises(InvalidValueError, match="no x, y or target with Terms"):
         terms(computed(made([3, 1]), ROWS), ROWS)
     with pytest.raises(InvalidValueError, match="most"):
         terms(made([3, 1]), ROWS, most=0)
