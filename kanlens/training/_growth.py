@@ -207,9 +207,10 @@ def grow(
         pair for pair in itertools.combinations(range(len(own)), 2) if allowed(*pair)
     ]
     yield network, "curves alone"
+    links = interactions.link
     while True:
         test = ScoreTest(network)
-        moves = _links(network, test) if interactions.link else []
+        moves = _links(network, test) if links else []
         moves += _extensions(network, test, allowed)
         if interactions.most is None or len(network.products) < interactions.most:
             products = _pairs(network, test, pairs)
@@ -222,6 +223,9 @@ def grow(
         move = max(moves, key=lambda move: move.gain / move.edges)
         words = move.describe(network, names)
         move.apply(network)
+        if not move.columns and network.link is None:  # none that increases fits
+            links = False
+            continue
         network.fit()
         if network.link is not None and move.columns:
             network = network.without_link()
