@@ -116,7 +116,7 @@ def test_a_short_formula_that_follows_the_model_is_within_the_limit(distance, ra
     layer = kanlens.KANLinear(1, 1, functions=[["x"]]).double()
     model = kanlens.KAN.from_layers([layer], kanlens.KAN([1, 1]).schema)
     wave = distance * sympy.sin(40 * sympy.Symbol("x1"))
-    formula = sympy.Symbol("x1") * float(layer.affine[0, 0, 2]) + wave
+    formula = sympy.Symbol("x1") * float(layer.affine[0, 0, 2].detach()) + wave
     stage = Stage(name="1 term", expressions=(formula,), losses=(0.04,))
     names = {"feature_names": ("x1",), "output_names": ("y",)}
     result = SymbolicResult(stages=(stage,), receipt=Receipt(rows=9), limit=(0.03,), **names)
