@@ -97,8 +97,8 @@ print(f"{model.edges_alive} edges explain {explained(model):.3f} of new rows")
 
 # %% [markdown]
 # Eleven edges predict new rows better than the 432 of the default. They are six curves of single
-# columns, two more in the product, the edges that add these up, and the link. `front.model(edges=8)`
-# would be a network of at most eight edges; here it pays to read three more.
+# columns, two more in the product, the edges that add these up, and the link. A network of at most
+# eight edges is `front.model(edges=8)`; here it pays to read three more.
 #
 # ## Reading it
 #
