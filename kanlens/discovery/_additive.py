@@ -12,6 +12,7 @@ import sympy
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._ansatz import Ansatz
 from kanlens.discovery._curve_fitting import U, written
+from kanlens.discovery._priority_front import PriorityFront
 from kanlens.discovery._regression import (
     Array,
     Basis,
@@ -21,7 +22,6 @@ from kanlens.discovery._regression import (
     weighted,
 )
 from kanlens.discovery._search_problem import SearchProblem, transformed
-from kanlens.discovery._search_schedule import BudgetedFront
 from kanlens.discovery._univariate import CURVE
 from kanlens.symbolic._composition import Expr, evaluator
 
@@ -91,7 +91,7 @@ class AdditiveModel(Ansatz):
     near: bool  # whether only models that are nearly exact are written, or only the others
     limits = tuned.ADDITIVE
 
-    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
         """Yield the best transforms, and under noise the best weighted ones."""
         views = transformed(problem, self.limits.targets)
         _, matrix, _ = _additive_matrix(problem)
@@ -132,7 +132,7 @@ class AdditiveModel(Ansatz):
 
 
 def functions_of_sum(
-    problem: SearchProblem, splines: ColumnSplines, front: BudgetedFront
+    problem: SearchProblem, splines: ColumnSplines, front: PriorityFront
 ) -> Iterator[Expr]:
     """Yield formulas of an unknown function of a sum of splines."""
     ends = np.quantile(problem.columns, tuned.CURVE_ENDS, axis=0).T
@@ -163,7 +163,7 @@ class SeparableProduct(Ansatz):
 
     limits = tuned.SEPARABLE
 
-    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
         if problem.count < 3 * self.limits.pieces[0]:
             return
         for _, view in transformed(problem, self.limits.targets):

@@ -11,6 +11,7 @@ import numpy as np
 import sympy
 
 from kanlens.discovery import _settings as tuned
+from kanlens.discovery._priority_front import PriorityFront
 from kanlens.discovery._regression import Array, eliminate, solve, weighted
 from kanlens.discovery._search_problem import (
     SearchProblem,
@@ -19,7 +20,6 @@ from kanlens.discovery._search_problem import (
     raised,
     transformed,
 )
-from kanlens.discovery._search_schedule import BudgetedFront
 from kanlens.symbolic._composition import Expr
 
 Fit = TypeVar("Fit")
@@ -32,7 +32,7 @@ class Ansatz(ABC):
     costly = False  # for wide problems: then only near the top of the search
 
     @abstractmethod
-    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
         """Fit models and yield the promising ones as formulas of y, best first."""
 
     def _best(self, fits: Iterable[tuple[float, Fit]]) -> Iterator[Fit]:
@@ -40,17 +40,17 @@ class Ansatz(ABC):
         ranked = sorted(fits, key=lambda pair: pair[0])[: self.limits.tried]
         return (fit for error, fit in ranked if error < self.limits.error)
 
-    def formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
+    def formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
         """Yield formulas of y if the problem is as wide as the limits say."""
         if self.limits.narrowest <= problem.width <= self.limits.widest:
             yield from self._formulas(problem, front)
 
-    def submit(self, problem: SearchProblem, front: BudgetedFront) -> None:
+    def submit(self, problem: SearchProblem, front: PriorityFront) -> None:
         """Submit formulas of y to a front."""
         submit_all(self.formulas(problem, front), front)
 
 
-def submit_all(formulas: Iterable[Expr], front: BudgetedFront) -> None:
+def submit_all(formulas: Iterable[Expr], front: PriorityFront) -> None:
     """Submit formulas of y until the search may end."""
     for formula in formulas:
         front.submit(formula)
@@ -82,7 +82,7 @@ class LinearModel(Ansatz):
 
     all_sizes: bool = False  # sums of every number of columns, or only the best by BIC
 
-    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
         columns = np.column_stack((np.ones(len(problem.target)), problem.columns))
         if columns.shape[1] > problem.count:
             for name, column in zip(problem.names, problem.columns.T, strict=True):
@@ -104,7 +104,7 @@ class PowerLaw(Ansatz):
 
     targets: tuple[str, ...] = ("id",)  # names of transforms
 
-    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
         for _, view in transformed(problem, self.targets):
             for powers in dict.fromkeys((*few_powers(view), tuple(exponents_of(view)))):
                 name, values = sympy.Integer(1), np.ones(len(view.target))

@@ -16,9 +16,9 @@ from kanlens.discovery import _settings as tuned
 from kanlens.discovery._ansatz import Ansatz
 from kanlens.discovery._blocks import Argument, arguments
 from kanlens.discovery._curve_fitting import U, written
+from kanlens.discovery._priority_front import PriorityFront
 from kanlens.discovery._regression import Array, Basis, away
 from kanlens.discovery._search_problem import SearchProblem
-from kanlens.discovery._search_schedule import BudgetedFront
 from kanlens.discovery._univariate import CURVE
 from kanlens.symbolic._composition import Expr, evaluator
 
@@ -59,7 +59,7 @@ class ProductWithCombination(Ansatz):
 
     limits = tuned.PRODUCTS
 
-    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
         """Divide by functions of a column and fit the rest to combinations."""
         nulls = []
         for argument in arguments(problem) if problem.held_out.any() else ():

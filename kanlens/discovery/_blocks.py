@@ -24,6 +24,7 @@ from kanlens.discovery import _settings as tuned
 from kanlens.discovery._ansatz import Ansatz, linear
 from kanlens.discovery._curve_fitting import written
 from kanlens.discovery._monomials import allowed, evaluate, monomial, simplest
+from kanlens.discovery._priority_front import PriorityFront
 from kanlens.discovery._regression import (
     Array,
     Basis,
@@ -35,7 +36,6 @@ from kanlens.discovery._regression import (
     varies,
 )
 from kanlens.discovery._search_problem import SearchProblem, transformed
-from kanlens.discovery._search_schedule import BudgetedFront
 from kanlens.discovery._smoothness import logarithmic
 from kanlens.discovery._univariate import CURVE
 from kanlens.symbolic._composition import Expr
@@ -309,7 +309,7 @@ class BlockModel:
         """Key of the blocks."""
         return frozenset(block.name(self.problem) for block in self.blocks)
 
-    def formulas(self, front: BudgetedFront) -> Iterator[Expr]:
+    def formulas(self, front: PriorityFront) -> Iterator[Expr]:
         """Yield formulas of the functions; of a single block also fitted curves."""
         problem = self.problem
         names = [monomial(problem.names, block.powers) for block in self.blocks]
@@ -344,7 +344,7 @@ class SumOfBlocks(Ansatz):
 
     limits = tuned.BLOCK_SUMS
 
-    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
         """Yield nearly exact models at once, and the best others in the end."""
         library = BlockLibrary.of(problem, self.limits.pieces[0])
         models: dict[tuple[str, frozenset[Expr]], BlockModel] = {}
@@ -362,7 +362,7 @@ class SumOfBlocks(Ansatz):
                     break
         yield from self._written(models.values(), front)
 
-    def _written(self, models: Iterable[BlockModel], front: BudgetedFront) -> Iterator[Expr]:
+    def _written(self, models: Iterable[BlockModel], front: PriorityFront) -> Iterator[Expr]:
         ranked = sorted(models, key=lambda model: model.cost)[: self.limits.tried]
         for model in ranked:
             if model.error < self.limits.error:

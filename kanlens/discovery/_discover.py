@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
-from functools import cache
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ from kanlens._runtime import Deadline, Interruption, ending, interrupts_pass, pr
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._ansatz import POWER_LAW
 from kanlens.discovery._pareto_front import Entry, Front
+from kanlens.discovery._priority_front import PriorityFront
 from kanlens.discovery._regression import Array, relative_error
 from kanlens.discovery._scaling import (
     CALL,
@@ -29,9 +29,8 @@ from kanlens.discovery._scaling import (
     shortest,
     table_of,
 )
-from kanlens.discovery._search import explore, search
-from kanlens.discovery._search_schedule import BudgetedFront, Deferred
-from kanlens.discovery._smoothness import is_smooth, unfollowed
+from kanlens.discovery._search import search
+from kanlens.discovery._smoothness import unfollowed
 from kanlens.discovery._univariate import SHORT_FORMULAS
 from kanlens.model._network import Rows, Targets
 from kanlens.symbolic import _pareto_front as pareto
@@ -100,9 +99,8 @@ def discover(
     and columns that the target does not need are removed, and columns are merged into products,
     ratios, sums and differences.
 
-    If nothing exact is found, small networks are trained on the rows. Their slopes and differences
-    show, despite noise, which columns are needed and which enter only in combination; the
-    simplified problem is searched again. The networks are also pruned and symbolized.
+    If these find nothing, a small network is trained on the rows. Its slopes show, despite noise,
+    which columns enter only in combination; the simplified problem is searched.
 
     All numbers of a candidate are refitted together and replaced by exact constants if the data
     allow it. Candidates are compared on held-out rows. From 2200 rows on, half of the rows beyond
@@ -124,7 +122,7 @@ def discover(
     time_limit : float
         Seconds after which the best formula so far is returned.
     generator : torch.Generator, optional
-        Draws held-out rows and initial weights. Default: held-out rows are evenly spread.
+        Draws held-out rows. Default: they are evenly spread.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
 
@@ -162,7 +160,7 @@ def discover(
     else:
         # with two threads, thousands of small least-squares problems took nine times as long
         with one_thread(), threadpool_limits(1, "blas"):
-            table, front, because = _searched(table, start, time_limit, progress, generator)
+            table, front, because = _searched(table, start, time_limit, progress)
             entries = front.entries
             table, chosen = chosen_entry(table, front)
             picked = in_units(table, chosen)
@@ -175,16 +173,11 @@ def discover(
 
 
 def _searched(
-    table: ScaledTable,
-    start: float,
-    time_limit: float,
-    progress: bool | None,
-    generator: torch.Generator | None,
+    table: ScaledTable, start: float, time_limit: float, progress: bool | None
 ) -> tuple[ScaledTable, Front, StopReason]:
     """Search to the end, and again without outliers of a formula."""
     reserved = max(time_limit - tuned.RESERVE, 0.3 * time_limit)
     deadline = Deadline(start, start + min(tuned.SEARCHING * time_limit, reserved))
-    draws = torch.Generator() if generator is None else generator
     stop, formulas = Interruption(), list[Expr]()
     with progress_bar(CALL, max(1, round(time_limit)), shown=progress) as advance:
         for remaining in reversed(range(tuned.PASSES)):
@@ -199,7 +192,7 @@ def _searched(
             with stop.kept():
                 for expression in formulas:  # refitted without the outliers
                     front.submit(expression)
-                _search(front, table, time_limit, draws)
+                _search(front, table, time_limit)
             outliers = front.outlier_rows
             if outliers is None:
                 outliers = front.exceptions(front.chosen())
@@ -215,28 +208,21 @@ def _searched(
     return table, front, StopReason.TIME if deadline.passed else StopReason.EXHAUSTED
 
 
-def _search(front: Front, table: ScaledTable, time_limit: float, draws: torch.Generator) -> None:
-    """Search, with trained networks if that takes long."""
-    problem, smooth = front.problem, cache(lambda: is_smooth(front.x, front.y))
-
-    def due(pieces: int) -> bool:
-        """Wait longer for a smooth target, which the search does best."""
-        first = tuned.EARLY_NETWORKS
-        return pieces > first and pieces > first + tuned.MORE_SEARCH * smooth()
-
+def _search(front: Front, table: ScaledTable, time_limit: float) -> None:
+    """Search, and polish the best formulas unless one is exact."""
+    problem, queue = front.problem, PriorityFront(front)
     problems = table.from_both_zeros(problem)
     with interrupts_pass(), ending(front.deadline.end):
-        networks = Deferred(lambda part: explore(problem, part, draws), due)
         for moved in problems[1:]:
-            POWER_LAW.submit(moved, BudgetedFront(front))
+            POWER_LAW.submit(moved, queue)
         for start in problems:
-            search(start, front, deferred=networks)
-        networks.run(front)
+            search(start, queue)
+            queue.refit()
     cut_short = front.deadline.passed and not front.converged
     if front.outlier_rows is None and (cut_short or front.best_error > front.exact):
         last = Deadline.after(tuned.POLISHING * time_limit + min(front.deadline.left, 0.0))
         with ending(last.end):
-            front.finish(last, SHORT_FORMULAS.formulas(problem, BudgetedFront(front)))
+            front.finish(last, SHORT_FORMULAS.formulas(problem, queue))
 
 
 def _result(

@@ -14,6 +14,7 @@ import sympy
 
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._ansatz import Ansatz, linear
+from kanlens.discovery._priority_front import PriorityFront
 from kanlens.discovery._regression import (
     Array,
     away,
@@ -24,7 +25,6 @@ from kanlens.discovery._regression import (
     weighted,
 )
 from kanlens.discovery._search_problem import SearchProblem, transformed
-from kanlens.discovery._search_schedule import BudgetedFront
 from kanlens.symbolic._composition import Expr
 
 Powers = tuple[float, ...]
@@ -106,7 +106,7 @@ class MonomialSum(Ansatz):
 
     limits = tuned.MONOMIALS
 
-    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
         """Yield the best fits; under noise, a weighted one per target too."""
         pairs = [(library, evaluate(problem.columns, library)) for library in libraries(problem)]
         problems = [p for _, p in transformed(problem, self.limits.targets)]
@@ -199,7 +199,7 @@ def _null_vectors(problem: SearchProblem, matrix: Array, first: int) -> tuple[fl
 class PolynomialRatio(Ansatz):
     """A ratio of two polynomials, or of two sums of powers."""
 
-    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
         width = problem.width
         pairs = [
             (total_degree(width, top), total_degree(width, bottom))

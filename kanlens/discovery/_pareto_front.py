@@ -109,7 +109,6 @@ class Front:
         in_units: Callable[[Expr], Expr] = lambda e: e,
         advance: Callable[..., None] = lambda *_, **__: None,  # moves a bar by seconds
     ) -> None:
-        self.whole = self  # as of its budgeted parts
         self.exact, self.problem, self.fitted = exact, problem, problem.fitted
         self.symbols, self.x, self.y = problem.names, problem.columns, problem.target
         self.scale, self.in_units, self._advance = problem.scale, in_units, advance
@@ -149,16 +148,11 @@ class Front:
     def _spent(self) -> float:
         return self._whole - self.deadline.left
 
-    @property
-    def pieces(self) -> int:
-        """Number of pieces of work begun."""
-        return len(self._tried)
-
     def is_new(self, *key: Expr) -> bool:
         """Return whether a piece of work is new, and remember it."""
-        count = self.pieces
+        count = len(self._tried)
         self._tried.add(key)
-        return self.pieces > count
+        return len(self._tried) > count
 
     def submit(self, expression: Expr) -> None:
         """Refit a formula and keep it if no simpler one is as good."""

@@ -191,6 +191,7 @@ WHOLE_POWER = 1e-3  # distance from a whole number
 
 LENGTHS = (1.0, 2.5, 6.0)  # in deviations of a column, times the root of the number of columns
 NUGGET = 1e-7
+WIDE_RANGE = 3.0  # largest over smallest value of a column whose logarithm is taken
 SMOOTH_ROWS = 300
 HARDLY_SMOOTH = 0.8  # loo_error of the logarithm of a target, from which errors are absolute
 FLAT = 1.5  # factor by which half the rows tell less at most, where noise is what is left
@@ -269,34 +270,16 @@ DECIMALS = 15  # to which a constant may be rounded
 SIFTING = 0.5  # of the time, at most, to set wrong rows aside: of 10 s a third was too little
 RESERVE = 0.25  # seconds, for the receipt
 SEARCHING, POLISHING = 0.85, 0.1  # of the time; the rest is for the receipt
-EARLY_NETWORKS, MORE_SEARCH = 15, 45  # pieces of the search, then networks; more without noise
-SMOOTH_TARGET = 0.05  # loo_error of a target that smooth models can tell
 PASSES = 4  # searches, each without the rows that the one before did not follow
-NETWORKS = 0.8  # of what is then left, for them
-MIN_NETWORK_TIME = 2.0  # seconds, below which no network is trained
 
-# --- trained networks, and the structure they show ----------------------------------------------
+# --- trained networks, and the symmetry that they show ------------------------------------------
 
-GRID = 3  # intervals of the grid of an edge
-HIDDEN_SUMS, HIDDEN_PRODUCTS = 5, (0, 2)  # hidden nodes: sums, and products of two sums
-WIDE_RANGE = 3.0  # largest over smallest value from which a logarithm is worth a try
-TRIAL_STEPS, MORE_STEPS = 5, 24  # of training: to compare, and for the one that is kept
-TRAINING_PATIENCE, TRAINING_ROWS = 6, 30
-SPARSE_STEPS = (12, 12)  # of training: without and with a penalty
-STRENGTH = 0.01  # of the penalty
-BUDGETS = (0.03, 0.1, 0.3, 1.0)  # rises of the loss for which edges are removed
-TOO_BAD = 4.0  # times the least error of a formula: a worse network is not read
-EDGE_SHARES = (0.98, 0.3)  # of an edge's variance that a function must explain, first and else
-AS_WELL = 1.15  # factor by which a simpler network may err more
-ABOUT_AS_WELL = 1.6  # factor up to which the best of several is taken, unless they are rough
-NETWORK_ERROR = 0.02  # error from which a network says more by its formula than by its symmetry
-UNIONS_TRIED = 3  # one by one
-KNOWS_MORE = 0.97  # factor on the error of a formula below which a network knows more
+NETWORK_ROWS = 30  # at least
+HIDDEN, GRID = (5, 2), 3  # nodes of a trained network: sums and products; intervals of its edges
+TRAINING_STEPS, PATIENCE = 24, 6  # of training, and those without a gain
+AS_WELL, ABOUT_AS_WELL = 1.15, 3.0  # factors by which a simpler network may err more: first, best
+UNIONS_TRIED = 3
 UNTRUSTED = 0.04  # share of a column at either end where slopes are not trusted
-SYMMETRY_ROWS = 400
-SHIFTS = (1, 7, 31)  # rows from which other values of a column are taken
-NEEDLESS = 3.0  # errors by which a column that is needed changes the target at least
 JOINED, LOOSE = 40.0, 0.04  # errors that the slopes of fewer columns differ by, and at most
-FACTOR, STEADY = 20.0, 0.15  # errors that the powers of a factor differ by, and at most
 HIGHEST_FACTOR = 4  # power
 ROUND = 0.06  # relative distance at which an exponent is a multiple of one half, a weight one

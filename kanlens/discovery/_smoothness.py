@@ -52,11 +52,6 @@ def noise_of(columns: Array, target: Array) -> float:
     return error * float(np.var(target[rows])) if noisy else 0.0
 
 
-def is_smooth(columns: Array, target: Array) -> bool:
-    """Return whether more rows improve an accurate smooth model."""
-    return loo_error(columns, target) < tuned.SMOOTH_TARGET and noise_of(columns, target) == 0.0
-
-
 def left_out(x: Array, target: Array, scale: float, nugget: Array | float) -> tuple[Array, Array]:
     """Return leave-one-out errors and their variances, 1 far from others."""
     check_time()

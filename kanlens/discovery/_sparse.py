@@ -13,9 +13,9 @@ from kanlens.discovery import _settings as tuned
 from kanlens.discovery._ansatz import Ansatz, sum_of_terms
 from kanlens.discovery._blocks import arguments
 from kanlens.discovery._monomials import evaluate, monomial
+from kanlens.discovery._priority_front import PriorityFront
 from kanlens.discovery._regression import Array, away, best_pairs, grown_sums
 from kanlens.discovery._search_problem import SearchProblem, transformed
-from kanlens.discovery._search_schedule import BudgetedFront
 from kanlens.symbolic._composition import Expr
 
 WAVES: dict[str, tuple[Callable[[Array], Array], Callable[[Expr], Expr]]] = {
@@ -32,7 +32,7 @@ class SparseSum(Ansatz):
     limits: tuned.Limits = tuned.SPARSE
     costly = True
 
-    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
         library = products(problem)
         fitted = np.flatnonzero(problem.fitted)
         rows = fitted[:: max(1, len(fitted) // tuned.SPARSE_ROWS)]
@@ -110,7 +110,7 @@ class DictionarySum(Ansatz):
 
     limits = tuned.DICTIONARY
 
-    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
         names, matrix = dictionary(problem)
         rows = problem.fitted
         for _, view in transformed(problem, self.limits.targets):

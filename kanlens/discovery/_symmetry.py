@@ -1,7 +1,6 @@
-"""Symmetry of a function by its values and slopes, as in AI Feynman [1]_.
+"""Columns that are needed only together, by slopes of a trained network, as in AI Feynman [1]_.
 
 A function depends on a and b through h(a, b) only if its slopes are in the ratio of those of h.
-A `Surface` takes columns (row, feature) and returns values (row,); errors are relative and squared.
 
 References
 ----------
@@ -14,54 +13,81 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import sympy
+import torch
 
+from kanlens._runtime import check_time
 from kanlens.discovery import _settings as tuned
-from kanlens.discovery._regression import Array, away, spread_rows
-from kanlens.discovery._search_problem import SearchProblem
-from kanlens.symbolic._composition import Expr
+from kanlens.discovery._regression import Array, away, relative_error
+from kanlens.discovery._search_problem import PAIRS, SearchProblem
+from kanlens.errors import KanlensError
+from kanlens.model._network import KAN
+from kanlens.training._options import FitOptions
+from kanlens.training._training_loop import TrainingRun
 
-Surface = Callable[[Array], Array]
+Form = Callable[[Any, Any], Any]
+_WITH_SQUARE: tuple[Form, ...] = (
+    *(lambda a, b: a + b**2, lambda a, b: a**2 + b),
+    *(lambda a, b: a - b**2, lambda a, b: a**2 - b),
+)
 
 
 @dataclass(frozen=True, eq=False)
-class Union:
-    """Two columns that a function needs only together, and their combination."""
+class Interpolator:
+    """A network trained on the fitted rows of a problem."""
 
-    pair: tuple[Expr, Expr]
-    values: Array
-    name: Expr
-    gap: float  # relative distance of the slopes from those of a function of it
+    problem: SearchProblem
+    network: KAN
 
-    def reduced(self, problem: SearchProblem) -> SearchProblem:
-        """Put the one column in the place of the two."""
-        i, j = (problem.names.index(name) for name in self.pair)
-        return problem.joined(i, j, self.values, self.name)
+    @classmethod
+    def of(cls, problem: SearchProblem) -> Interpolator | None:
+        """Train a network; None if it fails, or there are too few rows."""
+        if problem.count < tuned.NETWORK_ROWS:
+            return None
+        generator = torch.Generator()
+        # straight beyond the data, where slopes are asked for too
+        options: dict[str, Any] = {"grid_size": tuned.GRID, "extrapolation": "linear"}
+        network = KAN([problem.width, tuned.HIDDEN, 1], generator=generator, **options).double()
+        x, y = problem.columns[problem.fitted], problem.target[problem.fitted, None]
+        plan = FitOptions(steps=tuned.TRAINING_STEPS, patience=tuned.PATIENCE, grid_updates=3)
+        run = TrainingRun(network, plan, torch.from_numpy(x), torch.from_numpy(y), generator)
+        try:
+            run.begin()
+            run.train(lambda *_, **__: check_time())
+        except KanlensError:
+            return None
+        return cls(problem, network)
 
+    @cached_property
+    def error(self) -> float:
+        """Relative squared error on the rows that judge."""
+        rows = self.problem.judged
+        with torch.no_grad():
+            values = self.network(torch.from_numpy(self.problem.columns[rows]))[:, 0].numpy()
+        return relative_error(values, self.problem.target[rows])
 
-def effects(surface: Surface, columns: Array) -> Array:
-    """Estimate the share of a function's variance due to each column.
+    @property
+    def slopes(self) -> Array:
+        """The derivatives (row, feature)."""
+        inputs = torch.from_numpy(self.problem.columns).requires_grad_()
+        with torch.enable_grad():
+            (slopes,) = torch.autograd.grad(self.network(inputs).sum(), inputs)
+        return np.asarray(slopes.numpy())
 
-    Half the mean squared change if the column is taken from other rows, over the variance.
-    """
-    x = columns[spread_rows(len(columns), tuned.SYMMETRY_ROWS)]
-    values = surface(x)
-    spread = float(values.var()) or 1.0
-    changes = (
-        [surface(_exchanged(x, (i,), shift)) - values for shift in tuned.SHIFTS]
-        for i in range(x.shape[1])
-    )
-    return np.array([float(np.mean(np.square(change))) / (2 * spread) for change in changes])
-
-
-def needless(surface: Surface, columns: Array, error: float) -> set[int]:
-    """Return the columns, never all, with an effect within the error."""
-    change = effects(surface, columns)
-    small = np.flatnonzero(change < tuned.NEEDLESS * error).tolist()
-    return set(small) - {int(change.argmax())}
+    def simpler(self) -> Interpolator | None:
+        """Return a network of one column less with about the same error."""
+        best, limit = None, tuned.ABOUT_AS_WELL * self.error
+        for trial in unions(self.problem, self.slopes, self.error)[: tuned.UNIONS_TRIED]:
+            network = Interpolator.of(trial)
+            if network is not None and network.error <= limit:
+                best, limit = network, network.error
+                if limit <= tuned.AS_WELL * self.error:
+                    break
+        return best
 
 
 def joined_gap(slopes: tuple[Array, Array], of: tuple[Array, Array]) -> float:
@@ -73,45 +99,21 @@ def joined_gap(slopes: tuple[Array, Array], of: tuple[Array, Array]) -> float:
     return gap if np.isfinite(gap) else 1.0
 
 
-def unions(problem: SearchProblem, slopes: Array, error: float) -> list[Union]:
-    """Return combinations of two columns that fit the slopes, the best first."""
-    rows = _inside(problem.columns)
+def unions(problem: SearchProblem, slopes: Array, error: float) -> list[SearchProblem]:
+    """Return problems with a combination of two columns that fits the slopes, best first."""
+    rows, step = _inside(problem.columns), 1e-30j  # of derivatives along the imaginary axis
     limit = min(tuned.JOINED * error, tuned.LOOSE)
     candidates = []
     for i, j in itertools.combinations(range(problem.width), 2):
-        ours = slopes[rows, i], slopes[rows, j]
+        ours, pair = (slopes[rows, i], slopes[rows, j]), (problem.names[i], problem.names[j])
         x, y = problem.columns[:, i], problem.columns[:, j]
-        pair = problem.names[i], problem.names[j]
-        for form in _forms((x, y), (x[rows], y[rows]), ours):
-            gap = joined_gap(ours, form.slopes(x[rows], y[rows]))
-            values = form.value(x, y)
+        for form in _forms(x, y, rows, ours):
+            values, moved = form(x, y), (form(x + step, y), form(x, y + step))
+            of = (moved[0].imag[rows] / step.imag, moved[1].imag[rows] / step.imag)
+            gap = joined_gap(ours, of)
             if gap < limit and np.isfinite(values).all():
-                candidates.append(Union(pair, values, form.value(*pair), gap))
-    return sorted(candidates, key=lambda union: union.gap)
-
-
-def disjoint(candidates: list[Union]) -> list[Union]:
-    """Return the best unions that share no column."""
-    chosen: list[Union] = []
-    for union in candidates:
-        if not any(set(union.pair) & set(other.pair) for other in chosen):
-            chosen.append(union)
-    return chosen
-
-
-def factors(columns: Array, slopes: Array, values: Array, error: float) -> Array:
-    """Return powers of columns that divide a function or its exponential."""
-    rows, powers = _inside(columns), np.zeros(columns.shape[1])
-    limit = min(tuned.FACTOR * error, tuned.STEADY)
-    f = values[rows]
-    for i in np.flatnonzero(away(columns)):
-        moved = columns[rows, i] * slopes[rows, i]
-        power = float(moved @ f / (f @ f))
-        half = _near_half(power)
-        gap = float(np.mean(np.square(moved - power * f)) / np.mean(np.square(f)))
-        if half and gap < limit * power**2:
-            powers[i] = half
-    return powers
+                candidates.append((gap, problem.joined(i, j, values, form(*pair))))
+    return [trial for _, trial in sorted(candidates, key=lambda pair: pair[0])]
 
 
 def _near_half(power: float) -> float:
@@ -120,44 +122,18 @@ def _near_half(power: float) -> float:
     return half if abs(power - half) < tuned.ROUND * abs(half) else 0.0
 
 
-@dataclass(frozen=True, eq=False)
-class _Form:
-    """A combination of two columns, or of their names, and its slopes by both."""
-
-    value: Callable[[Any, Any], Any]
-    slopes: Callable[[Array, Array], tuple[Any, Any]]
-
-
-_SIMPLE = (
-    _Form(lambda a, b: a - b, lambda a, b: (1.0, -1.0)),
-    _Form(lambda a, b: a + b, lambda a, b: (1.0, 1.0)),
-    _Form(lambda a, b: a * b, lambda a, b: (b, a)),
-    _Form(lambda a, b: a**2 + b**2, lambda a, b: (a, b)),
-    _Form(lambda a, b: a**2 - b**2, lambda a, b: (a, -b)),
-    _Form(lambda a, b: a + b**2, lambda a, b: (1.0, 2 * b)),
-    _Form(lambda a, b: a**2 + b, lambda a, b: (2 * a, 1.0)),
-    _Form(lambda a, b: a - b**2, lambda a, b: (1.0, -2 * b)),
-    _Form(lambda a, b: a**2 - b, lambda a, b: (2 * a, -1.0)),
-)
-_OVER = _Form(lambda a, b: a / b, lambda a, b: (b, -a))
-_UNDER = _Form(lambda a, b: b / a, lambda a, b: (-b, a))
-
-
-def _forms(
-    whole: tuple[Array, Array], inside: tuple[Array, Array], slopes: tuple[Array, Array]
-) -> list[_Form]:
+def _forms(x: Array, y: Array, rows: Array, slopes: tuple[Array, Array]) -> list[Form]:
     """Return combinations of two columns that can be computed on all rows."""
-    forms = [*_SIMPLE, *([_OVER] if away(whole[1]) else [_UNDER] if away(whole[0]) else [])]
+    forms: list[Form] = [*PAIRS, *_WITH_SQUARE]
+    if away(y) or away(x):
+        forms.append((lambda a, b: a / b) if away(y) else (lambda a, b: b / a))
     weight = _ratio(*slopes)
     if 0.05 < abs(weight) < 20 and abs(abs(weight) - 1) > tuned.ROUND:
-        forms.append(_Form(lambda a, b: weight * a + b, lambda a, b: (weight, 1.0)))
-    half = _near_half(_ratio(inside[0] * slopes[0], inside[1] * slopes[1]))
-    if abs(half) not in (0.0, 1.0) and away(whole[0]) and whole[0].min() > 0:
-
-        def power(a: Any, b: Any) -> Any:
-            return a ** (half if isinstance(a, np.ndarray) else sympy.Rational(half)) * b
-
-        forms.append(_Form(power, lambda a, b: (half * b, a)))
+        forms.append(lambda a, b: weight * a + b)
+    half = _near_half(_ratio(x[rows] * slopes[0], y[rows] * slopes[1]))
+    if abs(half) not in (0.0, 1.0) and away(x) and x.min() > 0:
+        power = sympy.Rational(half)
+        forms.append(lambda a, b: a ** (half if isinstance(a, np.ndarray) else power) * b)
     return forms
 
 
@@ -173,11 +149,3 @@ def _inside(columns: Array) -> Array:
     low, high = np.quantile(columns, (tuned.UNTRUSTED, 1 - tuned.UNTRUSTED), axis=0)
     rows = ((columns >= low) & (columns <= high)).all(axis=1)
     return rows if rows.sum() > len(columns) // 4 else np.ones(len(columns), dtype=bool)
-
-
-def _exchanged(columns: Array, which: tuple[int, ...], shift: int) -> Array:
-    """Return rows with some columns taken from other rows, each from its own."""
-    rows = columns.copy()
-    for i in which:
-        rows[:, i] = np.roll(columns[:, i], shift + 2 * i)
-    return rows

@@ -13,6 +13,7 @@ import sympy
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._ansatz import POWER_LAW, Ansatz, LinearModel, sum_of_terms
 from kanlens.discovery._curve_fitting import U, clear, fit_curves
+from kanlens.discovery._priority_front import PriorityFront
 from kanlens.discovery._regression import (
     Array,
     Basis,
@@ -23,7 +24,6 @@ from kanlens.discovery._regression import (
     solve,
 )
 from kanlens.discovery._search_problem import TRANSFORMS, SearchProblem, Transform
-from kanlens.discovery._search_schedule import BudgetedFront
 from kanlens.symbolic._composition import Expr, evaluator
 
 
@@ -62,8 +62,8 @@ class SingleColumn(Ansatz):
     inner: tuple[str, ...]
     limits = tuned.SINGLE
 
-    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
-        if not front.whole.is_new(U, *problem.key, sympy.Integer(int(self.deep))):
+    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
+        if not front.is_new(U, *problem.key, sympy.Integer(int(self.deep))):
             return
         if self.deep:
             yield from _PAIRS.formulas(problem, front)
@@ -131,7 +131,7 @@ class PairOfAtoms(Ansatz):
 
     limits = tuned.ATOM_PAIRS
 
-    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
         rows = problem.fitted
         names, matrix = atoms_on(problem.columns[:, 0])
         for pair in self._best(best_pairs(matrix[rows], problem.target[rows])):
@@ -190,7 +190,7 @@ class ShortFormulas(Ansatz):
 
     limits = tuned.Limits(tried=tuned.ONE_COLUMN_CURVES)
 
-    def _formulas(self, problem: SearchProblem, front: BudgetedFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
         yield from POWER_LAW.formulas(problem, front)
         fits = []
         for name, column in zip(problem.names, problem.columns.T, strict=True):

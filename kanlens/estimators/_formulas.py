@@ -33,7 +33,7 @@ from kanlens.symbolic._partition import Partition, partition
 from kanlens.symbolic._result import SymbolicResult
 from kanlens.symbolic._simplification import complexity
 from kanlens.symbolic._symbolize import Reading, read
-from kanlens.training import fit
+from kanlens.training import fit, fit_default
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,17 +52,18 @@ _EDGE_NODES = 10  # nodes of a formula that an edge is worth
 
 
 class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # untyped
-    """Find a formula by training, pruning and symbolizing small networks.
+    """Find a formula by symbolizing small networks.
 
-    Several networks are trained with a penalty on the L1 norm of their edges, pruned, trained on a
-    finer grid and symbolized. A fifth of the rows is held out from these fits. The result is the
-    formula with the shortest description length on the held-out rows, or the first formula that
-    explains them up to rounding. Methods are named as in PySR.
+    The first network is grown as by `kanlens.frontier`; others are trained with a penalty on the L1
+    norm of their edges, pruned, and trained on a finer grid. All are symbolized. A fifth of the
+    rows is held out from these fits. The result is the formula with the shortest description length
+    on the held-out rows, or the first formula that explains them up to rounding. Methods are named
+    as in PySR.
 
     Parameters
     ----------
     starts : int
-        Largest number of networks to train; the first has no hidden layer.
+        Largest number of networks; the first is grown.
     hidden : int, optional
         Nodes of the hidden layer at the start. Default: twice the number of features plus one, at
         most 11.
@@ -177,11 +178,20 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
     def _trained(
         self, schema: Schema, x: Tensor, y: Tensor, generator: torch.Generator, start: int
     ) -> KAN:
-        """Return a network that is trained, pruned and fitted on the finer grid."""
-        widths = _widths(x.shape[1], y.shape[1], self.hidden, start)
-        work = KAN(widths, grid_size=3, extrapolation="linear", generator=generator).to(x)
-        work.schema = schema
+        """Return a grown network, or one trained, pruned and fitted on the finer grid."""
+
+        def build(hidden: list[Any], grid_size: int) -> KAN:
+            widths = [x.shape[1], *hidden, y.shape[1]]
+            options: dict[str, Any] = {"extrapolation": "linear", "generator": generator}
+            work = KAN(widths, grid_size=grid_size, **options).to(x)
+            work.schema = schema
+            return work
+
         train = partial(fit, generator=generator, progress=False)
+        if start == 0:
+            grow = partial(fit_default, max_edges="few", generator=generator, progress=False)
+            return grow((x, y), build=build).model
+        work = build(_hidden(x.shape[1], self.hidden, start), 3)
         train(work, (x, y), steps=_STEPS[0])
         sparsely = partial(train, steps=_STEPS[1], penalty="weight_l1", strength=_STRENGTH)
         columns, idle = x, 0
@@ -278,12 +288,10 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
         return result
 
 
-def _widths(features: int, outputs: int, hidden: int | None, start: int) -> list[Any]:
-    """Return the shape of a start: none hidden, or sums, or products too."""
+def _hidden(features: int, hidden: int | None, start: int) -> list[Any]:
+    """Return the hidden layer of a start: sums, or products too."""
     width = hidden or min(2 * features + 1, _MAX_HIDDEN)
-    if start == 0:
-        return [features, outputs]
-    return [features, width if start % 2 else ((width + 1) // 2, _PRODUCTS), outputs]
+    return [width if start % 2 else ((width + 1) // 2, _PRODUCTS)]
 
 
 def _columns_of(network: KAN, schema: Schema, x: Tensor) -> Tensor:

@@ -176,7 +176,7 @@ def _write_terms(ax: Axes, record: GrowthRecord, points: Array, lines: Collectio
     gains[record.chosen] = np.inf
     for place in np.argsort(-gains, kind="stable"):
         text = literal(record.steps[place].added, most=MAX_NAME_LENGTH)
-        for box, leader in _boxes(bars[place], text_width(text, STYLE.small)):
+        for box, leader in _boxes(bars[place], text_width(text, STYLE.small) + ROOM):
             inside = min(box) >= 0 and box[2] <= size[0] and box[3] <= size[1]
             if inside and not any(_overlap(b, other) for b in (box, leader) for other in taken):
                 taken += [box, leader]

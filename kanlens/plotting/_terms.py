@@ -196,7 +196,8 @@ def _draw_factor(
         if ends is not None:
             set_range(panel, *ends)
         longest = max(len(tick(round(float(end)))) for end in (part.x[0], part.x[-1]))
-        panel.xaxis.set_major_locator(MaxNLocator(4 if longest < LONG else 2))
+        count, whole = 4 if longest < LONG else 2, bool((part.data % 1 == 0).all())
+        panel.xaxis.set_major_locator(MaxNLocator(count, integer=whole))
         if part.dates:
             date_ticks(panel.xaxis, most=DATES)
         panel.yaxis.set_major_locator(MaxNLocator(4))

@@ -27,8 +27,11 @@ Expr = Any  # sympy is untyped
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 
-def compose(model: KAN) -> tuple[Expr, ...]:
-    """Return the expressions of the outputs in the units of the data."""
+def compose(model: KAN, first: Callable[[list[Expr]], list[Expr]] = list) -> tuple[Expr, ...]:
+    """Return the expressions of the outputs in the units of the data.
+
+    `first` may replace the sums of the first layer.
+    """
     shifts, scales = model.input_shift.tolist(), model.input_scale.tolist()
     nodes = [
         _scaled(symbol, 1 / scale, -shift / scale)
@@ -43,7 +46,7 @@ def compose(model: KAN) -> tuple[Expr, ...]:
             )
             for o in range(layer.out_features)
         ]
-        nodes = _nodes(model.nodes[index], sums)
+        nodes = _nodes(model.nodes[index], first(sums) if index == 0 else sums)
     ends = zip(nodes, model.output_scale.tolist(), model.output_shift.tolist(), strict=True)
     return tuple(_scaled(node, scale, shift) for node, scale, shift in ends)
 
@@ -122,7 +125,13 @@ def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
             edge, u = edge.in_units(shift, scale), feature_symbols(model)[in_]
         return spline_function(f"f_{index}_{out}_{in_}", edge)(u)
     mask = float(layer.mask[out, in_])
-    return _scaled(_apply(name, _scaled(u, a, b)), c * mask, d * mask)
+    return affine(name, (a, b, c * mask, d * mask), u)
+
+
+def affine(name: str, parameters: Iterable[float], u: Expr) -> Expr:
+    """Return ``c * g(a * u + b) + d`` in the form with the fewest numbers."""
+    a, b, c, d = parameters
+    return _scaled(_apply(name, _scaled(u, a, b)), c, d)
 
 
 @lru_cache(maxsize=1024)  # sympy and lambdify need one class per spline

@@ -5,6 +5,8 @@ Redundant numbers are left to the damping: held fixed, they made the refit end f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -80,6 +82,20 @@ def affine_derivatives(layer: KANLinear, x: Tensor) -> Tensor:
     return derivatives
 
 
+def reaches(model: KAN, x: Tensor, unit: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Yield index, inputs and slopes of the outputs (row, out, sum), from the last layer on.
+
+    Rows x are scaled; the slopes are those of outputs over their units (out,) by the layer's sums.
+    """
+    inputs, sums = model.levels(x)
+    reach = torch.diag(model.output_scale / unit).expand(len(x), -1, -1)  # (row, out, node)
+    for index in range(len(sums) - 1, -1, -1):
+        reach = model.nodes[index].pull(reach, sums[index][:, None])
+        yield index, inputs[index], reach
+        if index:
+            reach = reach @ model.layers[index].edge_derivatives(inputs[index])
+
+
 class _NetworkResiduals:
     """Residuals and Jacobian of a network in its free numbers."""
 
@@ -119,19 +135,13 @@ class _NetworkResiduals:
     def jacobian(self, theta: Array) -> Array:
         """Return the derivatives of the residuals, (row * out, number)."""
         self.write(theta)
-        inputs, sums = self.model.levels(self.start)
-        scale = self.model.output_scale / self.deviation
-        reach = torch.diag(scale).expand(len(self.start), -1, -1)  # (row, out, node)
         blocks: list[Tensor] = []
-        for index in range(len(sums) - 1, -1, -1):
+        for index, inputs, reach in reaches(self.model, self.start, self.deviation):
             layer, (affine, bias) = self.model.layers[index], self.places[index]
-            reach = self.model.nodes[index].pull(reach, sums[index][:, None])  # (row, out, sum)
             block = [reach[:, :, bias]]
             if layer.affine is not None:
                 o, i, k = affine
-                slopes = affine_derivatives(layer, inputs[index])[:, o, i, k]
+                slopes = affine_derivatives(layer, inputs)[:, o, i, k]
                 block.insert(0, reach[:, :, o] * slopes[:, None, :])
             blocks = [*block, *blocks]
-            if index:
-                reach = reach @ layer.edge_derivatives(inputs[index])
         return np.asarray(torch.cat(blocks, dim=2).reshape(-1, len(theta)).numpy())

@@ -12,6 +12,7 @@ from itertools import pairwise
 RULES = ("best", "accuracy", "score")
 READABLE = 60  # nodes of a formula that is shown
 _ROUNDING = 1e-24  # smaller losses count as this
+_WELL_WITHIN = 0.75  # share of the limit that short rows should keep to, if any does
 _AS_GOOD = 1.5  # times the least loss up to which a row counts as one of the best
 
 
@@ -70,7 +71,8 @@ def choose(
     best = max(able, key=row_scores.__getitem__)
     short = [k for k in range(len(rows)) if complexities[rows[k]] <= READABLE]
     if rule == "best" and best not in short and math.isfinite(limit):
-        able = [k for k in short if levels[k] <= limit]
+        well = [k for k in short if levels[k] <= _WELL_WITHIN * limit]
+        able = well or [k for k in short if levels[k] <= limit]
         best = max(able, key=row_scores.__getitem__, default=best)
     return rows[best]
 

@@ -36,6 +36,7 @@ from kanlens.symbolic._simplification import (
     count_numbers,
     refine,
 )
+from kanlens.symbolic._term_selection import selected_terms
 
 _DRIFT = 2.0  # factor by which a step may raise a slight loss
 _WORSE = 1.05  # factor by which it may raise any other
@@ -101,6 +102,10 @@ def build_path(
     if not goal.stop.happened:
         with goal.stop.kept():
             stages = [*_mixed_stages(model, replaced, goal), *stages]
+    long = any(complexity(expression) > READABLE for expression in compose(refitted))
+    if refined and long and model.nodes[0].grouping.sums and not goal.stop.happened:
+        with goal.stop.kept():
+            stages += _short_stages(model, refitted, goal, families, judges)
     return _on_a_front(stages), losses
 
 
@@ -197,6 +202,19 @@ def _mixed_stages(model: KAN, replaced: KAN, goal: Goal) -> list[Stage]:
                 partial=True,
             )
         )
+    return stages
+
+
+def _short_stages(
+    model: KAN, work: KAN, goal: Goal, families: Sequence[Family], judges: list[Simplifier]
+) -> list[Stage]:
+    """Return formulas of more and more terms that follow a network."""
+    symbols, x, y = feature_symbols(model), goal.x.numpy(force=True), model(goal.x).numpy()
+    stages: list[Stage] = []
+    for count, formulas in enumerate(selected_terms(model, work, goal.x, families), start=1):
+        pairs = zip(formulas, y.T, strict=True)
+        rows = [refine(formula, symbols, x, target) for formula, target in pairs]
+        stages.append(_stage(f"{count} term" + "s" * (count > 1), rows, judges))
     return stages
 
 

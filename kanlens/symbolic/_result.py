@@ -72,7 +72,7 @@ class SymbolicResult(Displayed):
         For "best": loss of each output below which rows count as equally accurate; empty for none.
     limit : float or tuple of float
         For "best": largest accepted loss, of all outputs or of each. Among the rows within it,
-        those of at most 60 nodes are preferred.
+        those of at most 60 nodes are preferred, and of these, those within 3/4 of it.
 
     Raises
     ------

@@ -8,7 +8,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import sympy
@@ -99,10 +99,11 @@ def symbolize(
 
     Every edge becomes the simplest function of a library that explains it; edges that none
     explains, or whose function would raise the loss of the whole network too much, stay splines.
-    Then all numbers of the composed formula are refitted together, on at most 2000 rows, and
-    replaced by exact constants where the data allow it. With 20 or more rows, a fifth of them plus
-    all rows not used for fitting or testing (at most 100,000) validate the candidates: the formula
-    is never worse on them than a shorter one, or than the mean.
+    All numbers of the composed formula are refitted together, on at most 2000 rows, and replaced by
+    exact constants where the data allow it. If it has more than 60 nodes, formulas of a few terms
+    are fitted to the network too. With 20 or more rows, a fifth of them plus all rows not used for
+    fitting or testing (at most 100,000) validate the candidates: the formula is never worse on them
+    than a shorter one, or than the mean.
 
     Parameters
     ----------
@@ -230,12 +231,26 @@ def read(
             negligible=() if goal.independent is None else settled,
             limit=limits_of(exact, *goal.judged, r2_min),
         )
+        result = _following(result, exact, goal.judged, r2_min)
         if not stop.happened:
             result, parts = _rechosen(result, exact, parts, r2_min)
             if exact.task == "classification":
                 result = _as_accurate(result, exact, parts, r2_min)
         receipt = _receipt(result, networks, parts)
     return dataclasses.replace(result, receipt=receipt, model=finished(work, model))
+
+
+def _following(
+    result: SymbolicResult, model: KAN, judged: tuple[Tensor, Tensor], r2_min: float
+) -> SymbolicResult:
+    """Raise the limits to the loss of a readable formula that is as close to the model."""
+    gaps, limits = _losses(result, judged[0], model(judged[0])), []
+    for place, limit in enumerate(cast("tuple[float, ...]", result.limit)):
+        pairs = zip(result.stages, gaps, strict=True)
+        close = [stage for stage, gap in pairs if gap[place] <= 1 - r2_min]
+        short = [s for s in close if complexity(s.expressions[place]) <= READABLE]
+        limits.append(max(limit, min((s.losses[place] for s in short), default=limit)))
+    return dataclasses.replace(result, limit=tuple(limits))
 
 
 def _rechosen(
@@ -258,7 +273,7 @@ def _rechosen(
     pairs = zip(result.stages, _losses(result, x, target), strict=True)
     stages = tuple(dataclasses.replace(stage, losses=losses) for stage, losses in pairs)
     again = dataclasses.replace(result, stages=stages, limit=limits_of(model, x, target, r2_min))
-    return again, joined
+    return _following(again, model, (x, target), r2_min), joined
 
 
 def _as_accurate(

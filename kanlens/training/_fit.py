@@ -176,11 +176,9 @@ def carry_out(
     saved: Checkpoint,
     stop: Interruption,
     progress: bool | None,
-    *,
-    noted: bool = True,
 ) -> FitResult:
     """Train to the end, or to an interrupt with a warning."""
-    note = saved.note if noted and saved.path is not None else None
+    note = saved.note if saved.path is not None else None
     options, shown = run.options, progress if run.ranks.index == 0 else False
     rows = len(run.train_x)
     size = run.widest * (rows if options.optimizer == "lbfgs" else min(rows, options.batch_size))

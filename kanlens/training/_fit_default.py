@@ -141,24 +141,16 @@ def fit_default(
             data, held = held_rows(data, numbers, ranks, torch.device("cpu"))
         way: dict[str, Any] = {"resume": resume, "written": ranks.index == 0}
         saved = Checkpoint("fit_default", checkpoint, checkpoint_every, **way)
+        task = _DefaultFit(build, hidden, small, ranks, saved, progress, generator)
         if not isinstance(data, Source):
-            task = _DefaultFit(build, hidden, small, ranks, saved, progress, generator)
             return task.run(data, sample_weight, labels)
         way = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
         way |= {"strategy": strategy, "progress": progress, "generator": generator}
         model = saved.model(REFINED)
         if model is not None:
             return fit(model.to(build([], 3).dtype), data, REFINED, resume=resume, **way)
-        sample = data.sample(held)
-        first = fit_default(
-            sample,
-            hidden=hidden,
-            max_edges=max_edges,
-            interactions=interactions,
-            build=build,
-            resume=resume,
-            **way,
-        )
+        sample, labels = labelled(data.sample(held), None)
+        first = task.run(sample, None, labels)
         done = first.interrupted or small is not None
         return first if done else fit(first.model, data, REFINED, **way)
 

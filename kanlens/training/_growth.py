@@ -219,7 +219,7 @@ class GrowthPath:
         names: Sequence[str],
     ) -> None:
         self.max_edges, self.interactions, self.names = max_edges, interactions, names
-        self.steps, self.ended = list[GrowthStep](), False
+        self.steps, self.ended, self.links = list[GrowthStep](), False, interactions.link
         if network.curves() > max_edges:
             network = network.strongest(max_edges)
         pairs = itertools.combinations(range(len(network.columns)), 2)
@@ -254,7 +254,7 @@ class GrowthPath:
         """Add the term that gains most per edge, if one gains."""
         network = self.steps[-1].network.copy()
         test, interactions = ScoreTest(network), self.interactions
-        moves = _links(network, test) if interactions.link else []
+        moves = _links(network, test) if self.links else []
         moves += _extensions(network, test, interactions)
         if interactions.most is None or len(network.products) < interactions.most:
             products = _pairs(network, test, self.pairs)
@@ -268,6 +268,10 @@ class GrowthPath:
         move = max(moves, key=lambda move: move.gain / move.edges)
         words = move.describe(network, self.names)
         move.apply(network)
+        if not move.columns and network.link is None:  # no increasing link fits
+            self.links = False
+            self.grow()
+            return
         network.fit()
         if network.link is not None and move.columns:
             network = network.without_link()

@@ -352,7 +352,10 @@ class SmallNetwork:
 
     def relink(self) -> None:
         """Refit the link, and scale its argument so that its line has the slope 1."""
-        link, slope = fit_link(self.sums(), self.targets, self.weights)
+        sums = self.sums()
+        if np.ptp(sums) < SMALL:
+            return
+        link, slope = fit_link(sums, self.targets, self.weights)
         if slope <= 0:
             return
         self.link = link.stretched(slope)

@@ -86,10 +86,8 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     tolerance : float
         Share of the best model's improvement over a constant that the chosen model may give up: see
         `SparsityPath.best`.
-    groups, checkpoint, checkpoint_every, resume
+    groups, checkpoint, checkpoint_every, resume, progress
         As for `kanlens.fit`; a path resumes within a strength.
-    progress : bool, optional
-        Show a bar on stderr. Default: when it is a terminal.
     generator : torch.Generator, optional
         Draws held-out rows, once for all steps, and batches.
     **options
@@ -102,14 +100,8 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
 
     Raises
     ------
-    InvalidValueError
-        If an option is out of range.
-    DataError, ShapeError
-        If the data does not fit the model.
-    FileFormatError
-        If `checkpoint` belongs to another path.
-    TrainingError
-        If the loss is not finite before the first step.
+    DataError, FileFormatError, InvalidValueError, ShapeError, TrainingError
+        As `kanlens.fit`.
 
     References
     ----------

@@ -5,7 +5,6 @@ import pytest
 import sympy
 
 from kanlens.discovery._monomials import evaluate, monomial, total_degree
-from kanlens.discovery._network_ansatz import shapes
 from kanlens.discovery._pareto_front import Entry, count_free
 from kanlens.discovery._regression import (
     Basis,
@@ -26,7 +25,6 @@ from kanlens.discovery._smoothness import (
     unfollowed,
 )
 from kanlens.discovery._sparse import functions_of
-from kanlens.discovery._symmetry import effects, joined_gap
 from kanlens.discovery._univariate import atoms
 
 X, Y = sympy.symbols("x y", positive=True)
@@ -77,9 +75,6 @@ CLOSED_FORMS = [
     (loo_error(LINE, np.ones(50)), 0.0),
     (loo_error(np.ones((50, 1)), LINE[:, 0]), 1.0),
     (grown_sums(UNIFORM, UNIFORM[:, 2] - UNIFORM[:, 1])[-1][1], (1, 2)),
-    (effects(lambda x: x[:, 0], UNIFORM[:, :2]).round(1), [1.0, 0.0]),
-    (joined_gap((ONES, -ONES), (ONES, -ONES)), 0.0),
-    (joined_gap((ONES, ONES), (ONES, -ONES)), 1.0),
     (Scale.of(1e9 + np.arange(8.0)).shift, 10**9),
     (Scale.of(np.array([2e-7, 1e-6])).power, -6),
     (resolved(np.array([0.3, 0.1 + 0.2])), False),
@@ -90,7 +85,6 @@ CLOSED_FORMS = [
     (number(3.0), 3),
     (number(0.25), 0.25),
     (as_array([1, 2], "x"), [1.0, 2.0]),
-    (shapes(2), [[2, 1], [2, 1, 1], [2, 2, 1], [2, (1, 1), 1], [2, (2, 1), 1], [2, 5, 1]]),
 ]
 
 

@@ -289,6 +289,7 @@ def test_an_interrupt_returns_the_best_so_far(monkeypatch):
 
     def interrupted(problem, front, **_):
         front.submit(2 * problem.names[0])
+        front.refit()
         raise KeyboardInterrupt
 
     monkeypatch.setattr(discover, "search", interrupted)

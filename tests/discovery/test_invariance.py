@@ -13,6 +13,7 @@ from kanlens.discovery._monomial_invariance import (
     inverted,
     sum_of_splines,
 )
+from kanlens.discovery._priority_front import PriorityFront
 from kanlens.discovery._search import search
 from kanlens.discovery._search_problem import SearchProblem, best_loo_error
 from kanlens.discovery._settings import EXACT
@@ -95,7 +96,9 @@ def test_a_reduction_is_judged_by_its_error_in_units_of_y_and_not_by_rows_in_cor
     assert less.width == 2
     assert error_of_y(less) < 0.01 * error_of_y(given)
     front = front_of(given)
-    search(given, front)
+    queue = PriorityFront(front)
+    search(given, queue)
+    queue.refit()
     assert front.best_error <= EXACT
 
 

@@ -18,6 +18,7 @@ from kanlens.discovery._monomials import (
     PolynomialRatio,
     libraries,
 )
+from kanlens.discovery._priority_front import PriorityFront
 from kanlens.discovery._regression import Basis, best_pairs, eliminate, quick_error
 from kanlens.discovery._search_problem import (
     TRANSFORMS,
@@ -27,7 +28,6 @@ from kanlens.discovery._search_problem import (
     remove_power_factors,
     transformed,
 )
-from kanlens.discovery._search_schedule import PriorityFront
 from kanlens.discovery._settings import CURVE_ENDS, EXACT, Limits
 from kanlens.discovery._smoothness import loo_error
 from kanlens.discovery._sparse import SparseSum

@@ -3,20 +3,13 @@
 import numpy as np
 import pytest
 import sympy
-import torch
 
 import kanlens
-from kanlens._runtime import NEVER, Deadline, check_time, ending
-from kanlens.discovery import _search as search
+from kanlens._runtime import Deadline, check_time, ending
 from kanlens.discovery import _smoothness as smoothness
-from kanlens.discovery._network_ansatz import trained, views
 from kanlens.discovery._pareto_front import Front
 from kanlens.discovery._scaling import table_of
 from kanlens.discovery._search_problem import SearchProblem
-from kanlens.discovery._search_schedule import BudgetedFront
-from kanlens.discovery._symmetry import effects
-from kanlens.model import kernels
-from kanlens.training._training_loop import TrainingRun
 
 LIMIT = 60.0
 NAMES = sympy.symbols("a b c", real=True)
@@ -48,31 +41,6 @@ def test_looking_for_wrong_rows_takes_its_share_of_the_time(clock, monkeypatch):
     sample = table_of(*table(), None, None, seconds=2.0)
     assert clock.now == 2.0
     assert len(sample.y) == 60
-
-
-def test_no_step_of_training_begins_that_would_end_too_late(clock, monkeypatch):
-    monkeypatch.setattr(TrainingRun, "_one_step", clock.during(2.0, TrainingRun._one_step))
-    generator = torch.Generator().manual_seed(0)
-    found = trained(given(), [3, 1], views(given())[0], Deadline.after(9.0), generator, 24)
-    assert np.isfinite(found.error)
-    assert clock.now == 8.0
-
-
-def test_a_network_is_not_asked_too_late(clock):
-    generator = torch.Generator().manual_seed(0)
-    found = trained(given(), [3, 1], views(given())[0], Deadline.after(9.0), generator, 1)
-    with ending(clock.now):
-        effects(found, given().columns)
-        pytest.fail("the time was over")
-
-
-@pytest.mark.parametrize(("end", "path"), [(NEVER, "auto"), (60.0, "auto")])
-def test_networks_do_not_wait_for_kernels(monkeypatch, end, path):
-    problem, seen = given(), []
-    front = BudgetedFront(Front(problem, end if end is NEVER else Deadline.after(end)))
-    monkeypatch.setattr(search, "interpolator", lambda *_: seen.append(kernels.asked()))
-    search.explore(problem, front, torch.Generator())
-    assert seen == [path]
 
 
 def test_an_exact_formula_that_came_late_is_still_put_exactly(clock, monkeypatch):

@@ -89,6 +89,7 @@ def test_a_readable_formula_within_the_limit_is_taken_rather_than_a_long_one():
     assert choose(sizes, losses, "best", limit=0.005) == 3
     assert choose(sizes, losses, "best") == 3
     assert choose(sizes, losses, "accuracy", limit=0.01) == 3
+    assert choose(sizes, [1.0, 0.0095, 0.007, 0.001], "best", limit=0.01) == 2  # well within
 
 
 def test_splines_stay_where_all_that_is_without_them_is_beyond_the_limit():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kanlens.training import _growth
+from kanlens.training import _growth, _small_network
 from kanlens.training._curve_design import ColumnCurves, CurveDesign, make_curve
 from kanlens.training._growth import GrowthPath, Interactions, ScoreTest
 from kanlens.training._small_network import SmallNetwork
@@ -144,3 +144,10 @@ def test_growth_stays_within_its_edges():
     for most in (4, 7, 9):
         network, _ = grown(x, y, max_edges=most)
         assert network.curves() <= most
+
+
+def test_growth_ends_where_no_increasing_link_fits(monkeypatch):
+    monkeypatch.setattr(_small_network, "fit_link", lambda *data: (None, -1.0))
+    x = drawn(200, 2)
+    _, words = grown(x, np.exp(2 * x.sum(1)))
+    assert "link" not in words
