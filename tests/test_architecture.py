@@ -108,6 +108,18 @@ def parsed(source: str) -> ast.Module:
     return ast.parse(source)
 
 
+@functools.cache
+def nodes_of(source: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(parsed(source)))
+
+
+def spelled(node: ast.AST) -> str:
+    """Return the source of an expression; that of dotted names at once, which calls mostly have."""
+    if isinstance(node, ast.Attribute):
+        return f"{spelled(node.value)}.{node.attr}"
+    return node.id if isinstance(node, ast.Name) else ast.unparse(node)
+
+
 def dotted(module: str) -> str:
     """Name a module as an import does."""
     return module.removesuffix(".__init__")
@@ -124,7 +136,7 @@ def group_of(module: str) -> str:
 def imported(module: str, source: str) -> set[str]:
     """Name every group that a source imports, anywhere in it and in any spelling."""
     found = {group_of(name) for name in loaded_by_name(module, source)}
-    for node in ast.walk(parsed(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.Import):
             found |= {group_of(a.name) for a in node.names if a.name.split(".")[0] in OWN}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in OWN:
@@ -141,9 +153,9 @@ def loaded_by_name(module: str, source: str) -> set[str]:
 
     Strings count wherever they stand in a source that loads modules so.
     """
-    nodes = list(ast.walk(parsed(source)))
+    nodes = nodes_of(source)
     calls = [node for node in nodes if isinstance(node, ast.Call)]
-    if not any(ast.unparse(call.func).split(".")[-1] in LOADERS for call in calls):
+    if not any(spelled(call.func).split(".")[-1] in LOADERS for call in calls):
         return set()
     texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
     found = {text for text in texts if isinstance(text, str) and MODULE.fullmatch(text)}
@@ -165,25 +177,22 @@ def imports_upwards(module: str, source: str) -> list[str]:
 
 def modules_imported(module: str, source: str, known: set[str]) -> set[str]:
     """Name every known module that a source imports when it runs, anywhere in it."""
-    tree, names = parsed(source), loaded_by_name(module, source)
+    names = loaded_by_name(module, source)
     typed = {
         part
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for node in nodes_of(source)
+        if isinstance(node, ast.If) and spelled(node.test).endswith("TYPE_CHECKING")
         for line in node.body
         for part in ast.walk(line)
     }
-    for node in set(ast.walk(tree)) - typed:
+    for node in set(nodes_of(source)) - typed:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             full = {alias: f"{node.module}.{alias.name}" for alias in node.names}
             names |= {name if name in known else node.module or "" for name in full.values()}
-    return {
-        one
-        for one in known - {dotted(module)}
-        if one in names or any(name.endswith(".") and one.startswith(name) for name in names)
-    }
+    starts = tuple(name for name in names if name.endswith("."))
+    return {one for one in known - {dotted(module)} if one in names or one.startswith(starts)}
 
 
 def circle(sources: dict[str, str]) -> list[str]:
@@ -200,7 +209,7 @@ def circle(sources: dict[str, str]) -> list[str]:
 def bodies(source: str) -> dict[str, int]:
     """Count the lines of every function's body, its docstring left out."""
     found = {}
-    for node in ast.walk(parsed(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             body = node.body[1:] if ast.get_docstring(node) is not None else node.body
             lines = body[-1].end_lineno - body[0].lineno + 1 if body else 0
@@ -215,16 +224,16 @@ def pickles(module: str, node: ast.AST) -> bool:
     if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in PICKLES:
         allowed = {"UnpicklingError"} | ({"Unpickler"} if module == READS_PICKLES else set())
         return not {alias.name for alias in node.names} <= allowed
-    if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+    if isinstance(node, ast.Call) and spelled(node.func) == "torch.load":
         return "weights_only=True" not in map(ast.unparse, node.keywords)
-    named = isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in LOADERS
+    named = isinstance(node, ast.Call) and spelled(node.func).split(".")[-1] in LOADERS
     return named and any(ast.unparse(one) in map(repr, PICKLES) for one in node.args)
 
 
 def forbidden(source: str, module: str = "") -> list[str]:
     """List statements that the package does without."""
     found = []
-    for node in ast.walk(parsed(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.Assert):
             found.append(f"assert:{node.lineno}")
         elif isinstance(node, ast.ExceptHandler) and node.type is None:
@@ -234,7 +243,7 @@ def forbidden(source: str, module: str = "") -> list[str]:
         elif pickles(module, node):
             found.append(f"pickle:{node.lineno}")
         elif isinstance(node, ast.Call):
-            called = ast.unparse(node.func)
+            called = spelled(node.func)
             if called in ("isinstance", "issubclass") and EDGES & set(
                 re.findall(r"\w+", ast.unparse(node.args[1]))
             ):
@@ -249,7 +258,7 @@ def defined_twice(sources: dict[str, str]) -> list[str]:
     names = [
         node.name.lstrip("_")
         for source in sources.values()
-        for node in ast.walk(parsed(source))
+        for node in nodes_of(source)
         if isinstance(node, ast.ClassDef)
     ]
     return sorted({name for name in names if names.count(name) > 1})
@@ -263,7 +272,7 @@ def shadowed(names: set[str], modules: set[str]) -> list[str]:
 def vague(source: str) -> tuple[int, int]:
     """Count locals and arguments that name no object, and first lines that begin with no verb."""
     names = lines = 0
-    for node in ast.walk(parsed(source)):
+    for node in nodes_of(source):
         if isinstance(node, ast.arg) or (
             isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
         ):

@@ -87,7 +87,7 @@ def test_the_keyword_of_a_function_is_in_force_within_it():
 
 FAULTS = """
 import resource, torch, kanlens
-model, x = kanlens.KAN([10, 10, 1]), torch.randn(3000, 10)
+model, x = kanlens.KAN([10, 10, 1]), torch.randn(1000, 10)
 kanlens.attribute(model, x[:9], method="secant", background=x[:5])
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 kanlens.attribute(model, x, method="secant", background=x[:100])

@@ -1,6 +1,7 @@
 """What the package imports is declared, and what is declared is imported."""
 
 import ast
+import importlib
 import re
 import sys
 from importlib.metadata import requires
@@ -8,7 +9,11 @@ from pathlib import Path
 
 import kanlens
 
-NAMES = {"sklearn": "scikit-learn", "yaml": "pyyaml"}  # distributions not called as their modules
+NAMES = {  # distributions not called as their modules
+    "interpret": "interpret-core",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
 
 
 def imported(source: str) -> set[str]:
@@ -46,22 +51,30 @@ def test_an_import_is_seen_where_it_runs_only():
     assert imported(text) == {"yaml", "dask"}
 
 
-def optional(source: str) -> set[tuple[str, str]]:
+def optional(source: str, constants: dict[str, str]) -> set[tuple[str, str]]:
     """Name packages that are imported where they are installed, each with its extra."""
     calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
     found = set()
     for call in calls:
-        if ast.unparse(call.func) == "optional_module":
+        if isinstance(call.func, ast.Name) and call.func.id == "optional_module":
             extras = [one.value for one in call.keywords if one.arg == "extra"]
-            found |= {(ast.literal_eval(call.args[0]), ast.literal_eval(one)) for one in extras}
+            (name, *_) = call.args
+            module = constants[name.id] if isinstance(name, ast.Name) else ast.literal_eval(name)
+            package = module.split(".")[0]
+            found |= {(NAMES.get(package, package), ast.literal_eval(one)) for one in extras}
     return found
 
 
 def test_optional_packages_are_in_the_extra_that_errors_name():
-    sources = [path.read_text("utf-8") for path in Path(kanlens.__file__).parent.rglob("*.py")]
-    project = (Path(kanlens.__file__).parents[1] / "pyproject.toml").read_text("utf-8")
-    extras = dict(re.findall(r"^(\w+) = \[(.*)\]$", project, re.MULTILINE))
-    found = set().union(*map(optional, sources))
-    assert ("onnx", "export") in found
+    root, found = Path(kanlens.__file__).parents[1], set()
+    for path in (root / "kanlens").rglob("*.py"):
+        source = path.read_text("utf-8")
+        if "optional_module(" in source:
+            module = ".".join(path.relative_to(root).with_suffix("").parts)
+            found |= optional(source, vars(importlib.import_module(module)))
+    project = (root / "pyproject.toml").read_text("utf-8")
+    extras = dict(re.findall(r"^(\w+) = \[(.*?)\]$", project, re.MULTILINE | re.DOTALL))
+    assert {("onnx", "export"), ("interpret-core", "bench")} <= found
     assert all(re.search(rf'"{name}\W', extras[extra]) for name, extra in found)
-    assert optional("optional_module('a', call='b', extra='c')") == {("a", "c")}
+    assert optional("optional_module('a', call='b', extra='c')", {}) == {("a", "c")}
+    assert optional("optional_module(A, call='b', extra='c')", {"A": "d.e"}) == {("d", "c")}

@@ -24,6 +24,7 @@ SMALLER = {  # what a tutorial takes, and what it takes here, to be quick
         "steps=60": "steps=12",
         "starts=2": "starts=1",
         "time_limit=20": "time_limit=1",
+        "random_state=0).fit(x[train], y[train])": "random_state=0).fit(x[:60], y[:60])",
     },
     "05": {
         "n_samples=600": "n_samples=200",
@@ -114,6 +115,7 @@ def test_every_picture_is_explained_in_words(script):
 
 
 @pytest.mark.slow  # trains networks
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
 def test_a_tutorial_runs(script, tmp_path, monkeypatch):
     here = tmp_path / "tutorials"

@@ -42,8 +42,10 @@ def errors_raised():
     """Yield every construction of an error in the package: its file and line, and the node."""
     for path in sorted(ROOT.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
-            name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            if name in KINDS or name.split(".")[-1] in ("refuse", "warn"):
+            called = node.func if isinstance(node, ast.Call) else None
+            name = called.id if isinstance(called, ast.Name) else ""
+            last = called.attr if isinstance(called, ast.Attribute) else name
+            if name in KINDS or last in ("refuse", "warn"):
                 yield f"{path.name}:{node.lineno}", node
 
 

@@ -75,7 +75,7 @@ def check_extrema(edge: Edge, extrema: np.ndarray, x: np.ndarray) -> None:
 
 @pytest.mark.slow  # many layers of every kind
 @given(st.integers(0, 10**9))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_roots_extrema_and_bounds_against_a_dense_scan(seed: int) -> None:
     edge, draw = random_edge(seed)
     low, high = edge.domain

@@ -14,6 +14,7 @@ import kanlens
 from kanlens.data._schema import class_schema
 from kanlens.training import _closed_form as closed
 from kanlens.training import _curve_design as curves
+from kanlens.training import _fit_default as default
 from kanlens.training import _small_network as small
 from kanlens.training import _variance_components as components
 from tests.training.conftest import seeded
@@ -97,6 +98,7 @@ def test_classes_are_a_penalized_logistic_regression(monkeypatch, fits, classes)
     for module in (closed, small):
         monkeypatch.setattr(module, "CHANGE", 0.0)
     monkeypatch.setattr(closed, "CYCLES", 25)
+    monkeypatch.setattr(default, "MEMBERS", 2)  # folds: only the choice of curves depends on them
     monkeypatch.setattr(small, "PASSES", 5)
     for module in (components, curves):
         monkeypatch.setattr(module, "MIN_INFORMATION", 0.0)

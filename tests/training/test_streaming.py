@@ -153,7 +153,7 @@ def test_all_rows_of_a_table_beyond_memory_are_trained_on(large, monkeypatch):
 
 @pytest.mark.slow  # trains networks
 def test_an_epoch_goes_on_after_a_break_as_if_there_were_none(large, tmp_path, monkeypatch):
-    odd = {"batch_size": 50}  # which 16 streams do not share evenly
+    odd = {"batch_size": 50, "steps": 2}  # which 16 streams do not share evenly
     whole = trained(large, **odd)
     batches, path = RowStream.batches, tmp_path / "run.safetensors"
 
@@ -231,7 +231,7 @@ def test_training_by_default_counts_the_network_it_may_choose(large, monkeypatch
 @pytest.mark.slow  # trains three times
 @pytest.mark.parametrize("place", ["second", "all rows"])
 def test_rows_choose_again_only_where_the_choice_was_not_done(large, tmp_path, monkeypatch, place):
-    monkeypatch.setattr(ensemble, "UPDATES", (40, 1000, 60))
+    monkeypatch.setattr(ensemble, "UPDATES", (15, 1000, 20))
     path, done = tmp_path / "run.safetensors", []
 
     def trained_by_default(seed, **options):

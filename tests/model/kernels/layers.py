@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import pytest
 import torch
 from hypothesis import strategies as st
 from torch import Tensor
@@ -12,8 +13,14 @@ from kanlens.model._kan_linear import KANLinear
 from tests.model.kernels.definition import Wanted, layer_and_gradients, misfit
 from tests.model.layers_for_tests import seeded
 
-ORDERS = (1, 3, 5)  # of kernels that tests compile: 2 and 4 take no other code
-KINDS = [*((order, torch.float64) for order in ORDERS), (3, torch.float32)]
+
+def of_order(order: int, *others: object) -> object:
+    """Return parameters of a test; it is slow where kernels of other orders than 3 are compiled."""
+    return pytest.param(order, *others, marks=[pytest.mark.slow] * (order != 3))
+
+
+ORDERS = [of_order(order) for order in (1, 3, 5)]  # 2 and 4 take no other code
+KINDS = [*(of_order(order, torch.float64) for order in (1, 3, 5)), of_order(3, torch.float32)]
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-6}
 BATCHES = (0, 1, 2, 3, 16, 33, 70)
 OUTPUTS = (1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 40)

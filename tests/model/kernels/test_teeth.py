@@ -89,6 +89,7 @@ def test_a_wrong_basis_is_noticed(change: Change, monkeypatch):
     assert not agrees(forgotten(case), "sparse", wanted)
 
 
+@pytest.mark.slow  # compiles kernels of another order
 def test_an_open_right_end_is_noticed_at_order_one(monkeypatch):
     case = make(spline_order=1, grid="even", grid_size=4, n_in=1, extrapolation="zero")
     case.x[:] = case.layer.domain()[1]
