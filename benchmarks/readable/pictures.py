@@ -18,11 +18,12 @@ from benchmarks.drawing import (
 )
 from kanlens.plotting._style import STYLE
 
-AGAINST = "EBM pairs"  # the peer whose score others are compared with
+AGAINST = "kanlens default"  # the peer whose score others are compared with
+FEW = 3  # splits, below which there is no interval
 
 
 def _draw_tables(frames: Frames) -> Figure:
-    """Draw scores less those of boosting with pairs, and sizes, of each table."""
+    """Draw scores less those of the default network, and sizes, of each table."""
     frame = frames["readable-tables"]
     splits = frame.pivot_table("score", ["table", "seed"], "peer", sort=False)
     reference = splits[AGAINST] if AGAINST in splits else splits.mean(axis=1)
@@ -31,6 +32,14 @@ def _draw_tables(frames: Frames) -> Figure:
     with page(2, 1, 5.6, sharex=True) as (figure, axes):
         top, bottom = axes[:, 0]
         series, tables = means_of(rows, "peer", "less", "table")
+        counts = rows.pivot_table("less", "table", "peer", aggfunc="count").loc[tables]
+        series = {
+            peer: [
+                (mean, half * (count >= FEW))
+                for (mean, half), count in zip(own, counts[peer], strict=True)
+            ]
+            for peer, own in series.items()
+        }
         draw_intervals(top, series, tables, most=float("inf"))
         top.axhline(0, color=STYLE.muted, linewidth=0.8)
         top.set(ylabel=f"R2, or minus log loss, less {AGAINST}'s")
@@ -54,6 +63,6 @@ PICTURES: dict[str, Picture] = {
     "readable-tables": Picture(
         ("readable-tables",),
         _draw_tables,
-        "Scores of small networks less those of boosting with pairs, and their sizes.",
+        "Scores less those of the default network, and sizes.",
     ),
 }
