@@ -102,7 +102,7 @@ print(f"{model.edges_alive} edges explain {explained(model):.3f} of new rows")
 #
 # ## Reading it
 #
-# `kanlens.plot.terms` draws all that the network consists of, the most important first.
+# `plot.terms` draws all that the network consists of, the most important first.
 
 # %%
 axes = kanlens.plot.terms(model, table.x, table.y)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LIMITS = {
     "model(x)": 15,
     "fit": 156,
-    "prune": 126,  # 114 where no edge goes
+    "prune": 130,  # 114 where no edge goes
     "symbolize": 391,  # depends on the network that is found
     "attribute": 128,
     "report": 500,  # with results passed; 740 without them

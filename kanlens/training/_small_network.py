@@ -30,7 +30,7 @@ from kanlens.training._variance_components import (
 )
 
 RESOLVED = 1e-2  # least information of the data about a direction over that of its prior
-RETURNING = 1e-5  # least variance of a column's line, so that its effect can return
+RETURNING = 1e-2  # least variance of a column's line, so that its effect can return
 SMALL = 1e-6  # least variance at the start of a step
 PASSES, SCORING_STEPS = 6, 2  # most passes, and scoring steps in each
 CHANGE = 1e-2  # a smaller change of the sums, over their deviation, ends the passes

@@ -126,7 +126,7 @@ def test_estimates_are_no_truth_to_measure_others_by(network, draw):
     assert found.frame["shapley_error"].isna().all()
     assert json.loads(found.to_json())["methods"][0]["shapley_error"] is None
     verdicts = found.frame.set_index("method")["verdict"]
-    assert verdicts["secant"].startswith("complete; exact Shapley values to compare")
+    assert verdicts["secant"].startswith("complete; there are no exact Shapley values to compare")
 
 
 def test_values_with_a_small_bound_are_truth_enough(network, draw):
@@ -209,7 +209,7 @@ def said(**changes):
         ({"slopes": True, "gap": math.nan}, "slopes:"),
         ({"gap": 0.02}, "incomplete: leaves 2% of the change unexplained; 5% off"),
         ({"gap": 3.0, "error": math.nan}, "incomplete: leaves 300% of the change unexplained"),
-        ({"error": math.nan}, "complete; exact Shapley values to compare it with"),
+        ({"error": math.nan}, "complete; there are no exact Shapley values to compare it with"),
         ({"error": 1e-10}, "exact: these are the Shapley values (error 1e-10)"),
         (
             {"error": 1e-10, "baseline": Baseline.MEAN_ROW},
