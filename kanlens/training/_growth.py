@@ -275,6 +275,9 @@ class GrowthPath:
         network.fit()
         if network.link is not None and move.columns:
             network = network.without_link()
+        if network.curves() > self.max_edges:  # with columns that returned
+            self.ended = True
+            return
         self.add(network, words)
 
     def state(self) -> dict[str, Any]:
