@@ -105,6 +105,8 @@ def test_what_is_possible_is_what_the_table_says(name, table):
 def test_what_tensors_do_not_say_is_asked_for(name, missing, usual):
     double, settings = CASES[name]()
     rest = {key: value for key, value in settings.items() if key != missing}
-    text = rf"^import_model: expected {missing} \(.*Pass {missing}={usual}, its default, or the value"
+    text = (
+        rf"^import_model: expected {missing} \(.*Pass {missing}={usual}, its default, or the value"
+    )
     with pytest.raises(InvalidValueError, match=text):
         import_model(double.state, **rest)
