@@ -179,7 +179,8 @@ def _read_onnx(path: Path, first: pd.DataFrame, labels: tuple[str, ...]) -> Teac
 def _feed(rows: pd.DataFrame, inputs: Sequence[tuple[str, str, object]]) -> dict[str, Array]:
     """Return the inputs of an ONNX model, of names, types and widths: all columns, or each one."""
     names, (first, _, width), feed = list(map(str, rows.columns)), inputs[0], dict[str, Array]()
-    whole = len(inputs) == 1 and first not in names
+    wide = isinstance(width, int) and width > 1  # an input `x` is no column of that name
+    whole = len(inputs) == 1 and (wide or first not in names)
     if whole and isinstance(width, int) and width != len(names):
         got = f"{len(names)} ({listed(names)})"
         advice = "Leave out what is not a feature, such as the target"

@@ -69,6 +69,13 @@ def test_one_input_of_all_columns(tmp_path, kind):
         followed(tmp_path / "sum.onnx", frame()[["dose", "town"]])
 
 
+def test_one_input_may_have_the_name_of_a_column(tmp_path):
+    linear(tmp_path / "sum.onnx")
+    frame = pd.DataFrame(np.random.default_rng(0).uniform(size=(60, 2)), columns=["v", "x"])
+    found = kanlens.imitate(tmp_path / "sum.onnx", frame, progress=False)
+    assert found.fidelity > 0.999
+
+
 def test_an_input_for_each_column(tmp_path):
     x, path = frame(), tmp_path / "model.onnx"
     model = exported(path, x["dose"] + (x["town"] == "Basel"))
