@@ -177,11 +177,11 @@ def imitate(
         copies = row_groups(torch.from_numpy(schema.encode(frame, call="imitate")), call="imitate")
         order = torch.from_numpy(draw.permutation(len(frame)))
         held = deal_groups(order, copies, FOLDS).numpy() == 0
-        known = frame[~held]
-        table = _labelled(_with_rows_between(known, draw), teacher, schema)
+        learned = frame[~held]
+        table = _labelled(_with_rows_between(learned, draw), teacher, schema)
         check_count("imitate", "max_edges", max_edges, least=len(table.schema.outputs))
         network, cut = _grown(table, max_edges, deadline, progress)
-        store_statistics(network, table.x[: len(known)])
+        store_statistics(network, table.x[: len(learned)])
         parts = (_labelled(rows, teacher, schema) for rows in (frame[held], _beyond(frame, draw)))
         return _compared(network, teacher, *parts, interrupted=cut)
 

@@ -77,9 +77,9 @@ class LossEvaluator:
         if not self.against_targets or self._model.task == "regression":
             step = self.target - output if self.against_targets else torch.zeros_like(output)
             return step, torch.ones_like(output[:, 0])
-        one, codes = output.shape[1] == 1, self.target
-        shares = output.sigmoid() if one else output.softmax(1)
-        truth = codes.unsqueeze(1) if one else F.one_hot(codes, output.shape[1])
+        single, codes = output.shape[1] == 1, self.target
+        shares = output.sigmoid() if single else output.softmax(1)
+        truth = codes.unsqueeze(1) if single else F.one_hot(codes, output.shape[1])
         curvature = (shares * (1 - shares)).mean(1).clamp_min(FLOOR)
         return (truth - shares) / curvature.unsqueeze(1), curvature
 
