@@ -42,9 +42,11 @@ if TYPE_CHECKING:
         FitResult,
         Frontier,
         SparsityPath,
+        calibrate,
         fit,
         fit_default,
         frontier,
+        predict,
         sparsity_path,
     )
 
@@ -73,8 +75,8 @@ _HOMES = {  # of every public name
         "kanlens.pruning": "PruneResult edge_scores prune",
         "kanlens.reporting": "report",
         "kanlens.symbolic": "SymbolicResult suggest symbolize",
-        "kanlens.training": "FitOptions FitResult Frontier SparsityPath fit fit_default frontier "
-        "sparsity_path",
+        "kanlens.training": "FitOptions FitResult Frontier SparsityPath calibrate fit fit_default "
+        "frontier predict sparsity_path",
     }.items()
     for name in names.split()
 }
@@ -112,6 +114,7 @@ __all__ = [
     "Trace",
     "__version__",
     "attribute",
+    "calibrate",
     "certify",
     "compare",
     "discover",
@@ -126,6 +129,7 @@ __all__ = [
     "list_kans",
     "load",
     "plot",
+    "predict",
     "prune",
     "read_table",
     "register_function",

@@ -20,7 +20,7 @@ from kanlens._resources import one_thread
 from kanlens.data._schema import Task
 from kanlens.data._table_reader import read_features, read_table
 from kanlens.training._closed_form import count_edges
-from kanlens.training._objective import predictions
+from kanlens.training._objective import predict
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +95,7 @@ def fit_network(
         kan = network(read_table(train, target=problem.target, task=task), seed)
         seconds = time.process_time() - start
         table = read_features(test, kan.schema, call="benchmarks")
-        frame = predictions(kan, table.x)
+        frame = predict(kan, table.x)
     return Fitted(predicted=frame.iloc[:, -1].to_numpy(), size=count_edges(kan), seconds=seconds)
 
 

@@ -363,19 +363,25 @@ def sparsity_path(
 
 
 @command(
-    example="kanlens predict model.safetensors new.csv -o predictions.csv", output="Table to write."
+    example="kanlens predict model.safetensors new.csv --interval 0.9 -o predictions.csv",
+    output="Table to write.",
+    interval="Share of new rows that the interval of each prediction is to cover, or the set of "
+    "classes, such as 0.9.",
+    by="Categorical column, in each category of which the share holds.",
 )
 def predict(
     model: Path,
     data: Path,
     *,
     column: str | None = None,
+    interval: float | None = None,
+    by: str | None = None,
     output: Path = Path("predictions.csv"),
     terminal: Terminal,
 ) -> None:
     """Predict every row of a table; with a target, print the score too."""
     from kanlens.cli._model_data import open_rows
-    from kanlens.training._objective import ScoreSums, predictions
+    from kanlens.training._objective import ScoreSums
 
     terminal.check([model, data], table=output)
     kan = kanlens.load(model)
@@ -387,7 +393,7 @@ def predict(
         if table.y is not None:
             sums.add(table)
         advance(table.rows)
-        return predictions(kan, table.x)
+        return kanlens.predict(kan, table.x, interval=interval, by=by)
 
     with progress_bar("rows", rows.rows, shown=terminal.progress) as advance:
         terminal.write(map(predicted, rows.batches()), output)

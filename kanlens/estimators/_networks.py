@@ -14,7 +14,9 @@ from kanlens.errors import InvalidValueError
 from kanlens.estimators._inputs import Regression, checked, target_names
 from kanlens.estimators._network_estimator import NetworkEstimator
 from kanlens.functions._elementary import Array
+from kanlens.model._held_out import probabilities
 from kanlens.model._network import Inputs, PerRow, Targets
+from kanlens.training._objective import predict
 
 
 class KANRegressor(Regression, NetworkEstimator):
@@ -98,9 +100,23 @@ class KANRegressor(Regression, NetworkEstimator):
         self._train_on(rows, outputs, sample_weight)
         return self
 
-    def predict(self, X: Inputs) -> Array:
-        """Return the outputs, shape (batch,) or (batch, out)."""
-        return self._shaped(np.asarray(self._outputs(X).numpy()))
+    def predict(self, X: Inputs, interval: float | None = None, by: str | None = None) -> Array:
+        """Return the outputs, or with `interval` their intervals too.
+
+        Parameters
+        ----------
+        X : array-like or DataFrame, shape (batch, in)
+        interval, by
+            As for `kanlens.predict`.
+
+        Returns
+        -------
+        ndarray, shape (batch,) or (batch, out)
+            With `interval`, a last axis has the output and the ends of its interval.
+        """
+        frame = predict(self.network_, self._rows(X), interval=interval, by=by)
+        values = frame.to_numpy().reshape(len(frame), len(self.network_.output_names), -1)
+        return self._shaped(values if interval is not None else values[:, :, 0])
 
 
 class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  # untyped
@@ -199,11 +215,13 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
 
     def predict_proba(self, X: Inputs) -> Array:
         """Return the probability of every class, shape (batch, class)."""
-        logits = self._outputs(X)
-        if logits.shape[1] == 1:
-            high = torch.sigmoid(logits)
-            return np.asarray(torch.cat((1 - high, high), dim=1).numpy())
-        return np.asarray(logits.softmax(dim=1).numpy())
+        with torch.no_grad():
+            return np.asarray(probabilities(self.network_(self._rows(X))).numpy())
+
+    def predict_set(self, X: Inputs, interval: float = 0.9, by: str | None = None) -> Array:
+        """Return the mask (batch, class) of sets of classes; options as for `kanlens.predict`."""
+        frame = predict(self.network_, self._rows(X), interval=interval, by=by)
+        return np.asarray(frame.iloc[:, -len(self.classes_) :].to_numpy())
 
     def predict(self, X: Inputs) -> Any:
         """Return the most probable label of every row, shape (batch,)."""

@@ -16,6 +16,7 @@ from kanlens._checks import check_count
 from kanlens._resources import check_memory
 from kanlens.data._schema import Schema
 from kanlens.errors import FileFormatError, InvalidValueError
+from kanlens.model._held_out import HeldOut
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.model._training_record import GrowthRecord, TrainingRecord
 
@@ -102,6 +103,8 @@ class KANConfig:
         Held-out scores from training; absent from the JSON when None.
     growth : GrowthRecord or None
         Scores of the sizes of a network that grew; likewise.
+    held_out : HeldOut or None
+        Predictions of rows that training did not see; likewise.
     provenance : str
         Source of an imported model, and the assumptions made; absent from the JSON of others.
     """
@@ -113,6 +116,7 @@ class KANConfig:
     nodes: tuple[NodesConfig, ...] = ()
     record: TrainingRecord | None = None
     growth: GrowthRecord | None = None
+    held_out: HeldOut | None = None
     provenance: str = ""
 
     def to_json(self) -> str:
@@ -138,6 +142,8 @@ class KANConfig:
             data["record"] = self.record.to_dict()
         if self.growth is not None:
             data["growth"] = dataclasses.asdict(self.growth)
+        if self.held_out is not None:
+            data["held_out"] = self.held_out.to_dict()
         if self.provenance:
             data["provenance"] = self.provenance
         return json.dumps(data, sort_keys=True)
@@ -162,10 +168,11 @@ class KANConfig:
             nodes = tuple(NodesConfig.from_dict(item) for item in data.get("nodes", ()))
             record = TrainingRecord.from_dict(data["record"]) if "record" in data else None
             growth = GrowthRecord.from_dict(data["growth"]) if "growth" in data else None
+            held = HeldOut.from_dict(data["held_out"]) if "held_out" in data else None
             origin = data.get("provenance", "")
             if not isinstance(origin, str):
                 raise TypeError(f"provenance is {origin!r}")
-            about: dict[str, Any] = {"record": record, "growth": growth, **flags}
+            about: dict[str, Any] = {"record": record, "growth": growth, "held_out": held, **flags}
             return cls(layers=layers, schema=schema, nodes=nodes, provenance=origin, **about)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             got = f"{type(error).__name__}: {error}"

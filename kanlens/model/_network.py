@@ -17,6 +17,7 @@ from kanlens.data._tables import Table
 from kanlens.errors import ShapeError
 from kanlens.functions._elementary import Array
 from kanlens.model._config import KANConfig, NodesConfig, nodes_of
+from kanlens.model._held_out import HeldOut
 from kanlens.model._kan_linear import LAYER_KINDS, KANLinear
 from kanlens.model._nodes import Nodes, check_nodes, read_widths
 from kanlens.model._statistics import LayerStatistics
@@ -146,6 +147,7 @@ grid_range, enable_standalone_scale_spline
         self.background: Tensor | None = None
         self.record: TrainingRecord | None = None
         self.growth: GrowthRecord | None = None
+        self.held_out: HeldOut | None = None
         n_in, n_out = len(schema.features), len(schema.outputs)
         self.register_buffer("input_shift", torch.zeros(n_in))
         self.register_buffer("input_scale", torch.ones(n_in))
@@ -168,6 +170,7 @@ grid_range, enable_standalone_scale_spline
         model = cls.from_layers(layers, config.schema, nodes=nodes)
         model.scaled, model.holds_inputs = config.scaled, config.holds_inputs
         model.record, model.growth = config.record, config.growth
+        model.held_out = config.held_out
         model.provenance = config.provenance
         return model
 
@@ -217,6 +220,7 @@ grid_range, enable_standalone_scale_spline
             nodes=() if all(level.plain for level in self.nodes) else nodes,
             record=self.record,
             growth=self.growth,
+            held_out=self.held_out,
             provenance=self.provenance,
         )
 

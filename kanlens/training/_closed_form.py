@@ -20,6 +20,7 @@ from scipy.special import logsumexp
 from torch import Tensor
 
 from kanlens.data._cell_parsing import Array
+from kanlens.model._held_out import keep_held_out
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
@@ -63,6 +64,7 @@ def fit_additive(
         outputs[rows] = np.stack([network.outputs()[rows] for network in parts], 1)
     held_out = model.scale_outputs(torch.from_numpy(outputs).to(x))
     store_statistics(fitted, x)
+    keep_held_out(fitted, x, held_out, y)
     validation_loss = float(task_loss(fitted, held_out, y, weights))
     record = {"validation_loss": validation_loss, "metric": score(fitted, held_out, y)}
     loss = float(task_loss(fitted, fitted(x), y, weights))

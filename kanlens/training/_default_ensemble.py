@@ -30,6 +30,7 @@ from torch import Tensor
 
 from kanlens.data._groups import deal_groups, row_groups
 from kanlens.model._edge_moments import Average
+from kanlens.model._held_out import keep_held_out
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._trace import store_statistics
@@ -230,6 +231,21 @@ class EnsembleRun(TrainingRun):
             for parameter, values in zip(parameters, edges, strict=True):
                 parameter.copy_(values.double().unflatten(0, (self.members, -1)).mean(0))
         store_statistics(self.target, self.rows[::every])
+
+    @torch.no_grad()
+    def _keep_held_out(self) -> None:
+        """Keep each row's prediction by the member that did not see it.
+
+        Errors of members are larger than those of their mean, whose loss is known.
+        """
+        rows, outputs, y = self.judged.any(1), self._by_member(self._outputs(self.x)), self.y
+        losses = float(self._losses(outputs, y)[self.judged].mean())
+        outputs, y, shrink = outputs[self.judged], y[rows], 1.0
+        if self.target.task == "regression":
+            outputs, y = map(self.target.scale_outputs, (outputs.double(), y.double()))
+            if self.members > 1:
+                shrink = math.sqrt(max(self.best["record"]["validation_loss"], 0.0) / losses)
+        keep_held_out(self.target, self.rows[rows], outputs, y, shrink=shrink)
 
     def finish(self, seconds: float) -> FitResult:
         """Return the result with the merged network as its model."""

@@ -23,6 +23,7 @@ from kanlens._plain_json import to_plain
 from kanlens._runtime import Deadline, Interruption
 from kanlens.data._cell_parsing import Array
 from kanlens.errors import InvalidValueError
+from kanlens.model._held_out import keep_held_out
 from kanlens.model._network import KAN
 from kanlens.model._trace import store_statistics
 from kanlens.model._training_record import FrontierStep, GrowthRecord, fingerprint
@@ -92,6 +93,11 @@ class Growth:
         weights = torch.from_numpy(self.weights)
         identity = identity_of(self.model, FitOptions(), self.x, self.y, weights)
         return identity | {"options": self.options}
+
+    @property
+    def held_order(self) -> Array:
+        """Rows held out, fold by fold."""
+        return np.asarray(self.rows[np.concatenate(self.held)])
 
     def start(self, folds: Tensor) -> None:
         """Fit curves alone to all rows, and without each of the `folds` (batch,)."""
@@ -187,6 +193,7 @@ class Frontier(Displayed):
     _growth: Growth
     _networks: Sequence[Sequence[GrowthStep]] = ()  # of each size, one for each output
     _losses: Tensor
+    _outputs: Sequence[Tensor]  # of the rows held out, in the order of the folds
 
     def _line(self) -> str:
         step = self.steps[self.index()]
@@ -223,6 +230,9 @@ class Frontier(Displayed):
     def model(self, edges: int | None = None) -> KAN:
         """Return the network of `index`, fitted to all rows with all parts of its curves."""
         model = self._growth.finished(self._networks[self.index(edges)])
+        order = torch.from_numpy(self._growth.held_order)
+        x, y = self._growth.x[order], self._growth.y[order]
+        keep_held_out(model, x, self._outputs[self.index(edges)], y)
         weights = fingerprint(model.state_dict().values())
         model.growth = replace(self.record(edges), weights=weights)
         return model
@@ -293,8 +303,9 @@ def trace_frontier(
 def _scored(growth: Growth, seconds: float, cut: bool) -> Frontier:
     """Return the frontier of networks grown."""
     model, paths, networks = growth.model, growth.paths, list[list[GrowthStep]]()
-    order = growth.rows[np.concatenate(growth.held)]
+    order = growth.held_order
     y, steps, losses = growth.y[torch.from_numpy(order)], list[FrontierStep](), list[Tensor]()
+    held_outputs = list[Tensor]()
     weights = torch.from_numpy(growth.weights[order]).to(growth.x)
     for terms in range(max(path.terms for path, *_ in paths) + 1):
         chosen = [path.at(terms) for path, *_ in paths]
@@ -307,6 +318,7 @@ def _scored(growth: Growth, seconds: float, cut: bool) -> Frontier:
         ]
         held_out = model.scale_outputs(torch.from_numpy(np.concatenate(outputs)).to(growth.x))
         losses.append(row_losses(model, held_out, y) * weights)
+        held_outputs.append(held_out)
         mean, error = mean_and_error(losses[-1])
         step = FrontierStep(
             edges=sum(step.edges for step in chosen),
@@ -326,4 +338,5 @@ def _scored(growth: Growth, seconds: float, cut: bool) -> Frontier:
         _growth=growth,
         _networks=networks,
         _losses=torch.stack(losses),
+        _outputs=held_outputs,
     )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from kanlens._model_inputs import encode_labelled
 from kanlens.model._edge_moments import Average
+from kanlens.model._held_out import conformal_widths, probabilities
 from kanlens.model._network import KAN
 from kanlens.model._statistics import deviations
 from kanlens.sparsity import PENALTIES, penalty_value
@@ -129,27 +130,71 @@ def metric_name(model: KAN) -> str:
 
 
 @torch.no_grad()
-def predictions(model: KAN, x: Rows) -> pd.DataFrame:
-    """Predict every row of x (batch, in), in the units of the data.
+def predict(
+    model: KAN, x: Rows, *, interval: float | None = None, by: str | None = None
+) -> pd.DataFrame:
+    """Predict every row, with intervals or sets that hold a share of new rows.
 
-    For regression there is one column per output, in the units of the data. For classification
-    there are the most probable label in a column named as the target, and one column
-    ``probability <label>`` per class.
+    Parameters
+    ----------
+    model : KAN
+    x : Tensor, ndarray, DataFrame, Table or Source, shape (batch, in)
+    interval : float, optional
+        Share of new rows, like those of training, that the interval of each output covers, or the
+        set of classes [1]_ [2]_. It is taken from rows held out of training.
+    by : str, optional
+        Categorical column: the share holds in each category with enough rows held out.
+
+    Returns
+    -------
+    DataFrame
+        For regression, one column per output, in the units of the data, then ``<output> low`` and
+        ``<output> high``. For classification, the most probable label in a column named as the
+        target, one column ``probability <label>`` per class, and ``in set <label>``, true for the
+        labels of the set; where no label is probable enough, the set is empty.
+
+    Raises
+    ------
+    InvalidValueError
+        If `interval` is not between 0 and 1, or `by` is no categorical column.
+    MethodError
+        If the model has no rows held out, or too few, or has changed since.
+    DTypeError, ShapeError, DataError
+        If `x` does not fit the model.
+
+    References
+    ----------
+    .. [1] R. Barber et al., Predictive inference with the jackknife+, 2021.
+    .. [2] M. Sadinle et al., Least ambiguous set-valued classifiers, 2019.
+
+    Examples
+    --------
+    >>> from kanlens import fit_default
+    >>> x = torch.linspace(-1, 1, 200, dtype=torch.float64)[:, None]
+    >>> model = fit_default((x, x**2), hidden=(), progress=False).model
+    >>> predict(model, x[:5], interval=0.9).columns.tolist()
+    ['y', 'y low', 'y high']
     """
     import pandas as pd
 
-    output = model(model.prepare(x, call="predict"))
+    rows = model.prepare(x, call="predict")
+    output, widths = model(rows), None
+    if interval is not None:
+        widths = conformal_widths(model, rows, interval, by, call="predict")
     if model.task == "regression":
-        return pd.DataFrame(output.cpu().numpy(), columns=list(model.output_names))
-    if output.shape[1] == 1:
-        high = torch.sigmoid(output[:, 0])
-        probabilities = torch.stack([1 - high, high], dim=1)
-    else:
-        probabilities = output.softmax(1)
+        parts = {"": output}
+        if widths is not None:
+            parts |= {" low": output - widths, " high": output + widths}
+        values = torch.stack(list(parts.values()), 2).flatten(1).cpu().numpy()
+        names = [name + suffix for name in model.output_names for suffix in parts]
+        return pd.DataFrame(values, columns=names)
+    chances = probabilities(output)
     labels = [model.class_labels[code] for code in classes(output).tolist()]
     frame = pd.DataFrame({model.schema.target or "class": labels})
     for code, label in enumerate(model.class_labels):
-        frame[f"probability {label}"] = probabilities[:, code].cpu().numpy()
+        frame[f"probability {label}"] = chances[:, code].cpu().numpy()
+    for code, label in enumerate(model.class_labels if widths is not None else ()):
+        frame[f"in set {label}"] = (chances[:, code] >= 1 - widths[:, 0]).cpu().numpy()
     return frame
 
 

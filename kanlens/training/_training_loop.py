@@ -22,6 +22,7 @@ from kanlens.errors import InvalidValueError, TrainingError
 from kanlens.model import kernels
 from kanlens.model._analysis import levels_of
 from kanlens.model._edge_moments import Average
+from kanlens.model._held_out import keep_held_out
 from kanlens.model._network import KAN
 from kanlens.model._statistics import deviations
 from kanlens.model._trace import store_statistics
@@ -179,7 +180,8 @@ class TrainingRun:
         """Drop statistics of earlier data; make the optimizers."""
         for layer in self.model.layers:
             layer.statistics = None
-        self.model.background = self.model.record = self.model.growth = None
+        self.model.background = self.model.record = None
+        self.model.growth = self.model.held_out = None
         if "torch._dynamo" not in sys.modules:  # which the first optimizer has torch import
             with interrupts_wait():
                 importlib.import_module("torch._dynamo")
@@ -497,6 +499,7 @@ class TrainingRun:
             reason += f"; none was better than the model as imported, {unseen}"
         if self.stream is not None:
             held_out = torch.from_numpy(self.stream.sampled)[held_out]
+        self._keep_held_out()
         return FitResult(
             model=self.model,
             history=tuple(self.history),
@@ -510,6 +513,11 @@ class TrainingRun:
             seconds=seconds,
             interrupted=self.interrupted,
         )
+
+    @torch.no_grad()
+    def _keep_held_out(self) -> None:
+        """Keep the predictions of held-out rows in the model."""
+        keep_held_out(self.model, self.test_x, self._outputs(self.test_x), self.test_y)
 
 
 def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None:

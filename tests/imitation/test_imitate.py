@@ -23,7 +23,7 @@ from kanlens.imitation import _imitate
 from kanlens.imitation._imitate import _beyond, _interval, _with_rows_between
 from kanlens.imitation._teachers import LEAST, log_odds
 from kanlens.training._growth import GrowthPath
-from kanlens.training._objective import predictions
+from kanlens.training._objective import predict
 from tests import interrupting
 
 
@@ -126,7 +126,7 @@ def test_classes_are_followed_by_their_log_odds(tmp_path):
         assert found.agreement > 0.9
         assert "log-odds" in repr(found)
         kanlens.save(found.model, tmp_path / "m.safetensors")
-        again = predictions(kanlens.load(tmp_path / "m.safetensors"), x)
+        again = predict(kanlens.load(tmp_path / "m.safetensors"), x)
         assert (again["class"] == y).mean() > 0.9
         parts = again[[f"probability {label}" for label in labels]]
         np.testing.assert_allclose(parts.sum(axis=1), 1, rtol=0, atol=1e-9)

@@ -11,7 +11,7 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.data._table_reader import read_table
 from kanlens.errors import DataError
-from kanlens.training._objective import ScoreSums, classes, judge, predictions, score, task_loss
+from kanlens.training._objective import ScoreSums, classes, judge, predict, score, task_loss
 
 
 def labelled(network, labels):
@@ -26,7 +26,7 @@ def labelled(network, labels):
 @pytest.mark.parametrize("labels", [["u", "v"], ["u", "v", "w"]])
 def test_probabilities_are_those_of_the_logits(network, labels):
     model, frame = labelled(network, labels)
-    found = predictions(model, frame)
+    found = predict(model, frame)
     assert found.columns.tolist() == ["kind", *(f"probability {label}" for label in labels)]
     chances = found.iloc[:, 1:].to_numpy()
     assert_close(torch.tensor(chances).sum(1), torch.ones(30, dtype=torch.float64))
@@ -41,7 +41,7 @@ def test_probabilities_are_those_of_the_logits(network, labels):
 def test_numbers_are_in_the_units_of_the_data(network):
     model = network((1, 2), output_names=["p", "q"])
     x = torch.linspace(-1, 1, 5, dtype=torch.float64)[:, None]
-    frame = predictions(model, x)
+    frame = predict(model, x)
     assert frame.columns.tolist() == ["p", "q"]
     assert_close(torch.tensor(frame.to_numpy()), model(x).detach())
 
@@ -49,7 +49,7 @@ def test_numbers_are_in_the_units_of_the_data(network):
 def test_judging_counts_classes_by_name(network):
     model, frame = labelled(network, ["u", "v", "w"])
     some = frame[frame["kind"] != "v"]
-    truth = (predictions(model, some)["kind"] == some["kind"].to_numpy()).mean()
+    truth = (predict(model, some)["kind"] == some["kind"].to_numpy()).mean()
     assert judge(model, read_table(some, target="kind")) == {"accuracy": truth}
 
 

@@ -1,0 +1,201 @@
+"""Predictions of rows held out of training, kept with a model, and conformal sets from them.
+
+An interval of a prediction has the width that held-out rows needed [1]_ [2]_; a set of classes has
+those of at least the probability that the true classes of held-out rows had [3]_. With `by`, each
+category of a column has rows of its own [4]_.
+
+References
+----------
+.. [1] V. Vovk et al., Algorithmic Learning in a Random World, 2005.
+.. [2] R. Barber et al., Predictive inference with the jackknife+, 2021.
+.. [3] M. Sadinle et al., Least ambiguous set-valued classifiers with bounded error levels, 2019.
+.. [4] V. Vovk, Conditional validity of inductive conformal predictors, 2012.
+"""
+
+from __future__ import annotations
+
+import base64
+import math
+import numbers
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens._checks import check_choice
+from kanlens.data._cell_parsing import Array
+from kanlens.data._schema import Schema
+from kanlens.errors import InvalidValueError, MethodError
+from kanlens.model._training_record import fingerprint
+
+if TYPE_CHECKING:
+    from kanlens.model._network import KAN
+
+MAX_ROWS = 2000  # rows kept, drawn at random; the coverage of 0.9 then varies by 0.007
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """Outputs and targets of rows held out, in scaled units, and their categories.
+
+    Numbers are in base64: float32 (row, out) outputs and targets, or class codes (row,); uint16
+    (row,) codes of the categories of each categorical column, from 1.
+    """
+
+    rows: int
+    outputs: str
+    targets: str
+    levels: dict[str, str] = field(default_factory=dict)
+    shrink: float = 1.0  # of the errors, for a network that is a mean of those that made them
+    weights: str = ""  # fingerprint of the network
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rows as plain JSON types."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> HeldOut:
+        """Rebuild the rows from their JSON; a ValueError or TypeError describes a fault."""
+        held = cls(**data)
+        sizes = [len(values) for values in (*held.arrays, *held.codes.values())]
+        sound = all(np.isfinite(values).all() for values in held.arrays)
+        if not (held.rows > 0 and set(sizes) == {held.rows} and sound and 0 < held.shrink <= 1):
+            raise ValueError(f"rows held out are {held.rows} with {sizes}")
+        return held
+
+    @cached_property
+    def arrays(self) -> tuple[Array, Array]:
+        """Outputs (row, out), and targets (row, out) or class codes (row, 1)."""
+        return tuple(  # type: ignore[return-value]
+            _decoded(text, "<f4").astype(float).reshape(self.rows, -1)
+            for text in (self.outputs, self.targets)
+        )
+
+    @cached_property
+    def codes(self) -> dict[str, Array]:
+        """Codes (row,) of the categories of each categorical column."""
+        return {name: _decoded(text, "<u2") for name, text in self.levels.items()}
+
+    def scores(self, classes: bool) -> Array:
+        """Return errors (row, out), or 1 less the probabilities of the true classes (row, 1)."""
+        outputs, targets = self.arrays
+        if not classes:
+            return np.asarray(abs(targets - outputs) * self.shrink)
+        chances = probabilities(torch.from_numpy(outputs)).numpy()
+        return 1 - np.take_along_axis(chances, targets.astype(int), 1)
+
+
+def keep_held_out(
+    model: KAN, x: Tensor, outputs: Tensor, y: Tensor, *, shrink: float = 1.0
+) -> None:
+    """Keep outputs and targets of rows x (row, in) that training did not see.
+
+    Outputs are (row, out) in the units of the data; `shrink` scales their errors.
+    """
+    model.held_out = None
+    chosen = torch.from_numpy(np.random.default_rng(0).permutation(len(x))[:MAX_ROWS])
+    x, outputs, y = x[chosen], outputs[chosen], y[chosen]
+    parts = [part.detach().double().cpu() for part in (outputs, y)]
+    if model.task == "regression":
+        shift, scale = model.output_shift.double().cpu(), model.output_scale.double().cpu()
+        parts = [(part - shift) / scale for part in parts]
+    if not len(x) or not all(bool(part.isfinite().all()) for part in parts):
+        return
+    codes = {name: encoded(own, "<u2") for name, own in category_codes(model.schema, x).items()}
+    model.held_out = HeldOut(
+        rows=len(x),
+        **dict(
+            zip(("outputs", "targets"), (encoded(p.numpy(), "<f4") for p in parts), strict=True)
+        ),
+        levels=codes,
+        shrink=min(shrink, 1.0),
+        weights=fingerprint(model.state_dict().values()),
+    )
+
+
+def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, call: str) -> Tensor:
+    """Return half the width of the interval of each output of rows x, or 1 less the least chance.
+
+    Shape (row, out) in the units of the data, or (row, 1) for classes.
+
+    Raises
+    ------
+    InvalidValueError
+        If `level` is not between 0 and 1, or `by` is not a categorical column.
+    MethodError
+        If no rows were held out, too few for `level`, or the model has changed.
+    """
+    real = isinstance(level, numbers.Real) and not isinstance(level, bool)
+    if not (real and 0 < level < 1):
+        advice = "0.9 covers nine of ten new rows"
+        raise InvalidValueError(call, "between 0 and 1", repr(level), advice, argument="interval")
+    held, classes = current_held_out(model, call), model.task == "classification"
+    scores, own = held.scores(classes), None
+    if by is not None:
+        check_choice(call, "by", by, held.codes)
+        own = category_codes(model.schema, x)[by]
+    widths = np.broadcast_to(_quantiles(scores, level, call), (len(x), scores.shape[1])).copy()
+    for code in () if own is None else np.unique(own):
+        group = scores[held.codes[cast("str", by)] == code]
+        if _place(len(group), level) <= len(group):  # else as all rows
+            widths[own == code] = _quantiles(group, level, call)
+    halves = torch.from_numpy(widths).to(model.output_scale)
+    return halves if classes else halves * model.output_scale
+
+
+def category_codes(schema: Schema, x: Tensor) -> dict[str, Array]:
+    """Return the code (row,) of the category of each categorical column; 0 is the first of two."""
+    columns = dict[str, list[int]]()
+    for index, feature in enumerate(schema.features):
+        if feature.kind in ("categorical", "binary"):
+            columns.setdefault(feature.column, []).append(index)
+    rows = x.detach().cpu().numpy()
+    return {
+        column: np.where((own := rows[:, places] > 0.5).any(1), own.argmax(1) + 1, 0)
+        for column, places in columns.items()
+    }
+
+
+def probabilities(logits: Tensor) -> Tensor:
+    """Return the probability (row, class) of every class for logits (row, out)."""
+    if logits.shape[1] > 1:
+        return logits.softmax(1)
+    high = torch.sigmoid(logits)
+    return torch.cat([1 - high, high], dim=1)
+
+
+def current_held_out(model: KAN, call: str) -> HeldOut:
+    """Return the rows held out of training a model that has not changed since."""
+    held = model.held_out
+    if held is None:
+        expected, advice = "a model with rows held out of training", "Pass such rows to calibrate"
+        raise MethodError(call, expected, "one without", f"{advice}")
+    if held.weights != fingerprint(model.state_dict().values()):
+        expected, advice = "the model as it was trained", "Pass rows held out to calibrate"
+        raise MethodError(call, expected, "a model that has changed", advice)
+    return held
+
+
+def _place(rows: int, level: float) -> int:
+    """Return the rank of the score that bounds a share `level` of new scores."""
+    return math.ceil((rows + 1) * level - 1e-9)
+
+
+def _quantiles(scores: Array, level: float, call: str) -> Array:
+    place = _place(len(scores), level)
+    if place > len(scores):
+        expected = f"at least {math.ceil(level / (1 - level) - 1e-9)} rows held out"
+        advice = "Lower the level, or train on more rows"
+        raise MethodError(call, expected, str(len(scores)), advice)
+    return np.asarray(np.sort(scores, axis=0)[place - 1])
+
+
+def encoded(values: Array, dtype: str) -> str:
+    return base64.b64encode(np.ascontiguousarray(values.astype(dtype)).tobytes()).decode()
+
+
+def _decoded(text: str, dtype: str) -> Array:
+    return np.frombuffer(base64.b64decode(text, validate=True), dtype=dtype)

@@ -1,0 +1,114 @@
+"""Intervals from other rows than those held out of training, and calibrated probabilities."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kanlens._model_inputs import prepare_data
+from kanlens.data._tables import Table
+from kanlens.errors import DataError, MethodError, rewording
+from kanlens.functions._elementary import Array
+from kanlens.model._held_out import HeldOut, current_held_out, encoded, keep_held_out
+from kanlens.model._network import KAN
+from kanlens.model._training_record import fingerprint
+from kanlens.training._objective import class_losses
+
+
+@torch.no_grad()
+def calibrate(
+    model: KAN, data: Table | tuple[Any, Any] | None = None, *, probabilities: bool = False
+) -> KAN:
+    """Set the rows that intervals and sets of classes come from, and calibrate probabilities.
+
+    Training keeps predictions of its own held-out rows, so that only a model that was imported or
+    changed needs `data`, and one whose rows to come differ from those of training.
+
+    Parameters
+    ----------
+    model : KAN
+        Changed in place.
+    data : Table or tuple (x, y), optional
+        Rows with targets that training did not see. Default: those held out of training.
+    probabilities : bool
+        Whether logits are scaled and shifted so that the log loss of these rows is least: by
+        Platt's method [1]_, and for more than two classes by one scale and a shift of each [2]_.
+        Both become part of the model's output scaling. The order of rows by a logit stays.
+
+    Returns
+    -------
+    KAN
+        The model.
+
+    Raises
+    ------
+    MethodError
+        If there are no rows held out, the model has changed since, or `probabilities` of a
+        regression are to be calibrated.
+    DataError, ShapeError, DTypeError
+        If `data` does not fit the model, or has no target.
+
+    References
+    ----------
+    .. [1] J. Platt, Probabilistic outputs for support vector machines, 1999.
+    .. [2] C. Guo et al., On calibration of modern neural networks, 2017.
+
+    Examples
+    --------
+    >>> from kanlens import predict
+    >>> model = KAN([2, 1], generator=torch.Generator().manual_seed(0))
+    >>> x = torch.rand(99, 2, generator=torch.Generator().manual_seed(1))
+    >>> model = calibrate(model, (x, model(x).detach() + 0.5))
+    >>> predict(model, x[:1], interval=0.9).round(2).diff(axis=1).iloc[0, 1:].tolist()
+    [-0.5, 1.0]
+    """
+    with rewording("calibrate"):
+        if data is not None:
+            x, y = prepare_data(model, data, trained=True)
+            if y is None:
+                raise DataError("calibrate", "rows with targets", "none", "Pass y too")
+            keep_held_out(model, x, model(x), y)
+        held = current_held_out(model, "calibrate")
+    if probabilities and model.task == "regression":
+        advice = "Leave probabilities out; regression has intervals"
+        raise MethodError("calibrate", "a classifier", "a regression", advice)
+    if probabilities:
+        _calibrate_logits(model, held)
+    return model
+
+
+def _calibrate_logits(model: KAN, held: HeldOut) -> None:
+    """Scale and shift the logits of a model and those of its rows held out."""
+    outputs, targets = (torch.from_numpy(values) for values in held.arrays)
+    scale, shift = _least_log_loss(outputs, targets[:, 0].long())
+    model.output_scale.mul_(scale)
+    model.output_shift.mul_(scale).add_(shift.to(model.output_shift))
+    outputs = encoded((outputs * scale + shift).numpy(), "<f4")
+    weights = fingerprint(model.state_dict().values())
+    model.held_out = dataclasses.replace(held, outputs=outputs, weights=weights)
+
+
+def _least_log_loss(logits: Tensor, codes: Tensor) -> tuple[float, Tensor]:
+    """Return the scale, and shifts (out,), of logits (row, out) with the least log loss.
+
+    As in Platt's method, a row of each class is added, so that separable classes stay finite.
+    """
+    from scipy.optimize import minimize
+
+    classes = max(logits.shape[1], 2)
+    logits = torch.cat([logits, logits.mean(0).expand(classes, -1)])
+    codes = torch.cat([codes, torch.arange(classes)])
+
+    def loss(point: Array) -> tuple[float, Array]:
+        own = torch.from_numpy(point).requires_grad_()
+        with torch.enable_grad():
+            value = class_losses(logits * own[0].exp() + own[1:], codes).mean()
+            value.backward()
+        return float(value), own.grad.numpy()  # type: ignore[union-attr]
+
+    best = minimize(loss, np.zeros(1 + logits.shape[1]), jac=True, method="BFGS").x
+    return float(np.exp(best[0])), torch.from_numpy(best[1:])

@@ -1,0 +1,243 @@
+"""Conformal intervals and sets from rows held out of training, and calibrated probabilities."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import kanlens
+from kanlens.errors import FileFormatError, InvalidValueError, MethodError
+from kanlens.model._config import KANConfig
+from kanlens.model._held_out import HeldOut, probabilities
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    """Two columns, one of them a category whose rows b are ten times as noisy."""
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame({"x": draw.uniform(-1, 1, 400), "kind": draw.choice(["a", "b"], 400)})
+    noise = np.where(frame["kind"] == "b", 1.0, 0.1) * draw.normal(size=400)
+    return kanlens.read_table(frame.assign(y=frame["x"] ** 2 + noise), target="y")
+
+
+@pytest.fixture(scope="module")
+def additive(noisy):
+    return kanlens.fit_default(noisy, hidden=(), progress=False, generator=seeded()).model
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    draw = np.random.default_rng(1)
+    x = draw.normal(size=(300, 2))
+    labels = np.array(["low", "mid", "high"])[
+        (x[:, 0] + draw.normal(size=300) > 0) + 1 * (x[:, 1] > 1)
+    ]
+    table = kanlens.read_table(pd.DataFrame(x, columns=["u", "v"]).assign(k=labels), target="k")
+    return kanlens.fit_default(table, hidden=(), progress=False, generator=seeded()).model, table
+
+
+def test_an_interval_has_the_width_that_enough_rows_held_out_needed(additive, noisy):
+    outputs, targets = additive.held_out.arrays
+    for level in (0.5, 0.9, 0.99):
+        frame = kanlens.predict(additive, noisy, interval=level)
+        half = (frame["y high"] - frame["y low"]) / 2
+        errors = np.abs(targets - outputs)[:, 0] * float(additive.output_scale)
+        place = int(np.ceil((len(errors) + 1) * level)) - 1
+        np.testing.assert_allclose(half, np.sort(errors)[place], rtol=1e-12)
+        np.testing.assert_allclose(frame["y high"] - half, frame["y"], rtol=1e-12)
+        assert (errors <= half[0]).mean() >= level > (errors < half[0] * 0.9).mean()
+
+
+@pytest.mark.parametrize("rows", [9, 19, 40])
+def test_coverage_of_new_rows_is_that_of_the_theorem(rows):
+    """With each row left out in turn, ceil((n + 1) level) of n + 1 are covered."""
+    model = kanlens.KAN([1, 1], generator=seeded()).double()
+    x = torch.rand(rows + 1, 1, generator=seeded(1), dtype=torch.float64)
+    y = model(x).detach() + torch.randn(rows + 1, 1, generator=seeded(2), dtype=torch.float64)
+    covered = 0
+    for row in range(rows + 1):
+        others = torch.arange(rows + 1) != row
+        kanlens.calibrate(model, (x[others], y[others]))
+        frame = kanlens.predict(model, x[row : row + 1], interval=0.9)
+        covered += float(frame["y low"].iloc[0]) <= float(y[row]) <= float(frame["y high"].iloc[0])
+    assert covered == np.ceil((rows + 1) * 0.9)
+
+
+def test_errors_of_rows_held_out_exceed_those_of_training(noisy):
+    for how in ({"hidden": ()}, {"max_edges": 6}, {"hidden": (16,)}, {"hidden": (2,)}):
+        model = kanlens.fit_default(noisy, progress=False, generator=seeded(), **how).model
+        kept = model.held_out
+        held = (kept.scores(False) ** 2).mean() * float(model.output_scale) ** 2
+        with torch.no_grad():
+            train = float((model(model.prepare(noisy, call="t")) - noisy.y).square().mean())
+        assert held > train > 0
+        assert kept.rows == (400 if how != {"hidden": (2,)} else 67)
+
+
+def test_fit_keeps_the_rows_of_its_validation_share(noisy):
+    model = kanlens.KAN([2, 1], generator=seeded()).double()
+    assert kanlens.fit(model, noisy, steps=2, progress=False).model.held_out.rows == 80
+    kanlens.fit(model, noisy, steps=2, validation=0.0, progress=False)
+    assert model.held_out is None
+
+
+def test_each_category_has_the_width_of_its_own_rows(additive, noisy):
+    frame = kanlens.predict(additive, noisy, interval=0.9, by="kind")
+    widths = (frame["y high"] - frame["y low"]).groupby(noisy.frame["kind"]).agg(["min", "max"])
+    np.testing.assert_allclose(widths["min"], widths["max"])
+    assert widths.loc["b", "min"] > 5 * widths.loc["a", "min"]
+    own = additive.held_out.codes["kind"] == 0
+    level = np.sort(additive.held_out.scores(False)[own, 0])[
+        int(np.ceil((own.sum() + 1) * 0.9)) - 1
+    ]
+    np.testing.assert_allclose(widths.loc["a"] / 2, level * float(additive.output_scale))
+
+
+def test_a_category_with_few_rows_held_out_has_the_width_of_all(additive, noisy):
+    rows = noisy.frame.head(2)
+    wide = kanlens.predict(additive, rows, interval=0.999 - 1e-3 * 2, by="kind")
+    plain = kanlens.predict(additive, rows, interval=0.999 - 1e-3 * 2)
+    pd.testing.assert_frame_equal(wide, plain)
+
+
+def test_sets_hold_the_labels_that_are_probable_enough(classifier):
+    model, table = classifier
+    outputs, codes = model.held_out.arrays
+    chances = torch.tensor(outputs).softmax(1).numpy()
+    scores = np.sort(1 - chances[np.arange(len(codes)), codes[:, 0].astype(int)])
+    least = 1 - scores[int(np.ceil((len(scores) + 1) * 0.8)) - 1]
+    frame = kanlens.predict(model, table, interval=0.8)
+    for label in model.class_labels:
+        expected = frame[f"probability {label}"] >= least
+        assert (frame[f"in set {label}"] == expected).mean() > 0.99  # float32 at the edge
+    truth = [frame[f"in set {label}"][row] for row, label in enumerate(table.frame["k"])]
+    assert np.mean(truth) > 0.75
+
+
+def test_rows_held_out_are_in_the_file_and_not_read_when_damaged(additive, noisy, tmp_path):
+    again = kanlens.load(kanlens.save(additive, tmp_path / "m.safetensors"))
+    assert again.held_out == additive.held_out
+    expected = kanlens.predict(additive, noisy, interval=0.9)
+    pd.testing.assert_frame_equal(kanlens.predict(again, noisy, interval=0.9), expected)
+    config = json.loads(additive.config.to_json())
+    for change in (
+        {"rows": 3},
+        {"outputs": "AAAAfw=="},
+        {"shrink": 2.0},
+        {"levels": {"kind": ""}},
+        {"outputs": "?"},
+        {"other": 1},
+    ):
+        broken = {**config, "held_out": {**config["held_out"], **change}}
+        with pytest.raises(FileFormatError):
+            KANConfig.from_json(json.dumps(broken))
+
+
+def test_more_rows_than_are_kept_are_drawn(monkeypatch, noisy):
+    monkeypatch.setattr("kanlens.model._held_out.MAX_ROWS", 50)
+    model = kanlens.fit_default(noisy, hidden=(), progress=False, generator=seeded()).model
+    assert model.held_out.rows == 50
+    assert all(len(codes) == 50 for codes in model.held_out.codes.values())
+
+
+@pytest.mark.parametrize("level", [0, 1, 1.5, -0.1, "0.9", True, float("nan")])
+def test_a_share_that_is_none_is_refused(additive, noisy, level):
+    with pytest.raises(InvalidValueError, match="between 0 and 1"):
+        kanlens.predict(additive, noisy, interval=level)
+
+
+def test_a_model_without_rows_held_out_has_no_intervals(additive, noisy):
+    fresh = kanlens.KAN([2, 1], generator=seeded())
+    with pytest.raises(MethodError, match="calibrate"):
+        kanlens.predict(fresh, torch.zeros(2, 2), interval=0.9)
+    pruned = kanlens.prune(additive, noisy, threshold=1.0).model
+    with pytest.raises(MethodError, match="calibrate"):
+        kanlens.predict(pruned, noisy, interval=0.9)
+    with pytest.raises(MethodError, match="at least 999 rows"):
+        kanlens.predict(additive, noisy, interval=0.999)
+    with pytest.raises(InvalidValueError, match="kind"):
+        kanlens.predict(additive, noisy, interval=0.9, by="x")
+
+
+def test_rows_of_the_user_take_the_place_of_those_of_training(additive, noisy):
+    model = kanlens.calibrate(copied(additive), (noisy.frame.drop(columns="y"), noisy.y + 5))
+    frame = kanlens.predict(model, noisy, interval=0.9)
+    assert ((frame["y high"] - frame["y low"]) > 10).all()
+
+
+def copied(model):
+    """Return a copy of a model, made as a file would."""
+    again = kanlens.KAN.from_config(model.config)
+    again.load_state_dict(model.state_dict())
+    return again
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_probabilities_have_the_least_log_loss_of_a_scale_and_shifts(outputs):
+    draw = np.random.default_rng(outputs)
+    logits = draw.normal(size=(500, outputs)) * 3
+    chances = probabilities(torch.tensor(logits / 3 + 0.5)).numpy()
+    codes = np.array([draw.choice(len(p), p=p) for p in chances])
+    names = [str(code) for code in range(max(outputs, 2))]
+    frame = pd.DataFrame(logits).rename(columns=lambda c: f"x{c}")
+    table = kanlens.read_table(
+        frame.assign(k=[names[code] for code in codes]), target="k", task="classification"
+    )
+    model = kanlens.fit_default(table, hidden=(), progress=False, generator=seeded()).model
+    with torch.no_grad():
+        model.output_scale.mul_(3.0)
+    before = kanlens.predict(model, table)
+    kanlens.calibrate(model, table, probabilities=True)
+    after = kanlens.predict(model, table)
+    columns = [f"probability {name}" for name in model.class_labels]
+
+    def loss(frame):
+        own = [model.class_labels.index(names[code]) for code in codes]
+        return -np.log(frame[columns].to_numpy()[np.arange(500), own]).mean()
+
+    assert loss(after) < loss(before) - 0.02
+    held, targets = model.held_out.arrays
+    np.testing.assert_allclose(
+        np.sort(held, axis=0),
+        np.sort(model(model.prepare(table, call="t")).detach(), axis=0),
+        rtol=1e-5,
+        atol=1e-5,
+    )
+    for move in (0.97, 1.03):  # the loss of the rows held out rises on either side
+        moved = probabilities(torch.tensor(held) * move).numpy()
+        now = probabilities(torch.tensor(held)).numpy()
+        places = np.arange(500), targets[:, 0].astype(int)
+        assert -np.log(moved[places]).mean() > -np.log(now[places]).mean()
+
+
+def test_only_classes_have_probabilities(additive):
+    with pytest.raises(MethodError, match="a classifier"):
+        kanlens.calibrate(additive, probabilities=True)
+
+
+def test_estimators_return_intervals_and_sets():
+    draw = np.random.default_rng(3)
+    x = draw.uniform(-1, 1, (120, 2))
+    y = x[:, 0] + 0.1 * draw.normal(size=120)
+    values = kanlens.KANRegressor(hidden=(), random_state=0).fit(x, y).predict(x, interval=0.9)
+    assert values.shape == (120, 3)
+    assert ((values[:, 1] <= y) & (y <= values[:, 2])).mean() > 0.85
+    both = kanlens.KANRegressor(hidden=(), random_state=0).fit(x, np.stack([y, -y], 1))
+    assert both.predict(x, interval=0.9).shape == (120, 2, 3)
+    model = kanlens.KANClassifier(hidden=(), random_state=0).fit(x, y > 0)
+    sets, codes = model.predict_set(x, 0.9), (y > 0).astype(int)
+    assert sets.shape == (120, 2)
+    assert sets[np.arange(120), codes].mean() > 0.85
+
+
+def test_scores_shrink_by_the_gain_of_the_mean():
+    held = HeldOut(rows=1, outputs="AAAAAA==", targets="AACAPw==", shrink=0.5)
+    assert held.scores(False).tolist() == [[0.5]]
+    assert dataclasses.replace(held, shrink=1.0).scores(False).tolist() == [[1.0]]
