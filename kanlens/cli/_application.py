@@ -20,6 +20,7 @@ from kanlens.errors import InterruptedWarning, KanlensError, LostProcessError
 COMMANDS = (  # modules that have them, in the order of the help
     "demonstration",
     "model_commands",
+    "prediction_command",
     "frontier_command",
     "imitation_command",
     "file_commands",

@@ -1,8 +1,7 @@
-"""Commands that train models and predict: train, sparsity-path, predict."""
+"""Commands that train models: train, sparsity-path."""
 
 from __future__ import annotations
 
-import math
 import os
 import shlex
 from collections.abc import Callable
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import kanlens
-from kanlens._runtime import progress_bar
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal
 from kanlens.cli._options import (
@@ -26,7 +24,6 @@ from kanlens.cli._options import (
 from kanlens.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
 
     from kanlens import KAN, FitResult, Source, Table
@@ -360,47 +357,3 @@ def sparsity_path(
     }
     terminal.frame("path", frame)
     terminal.facts("best", facts, steps=frame.to_dict("records"))
-
-
-@command(
-    example="kanlens predict model.safetensors new.csv --interval 0.9 -o predictions.csv",
-    output="Table to write.",
-    interval="Share of new rows that the interval of each prediction is to cover, or the set of "
-    "classes, such as 0.9.",
-    by="Categorical column, in each category of which the share holds.",
-)
-def predict(
-    model: Path,
-    data: Path,
-    *,
-    column: str | None = None,
-    interval: float | None = None,
-    by: str | None = None,
-    output: Path = Path("predictions.csv"),
-    terminal: Terminal,
-) -> None:
-    """Predict every row of a table; with a target, print the score too."""
-    from kanlens.cli._model_data import open_rows
-    from kanlens.training._objective import ScoreSums
-
-    terminal.check([model, data], table=output)
-    kan = kanlens.load(model)
-    without = "predictions have no score"
-    rows = open_rows(data, kan, column, terminal, without=without)
-    sums = ScoreSums(kan)
-
-    def predicted(table: Table) -> pd.DataFrame:
-        if table.y is not None:
-            sums.add(table)
-        advance(table.rows)
-        return kanlens.predict(kan, table.x, interval=interval, by=by)
-
-    with progress_bar("rows", rows.rows, shown=terminal.progress) as advance:
-        terminal.write(map(predicted, rows.batches()), output)
-    facts: dict[str, Any] = {"predictions": str(output), "rows": rows.rows}
-    if sums.rows == rows.rows:
-        facts.update(sums.score())
-        if math.isnan(facts.get("R2", 0.0)):  # of a single row, or of equal targets
-            del facts["R2"]
-            facts["rms_error"] = ((sums.errors / sums.rows).sqrt() * kan.output_scale).tolist()
-    terminal.facts("predicted", facts)

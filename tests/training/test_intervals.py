@@ -241,3 +241,17 @@ def test_scores_shrink_by_the_gain_of_the_mean():
     held = HeldOut(rows=1, outputs="AAAAAA==", targets="AACAPw==", shrink=0.5)
     assert held.scores(False).tolist() == [[0.5]]
     assert dataclasses.replace(held, shrink=1.0).scores(False).tolist() == [[1.0]]
+
+
+def test_the_command_writes_intervals_and_the_share_covered(additive, noisy, tmp_path, capsys):
+    from kanlens.cli import main
+
+    model, data, out = (tmp_path / name for name in ("m.safetensors", "d.csv", "p.csv"))
+    kanlens.save(additive, model)
+    noisy.frame.to_csv(data, index=False)
+    options = ["--interval", "0.9", "--by", "kind", "-o", str(out)]
+    assert main(["predict", str(model), str(data), *options, "--json"]) == 0
+    frame, facts = pd.read_csv(out), json.loads(capsys.readouterr().out)
+    pd.testing.assert_frame_equal(frame, kanlens.predict(additive, noisy, interval=0.9, by="kind"))
+    inside = (frame["y low"] <= noisy.frame["y"]) & (noisy.frame["y"] <= frame["y high"])
+    assert facts["covered"] == inside.mean()

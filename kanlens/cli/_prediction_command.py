@@ -1,0 +1,77 @@
+"""The command predict: predictions of the rows of a table, with intervals."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import kanlens
+from kanlens._runtime import progress_bar
+from kanlens.cli._command import command
+from kanlens.cli._console import Terminal
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from kanlens import KAN, Table
+
+
+@command(
+    example="kanlens predict model.safetensors new.csv --interval 0.9 -o predictions.csv",
+    output="Table to write.",
+    interval="Share of new rows that the interval of each prediction is to cover, or the set of "
+    "classes, such as 0.9.",
+    by="Categorical column, in each category of which the share holds.",
+)
+def predict(
+    model: Path,
+    data: Path,
+    *,
+    column: str | None = None,
+    interval: float | None = None,
+    by: str | None = None,
+    output: Path = Path("predictions.csv"),
+    terminal: Terminal,
+) -> None:
+    """Predict every row of a table; with a target, print the score too."""
+    from kanlens.cli._model_data import open_rows
+    from kanlens.training._objective import ScoreSums
+
+    terminal.check([model, data], table=output)
+    kan = kanlens.load(model)
+    without = "predictions have no score"
+    rows = open_rows(data, kan, column, terminal, without=without)
+    sums, covered = ScoreSums(kan), list[float]()
+
+    def predicted(table: Table) -> pd.DataFrame:
+        frame = kanlens.predict(kan, table.x, interval=interval, by=by)
+        if table.y is not None:
+            sums.add(table)
+            covered.append(_covered(kan, frame, table) if interval else 0.0)
+        advance(table.rows)
+        return frame
+
+    with progress_bar("rows", rows.rows, shown=terminal.progress) as advance:
+        terminal.write(map(predicted, rows.batches()), output)
+    facts: dict[str, Any] = {"predictions": str(output), "rows": rows.rows}
+    if sums.rows == rows.rows:
+        facts.update(sums.score())
+        if math.isnan(facts.get("R2", 0.0)):  # of a single row, or of equal targets
+            del facts["R2"]
+            facts["rms_error"] = ((sums.errors / sums.rows).sqrt() * kan.output_scale).tolist()
+        if interval:
+            facts["covered"] = sum(covered) / sums.rows
+    terminal.facts("predicted", facts)
+
+
+def _covered(model: KAN, frame: pd.DataFrame, table: Table) -> float:
+    """Return the number of targets in their intervals, a mean over outputs, or in their sets."""
+    from kanlens._model_inputs import encode_labelled
+
+    _, y = encode_labelled(model, table, call="predict")
+    values = frame.to_numpy()
+    if model.task == "classification":
+        return float(values[:, -len(model.class_labels) :][range(len(y)), y.cpu()].sum())
+    low, high, true = values[:, 1::3], values[:, 2::3], y.cpu().numpy()
+    return float(((low <= true) & (true <= high)).mean(1).sum())
