@@ -87,9 +87,9 @@ def _calibrate_logits(model: KAN, held: HeldOut) -> None:
     scale, shift = _least_log_loss(outputs, targets[:, 0].long())
     model.output_scale.mul_(scale)
     model.output_shift.mul_(scale).add_(shift.to(model.output_shift))
-    outputs = encoded((outputs * scale + shift).numpy(), "<f4")
+    moved = encoded((outputs * scale + shift).numpy(), "<f4")
     weights = fingerprint(model.state_dict().values())
-    model.held_out = dataclasses.replace(held, outputs=outputs, weights=weights)
+    model.held_out = dataclasses.replace(held, outputs=moved, weights=weights)
 
 
 def _least_log_loss(logits: Tensor, codes: Tensor) -> tuple[float, Tensor]:

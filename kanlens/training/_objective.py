@@ -193,8 +193,11 @@ def predict(
     frame = pd.DataFrame({model.schema.target or "class": labels})
     for code, label in enumerate(model.class_labels):
         frame[f"probability {label}"] = chances[:, code].cpu().numpy()
-    for code, label in enumerate(model.class_labels if widths is not None else ()):
-        frame[f"in set {label}"] = (chances[:, code] >= 1 - widths[:, 0]).cpu().numpy()
+    if widths is not None:
+        own = (chances >= 1 - widths).cpu().numpy()
+        frame = frame.assign(
+            **{f"in set {label}": own[:, code] for code, label in enumerate(model.class_labels)}
+        )
     return frame
 
 
