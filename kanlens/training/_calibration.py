@@ -13,6 +13,7 @@ from kanlens._model_inputs import prepare_data
 from kanlens.data._tables import Table
 from kanlens.errors import DataError, MethodError, rewording
 from kanlens.functions._elementary import Array
+from kanlens.model._analysis import Model, check_model
 from kanlens.model._held_out import HeldOut, current_held_out, encoded, keep_held_out
 from kanlens.model._network import KAN
 from kanlens.model._training_record import fingerprint
@@ -21,7 +22,7 @@ from kanlens.training._objective import class_losses
 
 @torch.no_grad()
 def calibrate(
-    model: KAN, data: Table | tuple[Any, Any] | None = None, *, probabilities: bool = False
+    model: Model, data: Table | tuple[Any, Any] | None = None, *, probabilities: bool = False
 ) -> KAN:
     """Set the rows that intervals and sets of classes come from, and calibrate probabilities.
 
@@ -30,7 +31,7 @@ def calibrate(
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
         Changed in place.
     data : Table or tuple (x, y), optional
         Rows with targets that training did not see. Default: those held out of training.
@@ -42,7 +43,7 @@ def calibrate(
     Returns
     -------
     KAN
-        The model.
+        The network.
 
     Raises
     ------
@@ -66,19 +67,20 @@ def calibrate(
     >>> predict(model, x[:1], interval=0.9).round(2).diff(axis=1).iloc[0, 1:].tolist()
     [-0.5, 1.0]
     """
+    network = check_model("calibrate", model)
     with rewording("calibrate"):
         if data is not None:
-            x, y = prepare_data(model, data, trained=True)
+            x, y = prepare_data(network, data, trained=True)
             if y is None:
                 raise DataError("calibrate", "rows with targets", "none", "Pass y too")
-            keep_held_out(model, x, model(x), y)
-        held = current_held_out(model, "calibrate")
-    if probabilities and model.task == "regression":
+            keep_held_out(network, x, network(x), y)
+        held = current_held_out(network, "calibrate")
+    if probabilities and network.task == "regression":
         advice = "Leave probabilities out; regression has intervals"
         raise MethodError("calibrate", "a classifier", "a regression", advice)
     if probabilities:
-        _calibrate_logits(model, held)
-    return model
+        _calibrate_logits(network, held)
+    return network
 
 
 def _calibrate_logits(model: KAN, held: HeldOut) -> None:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kanlens._model_inputs import encode_labelled
+from kanlens.model._analysis import Model, check_model
 from kanlens.model._edge_moments import Average
 from kanlens.model._held_out import conformal_widths, probabilities
 from kanlens.model._network import KAN
@@ -131,13 +132,13 @@ def metric_name(model: KAN) -> str:
 
 @torch.no_grad()
 def predict(
-    model: KAN, x: Rows, *, interval: float | None = None, by: str | None = None
+    model: Model, x: Rows, *, interval: float | None = None, by: str | None = None
 ) -> pd.DataFrame:
     """Predict every row, with intervals or sets that hold a share of new rows.
 
     Parameters
     ----------
-    model : KAN
+    model : KAN or fitted estimator
     x : Tensor, ndarray, DataFrame, Table or Source, shape (batch, in)
     interval : float, optional
         Share of new rows, like those of training, that the interval of each output covers, or the
@@ -177,26 +178,27 @@ def predict(
     """
     import pandas as pd
 
-    rows = model.prepare(x, call="predict")
-    output, widths = model(rows), None
+    network = check_model("predict", model)
+    rows = network.prepare(x, call="predict")
+    output, widths = network(rows), None
     if interval is not None:
-        widths = conformal_widths(model, rows, interval, by, call="predict")
-    if model.task == "regression":
+        widths = conformal_widths(network, rows, interval, by, call="predict")
+    if network.task == "regression":
         parts = {"": output}
         if widths is not None:
             parts |= {" low": output - widths, " high": output + widths}
         values = torch.stack(list(parts.values()), 2).flatten(1).cpu().numpy()
-        names = [name + suffix for name in model.output_names for suffix in parts]
+        names = [name + suffix for name in network.output_names for suffix in parts]
         return pd.DataFrame(values, columns=names)
     chances = probabilities(output)
-    labels = [model.class_labels[code] for code in classes(output).tolist()]
-    frame = pd.DataFrame({model.schema.target or "class": labels})
-    for code, label in enumerate(model.class_labels):
+    labels = [network.class_labels[code] for code in classes(output).tolist()]
+    frame = pd.DataFrame({network.schema.target or "class": labels})
+    for code, label in enumerate(network.class_labels):
         frame[f"probability {label}"] = chances[:, code].cpu().numpy()
     if widths is not None:
         own = (chances >= 1 - widths).cpu().numpy()
         frame = frame.assign(
-            **{f"in set {label}": own[:, code] for code, label in enumerate(model.class_labels)}
+            **{f"in set {label}": own[:, code] for code, label in enumerate(network.class_labels)}
         )
     return frame
 

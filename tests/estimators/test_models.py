@@ -34,6 +34,9 @@ def axes():
 # Every public function that takes a model, as a call that gives numbers or text to compare.
 CALLS = {
     "attribute": lambda model, x, y, path: kanlens.attribute(model, x, background=x).values,
+    "calibrate": lambda model, x, y, path: kanlens.calibrate(model, (x, y)).held_out.scores(
+        kanlens.calibrate(model, (x, y)).task == "classification"
+    ),
     "certify": lambda model, x, y, path: kanlens.certify(model, BOX, max_boxes=4).to_json(),
     "compact": lambda model, x, y, path: compact(model)(x).detach(),
     "compare": lambda model, x, y, path: (
@@ -53,6 +56,7 @@ CALLS = {
     "import_model": lambda model, x, y, path: kanlens.import_model(model)(x).detach(),
     "importance": lambda model, x, y, path: kanlens.importance(model, x, background=x),
     "network": lambda model, x, y, path: len(kanlens.plot.network(model, x=x, ax=axes()).findobj()),
+    "predict": lambda model, x, y, path: kanlens.predict(model, x),
     "prune": lambda model, x, y, path: kanlens.prune(model, x, y, budget=0.0).loss_before,
     "report": lambda model, x, y, path: kanlens.report(
         model, (x.head(12), y[:12]), path / "r.html", methods=["secant"], progress=False
