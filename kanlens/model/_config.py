@@ -103,6 +103,8 @@ class KANConfig:
         Held-out scores from training; absent from the JSON when None.
     growth : GrowthRecord or None
         Scores of the sizes of a network that grew; likewise.
+    constraints : tuple of pairs
+        Columns, and the shapes of their effects; likewise.
     held_out : HeldOut or None
         Predictions of rows that training did not see; likewise.
     provenance : str
@@ -117,6 +119,7 @@ class KANConfig:
     record: TrainingRecord | None = None
     growth: GrowthRecord | None = None
     held_out: HeldOut | None = None
+    constraints: tuple[tuple[str, str], ...] = ()
     provenance: str = ""
 
     def to_json(self) -> str:
@@ -144,6 +147,8 @@ class KANConfig:
             data["growth"] = dataclasses.asdict(self.growth)
         if self.held_out is not None:
             data["held_out"] = self.held_out.to_dict()
+        if self.constraints:
+            data["constraints"] = dict(self.constraints)
         if self.provenance:
             data["provenance"] = self.provenance
         return json.dumps(data, sort_keys=True)
@@ -168,11 +173,15 @@ class KANConfig:
             nodes = tuple(NodesConfig.from_dict(item) for item in data.get("nodes", ()))
             record = TrainingRecord.from_dict(data["record"]) if "record" in data else None
             growth = GrowthRecord.from_dict(data["growth"]) if "growth" in data else None
+            shapes = dict(data.get("constraints", {})).items()
+            if not all(isinstance(text, str) for pair in shapes for text in pair):
+                raise TypeError(f"constraints are {shapes!r}")
             held = HeldOut.from_dict(data["held_out"]) if "held_out" in data else None
             origin = data.get("provenance", "")
             if not isinstance(origin, str):
                 raise TypeError(f"provenance is {origin!r}")
             about: dict[str, Any] = {"record": record, "growth": growth, "held_out": held, **flags}
+            about["constraints"] = tuple(shapes)
             return cls(layers=layers, schema=schema, nodes=nodes, provenance=origin, **about)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             got = f"{type(error).__name__}: {error}"

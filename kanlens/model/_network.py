@@ -148,6 +148,7 @@ grid_range, enable_standalone_scale_spline
         self.record: TrainingRecord | None = None
         self.growth: GrowthRecord | None = None
         self.held_out: HeldOut | None = None
+        self.constraints = dict[str, str]()  # shape of the effect of a column
         n_in, n_out = len(schema.features), len(schema.outputs)
         self.register_buffer("input_shift", torch.zeros(n_in))
         self.register_buffer("input_scale", torch.ones(n_in))
@@ -171,6 +172,7 @@ grid_range, enable_standalone_scale_spline
         model.scaled, model.holds_inputs = config.scaled, config.holds_inputs
         model.record, model.growth = config.record, config.growth
         model.held_out = config.held_out
+        model.constraints = dict(config.constraints)
         model.provenance = config.provenance
         return model
 
@@ -221,6 +223,7 @@ grid_range, enable_standalone_scale_spline
             record=self.record,
             growth=self.growth,
             held_out=self.held_out,
+            constraints=tuple(self.constraints.items()),
             provenance=self.provenance,
         )
 

@@ -26,6 +26,7 @@ from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.model._trace import store_statistics
 from kanlens.splines import _spline as spline
+from kanlens.training._constraints import shaped
 from kanlens.training._curve_design import ColumnCurves, CurveBasis, CurveDesign, make_curve
 from kanlens.training._link import DEGREE, INTERVALS, Link
 from kanlens.training._objective import metric_name, score, task_loss
@@ -122,9 +123,14 @@ def make_columns(model: KAN, x: Array, *, rough: bool = True) -> list[ColumnCurv
     count, groups = max(len(varies), 1), dict[int, list[CurveBasis]]()
     for index in varies.tolist() or [0]:
         group = names.index(names[index])
-        curve = make_curve(index, x[:, index], group, count, rough and model.holds_inputs)
+        even = model.constraints.get(names[index]) in ("convex", "concave")
+        fine = (rough or even) and model.holds_inputs
+        curve = make_curve(index, x[:, index], group, count, fine, even=even)
         groups.setdefault(group, []).append(curve)
-    return [ColumnCurves(group, CurveDesign(curves, x)) for group, curves in groups.items()]
+    return [
+        ColumnCurves(group, CurveDesign(curves, x), model.constraints.get(names[group], ""))
+        for group, curves in groups.items()
+    ]
 
 
 def distinct_weights(rows: int, weights: Tensor | None, copies: Tensor) -> Array:
@@ -211,7 +217,7 @@ def choose_curves(
 
 def take_rows(columns: Sequence[ColumnCurves], rows: Array) -> list[ColumnCurves]:
     """Return columns on some rows."""
-    return [ColumnCurves(column.index, column.design.take(rows)) for column in columns]
+    return [ColumnCurves(own.index, own.design.take(rows), own.shape) for own in columns]
 
 
 def cross_fit(
@@ -267,6 +273,7 @@ def to_kan(model: KAN, networks: Sequence[SmallNetwork]) -> KAN:
     network.output_shift.copy_(model.output_shift)
     network.output_scale.copy_(model.output_scale)
     network.scaled, network.holds_inputs = model.scaled, model.holds_inputs
+    network.constraints = model.constraints
     return network
 
 
@@ -308,6 +315,8 @@ def _set_curves(layer: KANLinear, row: int, column: ColumnCurves, coefficients: 
     for curve, height in zip(column.design.curves, heights, strict=True):
         knots = _padded(curve.breakpoints, layer.grid_size)
         values = np.interp(knots, curve.breakpoints, height)
+        if column.shape:
+            values = shaped(knots, values, column.shape)
         layer.grid[curve.feature] = spline.extend(torch.from_numpy(knots)[None], 1)[0]
         layer.spline_weight[row, curve.feature] = torch.from_numpy(values)
         layer.mask[row, curve.feature] = float(np.ptp(values) > 0)

@@ -30,6 +30,7 @@ MAX_INTERVALS, MAX_BREAKPOINTS = 256, 1500  # of one curve; of all curves, appro
 MAX_CELLS = 40_000_000  # rows times breakpoints, for which the network's outputs take 2 GB
 MIN_INTERVALS = 12  # of one curve; where there is no room for them, curves are lines
 EVEN = 0.1  # weight of evenly spaced points in the breakpoints; quantiles have the rest
+BENT_INTERVALS = 24  # of a curve that is to be convex or concave
 MIN_SPACING = 1e-9  # of breakpoints, relative to their range
 SMOOTH_MODES = 16  # leading modes of second differences that are used
 SPACED = 0.25  # weight of the breakpoints in second differences; even spacing has the rest
@@ -91,11 +92,19 @@ def smooth_modes(knots: Array) -> Array:  # (breakpoint,) -> (breakpoint, mode)
     return np.asarray(vectors[:, leading] / np.sqrt(values[leading]))
 
 
-def make_curve(feature: int, x: Array, group: int, columns: int, rough: bool = True) -> CurveBasis:
-    """Return the curve of a feature with values x (batch,), one of `columns` columns."""
+def make_curve(
+    feature: int, x: Array, group: int, columns: int, rough: bool = True, *, even: bool = False
+) -> CurveBasis:
+    """Return the curve of a feature with values x (batch,), one of `columns` columns.
+
+    With `even`, many breakpoints are few and evenly spaced, so that the modes of a curve bend one
+    way.
+    """
     most = min(MAX_BREAKPOINTS // columns, MAX_INTERVALS)
     held = max(MAX_CELLS // (len(x) * columns), MIN_INTERVALS)
     knots = breakpoints(x, min(most, held) if most >= MIN_INTERVALS else 1)
+    if even and len(knots) > BENT_INTERVALS:
+        knots = np.linspace(knots[0], knots[-1], BENT_INTERVALS + 1)
     parts = [((knots - knots.mean()) / knots.std())[:, None]]
     if len(knots) > 3:
         parts.append(smooth_modes(knots))
@@ -248,10 +257,13 @@ class CurveDesign:
 
 
 class ColumnCurves:
-    """The curve of a column on all rows, or the curves of a category's levels."""
+    """The curve of a column on all rows, or the curves of a category's levels.
 
-    def __init__(self, index: int, design: CurveDesign) -> None:
-        self.index, self.design = index, design
+    `shape` is a key into `SHAPES`, or empty.
+    """
+
+    def __init__(self, index: int, design: CurveDesign, shape: str = "") -> None:
+        self.index, self.design, self.shape = index, design, shape
         owners = design.owners
         order = _order(owners)
         self.levels = len(design.curves) > 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -22,6 +22,7 @@ from kanlens.errors import DTypeError, InvalidValueError, rewording
 from kanlens.model._network import KAN, PerRow
 from kanlens.training._checkpointing import EVERY, Checkpoint, check_identity, identity_of
 from kanlens.training._closed_form import fit_additive
+from kanlens.training._constraints import read_constraints
 from kanlens.training._default_ensemble import (
     MEMBERS,
     NODES,
@@ -57,6 +58,7 @@ def fit_default(
     hidden: Sequence[Any] | None = None,
     max_edges: int | Literal["few"] | None = None,
     interactions: int | Sequence[tuple[str, str]] | None = None,
+    constraints: Mapping[str, str] | None = None,
     build: Callable[[list[Any], int], KAN] | None = None,
     sample_weight: PerRow = None,
     groups: PerRow = None,
@@ -89,6 +91,11 @@ def fit_default(
         one standard error of the best. "few" is the default limit.
     interactions : int or sequence of pairs of column names, optional
         Products of a small network, as for `kanlens.frontier`.
+    constraints : mapping of column names, optional
+        Shape of the effect of each column, for all values of the others: "increasing",
+        "decreasing", "convex" or "concave". A small network is grown, or one without a hidden
+        layer, in which these columns are in no product; for several classes, the logit of each has
+        the shape.
     build : callable, optional
         Returns a `KAN` for a list of hidden widths and a number of grid intervals. Default: one in
         float64 of the features and outputs of `data`.
@@ -120,6 +127,11 @@ def fit_default(
     """
     check_generator("fit_default", generator)
     small = None if max_edges is None and interactions is None else (max_edges, interactions)
+    if constraints:
+        if hidden:
+            expected, got = "constraints without a hidden layer", f"hidden={hidden!r}"
+            raise InvalidValueError("fit_default", expected, got, "Pass hidden=() or max_edges")
+        small = (None, None) if hidden is None and small is None else small
     if small is not None and hidden is not None:
         expected, advice = "either hidden or max_edges and interactions", "Leave one of them out"
         raise InvalidValueError("fit_default", expected, "both", advice)
@@ -141,7 +153,7 @@ def fit_default(
             data, held = held_rows(data, numbers, ranks, torch.device("cpu"))
         way: dict[str, Any] = {"resume": resume, "written": ranks.index == 0}
         saved = Checkpoint("fit_default", checkpoint, checkpoint_every, **way)
-        task = _DefaultFit(build, hidden, small, ranks, saved, progress, generator)
+        task = _DefaultFit(build, hidden, small, constraints, ranks, saved, progress, generator)
         if not isinstance(data, Source):
             return task.run(data, sample_weight, labels)
         way = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
@@ -162,6 +174,7 @@ class _DefaultFit:
     build: Callable[[list[Any], int], KAN]
     hidden: Sequence[Any] | None
     small: tuple[int | Literal["few"] | None, int | Sequence[tuple[str, str]] | None] | None
+    constraints: Mapping[str, str] | None
     ranks: Ranks
     saved: Checkpoint
     progress: bool | None
@@ -180,6 +193,7 @@ class _DefaultFit:
         draws = None if self.generator is None else self.generator.get_state()
         model = self.build(list(self.hidden or []), intervals)
         rows, copies = prepared_rows(model, data, sample_weight, labels)
+        model.constraints = read_constraints(self.constraints, model.schema.features)
         if self.hidden:
             return self._ensemble(model, rows)
         if self.small is not None:

@@ -170,7 +170,12 @@ class Interactions:
         return self.most is None and self.pairs is None
 
     def allows(self, network: SmallNetwork, *places: int) -> bool:
-        """Return whether two columns of a network may be in a product."""
+        """Return whether two columns of a network may be in a product.
+
+        A column with a shape is in none, so that its effect has the shape at any other values.
+        """
+        if any(network.columns[place].shape for place in places):
+            return False
         own = frozenset(network.columns[place].index for place in places)
         return self.pairs is None or own in self.pairs
 
@@ -220,6 +225,8 @@ class GrowthPath:
     ) -> None:
         self.max_edges, self.interactions, self.names = max_edges, interactions, names
         self.steps, self.ended, self.links = list[GrowthStep](), False, interactions.link
+        bent = any(column.shape in ("convex", "concave") for column in network.columns)
+        self.links = self.links and not bent
         if network.curves() > max_edges:
             network = network.strongest(max_edges)
         pairs = itertools.combinations(range(len(network.columns)), 2)

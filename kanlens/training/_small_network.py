@@ -19,6 +19,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from kanlens.data._cell_parsing import Array
+from kanlens.training._constraints import inequalities, nearest_feasible
 from kanlens.training._curve_design import ColumnCurves, CurveDesign, DenseDesign
 from kanlens.training._link import Link, fit_link
 from kanlens.training._variance_components import (
@@ -294,6 +295,7 @@ class SmallNetwork:
         weights, errors = self.working(sums)
         design, owners, old, variances = self.linear()
         fit, mean = self.solve(design, weights, errors + sums, variances, steps)
+        fit = self._constrained(fit)
         values, own = design.values(fit.coefficients), np.maximum(fit.variances, MIN_VARIANCE)
         level = mean - float(weights @ values / weights.sum())
         bound: float = math.inf
@@ -309,6 +311,29 @@ class SmallNetwork:
         self.noise, self.level = fit.noise, self.level + share * (level - self.level)
         self._put(coefficients, fit.variances)
         return sums, moved
+
+    def _constrained(self, fit: MixedFit) -> MixedFit:
+        """Return the fit nearest to one at which curves have their shapes."""
+        cones = []
+        for place, (start, stop) in zip(self.curved, self._places(), strict=True):
+            column = self.columns[place]
+            if column.shape:
+                modes, (curve,) = column.design.modes[0], column.design.curves
+                own = modes if self.fine else modes[:, column.smooth] @ self.bases[place]
+                cone = np.zeros(
+                    (
+                        len(rows := inequalities(curve.breakpoints, column.shape)),
+                        len(fit.coefficients),
+                    )
+                )
+                cone[:, start:stop] = rows @ own
+                cones.append(cone[:, fit.live])
+        if not cones or not len(fit.live):
+            return fit
+        coefficients = fit.coefficients.copy()
+        point = coefficients[fit.live]
+        coefficients[fit.live] = nearest_feasible(point, fit.covariance, np.concatenate(cones))
+        return replace(fit, coefficients=coefficients)
 
     def solve(
         self,

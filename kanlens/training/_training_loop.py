@@ -182,6 +182,7 @@ class TrainingRun:
             layer.statistics = None
         self.model.background = self.model.record = None
         self.model.growth = self.model.held_out = None
+        self.model.constraints = {}
         if "torch._dynamo" not in sys.modules:  # which the first optimizer has torch import
             with interrupts_wait():
                 importlib.import_module("torch._dynamo")
