@@ -15,8 +15,8 @@ from kanlens.splines import _spline as spline
 from kanlens.splines._spline import Extrapolation
 
 CHUNK = 2**20  # values of edges, or of their bases, held at once
-FINE = 64  # basis functions of an input, and
-SPARSE = 2**13  # values of them, from which only the nonzero ones are read: 1.2 to 60 times faster
+FINE, SPARSE = 64, 2**13  # functions of an input, and values of all, from which only the nonzero
+# ones are evaluated: 1.2 to 60 times faster
 
 
 class Weights(NamedTuple):

@@ -32,9 +32,9 @@ _LAST = 1e-13  # length at which it ends
 _END_DISTANCE = 1e-3  # distance of the places that its end is compared with
 _SHRINK = 0.25
 _FALL = 1e-5  # share of the largest value there below which the end may be a zero
-_RESOLUTION = 1e-11, 8  # distances, in ranges and in steps of float64, and
-_PARTS_OF_IT = (0.3, 0.6, 1.0)  # shares of them, within which values
-_CHANGE = 0.1  # change by this share of the end if it is a zero, or rounding
+_NEAREST = 1e-11, 8  # distance of the nearest places, in ranges or in steps of float64
+_NEAREST_SHARES = (0.3, 0.6, 1.0)  # of that distance, where values are compared with the end
+_CHANGE = 0.1  # share of the value at the end by which a zero differs from them
 _MOVES = 150
 _DIP = 0.5  # share of the larger neighbor below which a place is searched
 
@@ -265,9 +265,9 @@ def vanishes(margin: Function, starts: Array, low: Array, high: Array) -> tuple[
     every = np.arange(len(points))
     _, values = around(every, _END_DISTANCE * width)
     near = np.where(np.isfinite(values), values, 0.0).max(axis=1, initial=0.0)
-    ranges, digits = _RESOLUTION
+    ranges, digits = _NEAREST
     nearest = np.maximum(ranges * width, digits * np.spacing(np.abs(points)))
-    values = np.concatenate([around(every, part * nearest)[1] for part in _PARTS_OF_IT], axis=1)
+    values = np.concatenate([around(every, part * nearest)[1] for part in _NEAREST_SHARES], axis=1)
     with np.errstate(invalid="ignore"):  # infinite everywhere
         change = np.abs(values - least[:, None]).max(axis=1, initial=0.0)
     return (least <= 0) | ((least <= _FALL * near) & (change >= _CHANGE * least)), points
