@@ -1,4 +1,4 @@
-"""Shared by analyses: models they take, float64 copies, nonzero edges, batches within memory."""
+"""Shared by analyses: models, float64 copies, nonzero edges, ranges, batches within memory."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kanlens._checks import find_place
 from kanlens.errors import DTypeError, InvalidValueError, rewording
+from kanlens.functions._elementary import Array
 from kanlens.model._network import KAN
 from kanlens.model._soundness import check_weights
 
 # Numbers held at once by one step of an analysis; more leaves the caches. A step holds a few times
 # as many, which is within any limit of memory that can be set (`kanlens._resources.MIN_LIMIT`).
 BUDGET = 2**20
+TAILS, FAR = 0.05, 100.0  # of outliers: largest share at either end, distance over the range
 
 
 class HasNetwork(Protocol):
@@ -159,6 +162,15 @@ def check_layer(model: KAN, layer: Any, *, call: str) -> int:
         return int(layer)
     expected, advice = f"from 0 to {len(model.layers) - 1}", "Layers are counted from 0"
     raise InvalidValueError(call, expected, repr(layer), advice, argument="layer")
+
+
+def usual_range(values: Array) -> tuple[float, float]:
+    """Return the smallest and largest of some values that are not outliers."""
+    away, ordered = int(TAILS * len(values)), np.sort(values)
+    low, high = float(ordered[away]), float(ordered[-1 - away])
+    room = FAR * (high - low) or np.inf
+    usual = values[(values >= low - room) & (values <= high + room)]
+    return float(usual.min()), float(usual.max())
 
 
 def edge_units(model: KAN, layer: int, out: int, in_: int) -> tuple[float, float, float]:
