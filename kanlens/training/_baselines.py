@@ -127,9 +127,10 @@ def _predict(estimator: Any, x: Array, y: Array, learned: Tensor, judged: Tensor
     rows = learned[:: 1 + len(learned) // MAX_ROWS].numpy()
     if (y[rows] == y[rows][0]).all():
         return np.full(len(judged), y[rows][0])
+    inside = np.clip(x[judged.numpy()], x[rows].min(0), x[rows].max(0))  # as networks do
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a fit that has not quite converged
-        return np.asarray(estimator.fit(x[rows], y[rows]).predict(x[judged.numpy()]))
+        return np.asarray(estimator.fit(x[rows], y[rows]).predict(inside))
 
 
 def _baselines(classifies: bool, names: Sequence[str]) -> dict[str, Any]:

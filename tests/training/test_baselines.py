@@ -54,6 +54,15 @@ def test_scores_are_over_all_folds_of_the_network():
     assert record.held_out == ""
 
 
+def test_a_value_beyond_those_learned_counts_as_the_nearest():
+    x = torch.linspace(-1, 1, 40, dtype=torch.float64)[:, None]
+    y, splits = 2 * x, [(torch.arange(30), torch.arange(30, 40))]
+    model = kanlens.KAN([1, 1]).double()
+    inside = baseline_scores(model, x.clamp(max=float(x[29])), y, splits, ["linear"])
+    x[35] = 1e12
+    assert baseline_scores(model, x, y, splits, ["linear"]) == pytest.approx(inside)
+
+
 def test_scores_of_classes_are_accuracies_on_the_rows_held_out():
     data = table(classes=3)
     model = kanlens.KAN([3, 3], generator=seeded()).double()
