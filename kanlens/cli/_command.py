@@ -25,7 +25,11 @@ COMMANDS = {"import_model": "'kanlens import'"}  # by function
 E = TypeVar("E", bound=Message)
 
 running: ContextVar[Callable[[], Any]] = ContextVar("running")  # returns the command
-RENAMED = {"target": "output_name", "fraction": "holdout"}  # options named unlike their argument
+RENAMED = {  # options named unlike their argument
+    "target": "output_name",
+    "fraction": "holdout",
+    "seconds": "time_limit",
+}
 
 
 def options_of(command: Any) -> Options:
