@@ -25,11 +25,7 @@ COMMANDS = {"import_model": "'kanlens import'"}  # by function
 E = TypeVar("E", bound=Message)
 
 running: ContextVar[Callable[[], Any]] = ContextVar("running")  # returns the command
-RENAMED = {  # options named unlike their argument
-    "target": "output_name",
-    "fraction": "holdout",
-    "seconds": "time_limit",
-}
+RENAMED = {"target": "output_name", "fraction": "holdout"}  # options named unlike their argument
 
 
 def options_of(command: Any) -> Options:

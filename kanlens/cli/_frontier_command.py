@@ -86,7 +86,7 @@ def frontier(
         table,
         **limits,
         references=[] if references == "none" else split_names(references),
-        seconds=time_limit,
+        time_limit=time_limit,
         checkpoint=checkpoint,
         resume=resume,
         progress=terminal.progress,

@@ -47,7 +47,7 @@ def imitate(
         held(table, terminal.call),
         max_edges=max_edges,
         class_labels=split_names(class_labels) or None,
-        seconds=time_limit,
+        time_limit=time_limit,
         progress=terminal.progress,
         generator=generator,
     )

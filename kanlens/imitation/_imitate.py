@@ -125,7 +125,7 @@ def imitate(
     *,
     max_edges: int = MIN_EDGES,
     class_labels: Sequence[object] | None = None,
-    seconds: float | None = None,
+    time_limit: float | None = None,
     progress: bool | None = None,
     generator: torch.Generator | None = None,
 ) -> Imitation:
@@ -149,7 +149,7 @@ def imitate(
         Edges of the network, at most, over all outputs; levels of a category count once.
     class_labels : sequence, optional
         Classes, if outputs of a function, module or file are their probabilities.
-    seconds : float, optional
+    time_limit : float, optional
         Time after which no more terms are added.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
@@ -176,9 +176,9 @@ def imitate(
     (True, True)
     """
     check_generator("imitate", generator)
-    if seconds is not None:
-        check_positive("imitate", "seconds", seconds, zero=True)
-    deadline = Deadline.after(seconds)
+    if time_limit is not None:
+        check_positive("imitate", "time_limit", time_limit, zero=True)
+    deadline = Deadline.after(time_limit)
     with rewording("imitate"):
         frame, form, schema = _read(x)
         check_rows("imitate", torch.empty(len(frame)), least=MIN_ROWS)
@@ -192,7 +192,7 @@ def imitate(
         learned = frame[~held]
         table = _labelled(_with_rows_between(learned, draw), teacher, schema)
         check_count("imitate", "max_edges", max_edges, least=len(table.schema.outputs))
-        network, cut = _grown(table, max_edges, seconds, deadline, progress)
+        network, cut = _grown(table, max_edges, time_limit, deadline, progress)
         store_statistics(network, table.x[: len(learned)])
         parts = (_labelled(rows, teacher, schema) for rows in (frame[held], _beyond(frame, draw)))
         return _compared(network, teacher, *parts, interrupted=cut)
@@ -264,7 +264,7 @@ def _labelled(frame: pd.DataFrame, teacher: Teacher, schema: Schema) -> Table:
 def _grown(
     table: Table,
     max_edges: int,
-    seconds: float | None,
+    time_limit: float | None,
     deadline: Deadline,
     progress: bool | None,
 ) -> tuple[KAN, bool]:
@@ -280,7 +280,7 @@ def _grown(
     saved = Checkpoint("imitate", None, EVERY, resume=False)
     way: dict[str, Any] = {"deadline": deadline, "stop": stop, "progress": progress}
     front = trace_frontier(growth, folds, saved, **way)
-    cut: dict[str, Any] = {"seconds": seconds if front.interrupted else None}
+    cut: dict[str, Any] = {"time_limit": time_limit if front.interrupted else None}
     warn_interrupted(stop, saved, "The network has the terms so far", call="imitate", **cut)
     best = min(range(len(front.steps)), key=lambda place: front.steps[place].loss)
     return growth.finished(front._networks[best]), front.interrupted

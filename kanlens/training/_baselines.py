@@ -103,7 +103,8 @@ def baseline_scores(
 ) -> dict[str, float]:
     """Return scores of models that are simple, or boosted, by name."""
     classifies = model.task == "classification"
-    rows, targets = x.detach().double().cpu().numpy(), y.cpu().numpy().reshape(len(y), -1)
+    x = x.detach().clamp(model.input_low, model.input_high)  # as the network does
+    rows, targets = x.double().cpu().numpy(), y.cpu().numpy().reshape(len(y), -1)
     truth = y[torch.cat([judged for _, judged in splits])].cpu()
     estimators, scores = _baselines(classifies, names), {}
     if rows.shape[1] * len(model.output_names) > MAX_BOOSTING_WIDTH:
@@ -127,10 +128,9 @@ def _predict(estimator: Any, x: Array, y: Array, learned: Tensor, judged: Tensor
     rows = learned[:: 1 + len(learned) // MAX_ROWS].numpy()
     if (y[rows] == y[rows][0]).all():
         return np.full(len(judged), y[rows][0])
-    inside = np.clip(x[judged.numpy()], x[rows].min(0), x[rows].max(0))  # as networks do
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a fit that has not quite converged
-        return np.asarray(estimator.fit(x[rows], y[rows]).predict(inside))
+        return np.asarray(estimator.fit(x[rows], y[rows]).predict(x[judged.numpy()]))
 
 
 def _baselines(classifies: bool, names: Sequence[str]) -> dict[str, Any]:

@@ -252,13 +252,13 @@ def offsets(networks: Sequence[SmallNetwork], place: int) -> Array | None:
     return -np.asarray(logsumexp(others, 0))
 
 
-def to_kan(model: KAN, networks: Sequence[SmallNetwork], *, kept: bool = False) -> KAN:
+def to_kan(model: KAN, networks: Sequence[SmallNetwork], *, flat: bool = False) -> KAN:
     """Return the KAN of one small network for each output, scaled as `model`.
 
-    Edges that are zero are masked, unless they are `kept`.
+    Edges that are zero are masked; with `flat`, those with a curve in the networks are not.
     """
     count, products = len(networks), [len(network.products) for network in networks]
-    layers, nodes = [_curve_layer(model, networks, kept)], [Grouping(count)]
+    layers, nodes = [_curve_layer(model, networks, flat)], [Grouping(count)]
     if any(products):
         owners = np.concatenate([np.arange(count), np.repeat(np.arange(count), products)])
         nodes = [Grouping(count, (2,) * sum(products)), Grouping(count)]
@@ -279,7 +279,7 @@ def to_kan(model: KAN, networks: Sequence[SmallNetwork], *, kept: bool = False) 
     return network
 
 
-def _curve_layer(model: KAN, networks: Sequence[SmallNetwork], kept: bool) -> KANLinear:
+def _curve_layer(model: KAN, networks: Sequence[SmallNetwork], flat: bool) -> KANLinear:
     """Return the layer of the curves of columns and of factors."""
     factors = [
         (network, *own)
@@ -300,30 +300,30 @@ def _curve_layer(model: KAN, networks: Sequence[SmallNetwork], kept: bool) -> KA
     for row, network in enumerate(networks):
         layer.bias[row] = network.level
         for place, own in enumerate(network.main_coefficients()):
-            stays = kept and place in network.curved
-            _set_curves(layer, row, network.columns[place], own, stays)
+            whole = flat and place in network.curved
+            _set_curves(layer, row, network.columns[place], own, flat=whole)
     for row, (network, factor, level) in enumerate(factors, len(networks)):
         layer.bias[row] = level
         for edge in factor:
             column = network.columns[edge.column]
             own = np.zeros(len(column.design.owners))
             own[column.factor] = edge.coefficients
-            _set_curves(layer, row, column, own, kept)
+            _set_curves(layer, row, column, own, flat=flat)
     return layer
 
 
 def _set_curves(
-    layer: KANLinear, row: int, column: ColumnCurves, coefficients: Array, kept: bool
+    layer: KANLinear, row: int, column: ColumnCurves, coefficients: Array, *, flat: bool
 ) -> None:
-    """Set the edges of a column's curves; those that are zero stay masked, or all are `kept`."""
+    """Set the edges of a column's curves; those that are zero are masked, unless all may be."""
     heights = column.design.heights(coefficients)
-    kept = kept and not any(np.ptp(height) > 0 for height in heights)
+    flat = flat and not any(np.ptp(height) > 0 for height in heights)
     for curve, height in zip(column.design.curves, heights, strict=True):
         knots = _padded(curve.breakpoints, layer.grid_size)
         values = np.interp(knots, curve.breakpoints, height)
         layer.grid[curve.feature] = spline.extend(torch.from_numpy(knots)[None], 1)[0]
         layer.spline_weight[row, curve.feature] = torch.from_numpy(values)
-        layer.mask[row, curve.feature] = float(kept or np.ptp(values) > 0)
+        layer.mask[row, curve.feature] = float(flat or np.ptp(values) > 0)
 
 
 def _padded(knots: Array, size: int) -> Array:

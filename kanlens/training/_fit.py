@@ -204,18 +204,18 @@ def warn_interrupted(
     advice: str,
     *,
     call: str = "fit",
-    seconds: float | None = None,
+    time_limit: float | None = None,
 ) -> None:
-    """Warn that training was interrupted, or else that it was cut short after `seconds`, if given.
+    """Warn that training was interrupted, or else that it was cut short by a `time_limit`.
 
     The warning names the checkpoint to continue from.
     """
     if saved.path is not None:
         advice += f"; {{resume}} continues from {saved.path.name!r}"
     stop.warn(call, advice, resume=True)
-    if seconds is not None and not stop.happened:
-        fields = call, "growth to end within {seconds}", "the end of the time", advice
-        warnings.warn(KanlensWarning(*fields, seconds=seconds, resume=True), stacklevel=3)
+    if time_limit is not None and not stop.happened:
+        fields = call, "growth to end within {time_limit}", "the end of the time", advice
+        warnings.warn(KanlensWarning(*fields, time_limit=time_limit, resume=True), stacklevel=3)
 
 
 @contextmanager

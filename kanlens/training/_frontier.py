@@ -40,7 +40,7 @@ def frontier(
     sample_weight: PerRow | None = None,
     groups: PerRow | str | None = None,
     references: Collection[str] = (),
-    seconds: float | None = None,
+    time_limit: float | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,
     resume: bool = False,
@@ -71,7 +71,7 @@ def frontier(
         Other models to score on the same folds, if growth was not cut short: the default network
         and gradient boosting, which take about as long as growth, and an explainable boosting
         machine of the package interpret-core, which takes minutes. Default: none.
-    seconds : float, optional
+    time_limit : float, optional
         Time after which no more terms are added, and no references.
     checkpoint, checkpoint_every, resume
         As for `kanlens.fit`; the folds are those of the checkpoint.
@@ -102,20 +102,20 @@ def frontier(
         check_choice("frontier", "references", name, REFERENCES)
     if "ebm" in references:
         optional_module(MACHINES, call="frontier", extra="bench")
-    if seconds is not None:
-        check_positive("frontier", "seconds", seconds, zero=True)
+    if time_limit is not None:
+        check_positive("frontier", "time_limit", time_limit, zero=True)
     with rewording("frontier"):
         data, labels = labelled(data, groups)
         stop, build = Interruption(), build or default_build(data, generator)
         rows, limits = (data, sample_weight, labels), (max_edges, interactions)
-        way: dict[str, Any] = {"deadline": Deadline.after(seconds), "stop": stop}
+        way: dict[str, Any] = {"deadline": Deadline.after(time_limit), "stop": stop}
         way |= {"ranks": Ranks(), "progress": progress, "generator": generator}
         front = grow_networks(build, rows, limits, saved, **way)
         if references and not front.interrupted:
             with stop.kept(), interrupts_pass(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the data, for the second time
                 _add_references(front, references, progress, generator)
-        cut: dict[str, Any] = {"seconds": seconds if front.interrupted else None}
+        cut: dict[str, Any] = {"time_limit": time_limit if front.interrupted else None}
         warn_interrupted(stop, saved, "The sizes so far are returned", call="frontier", **cut)
         return replace(front, interrupted=front.interrupted or stop.happened)
 

@@ -163,7 +163,7 @@ class Growth:
                 network.offsets = offsets(networks, own)
                 network.step(1)
         with torch.no_grad():
-            model = to_kan(self.model, networks, kept=True)
+            model = to_kan(self.model, networks, flat=True)
         store_statistics(model, self.x)
         return model
 

@@ -74,6 +74,7 @@ def test_the_written_model_keeps_scores_of_simple_models_and_of_all_sizes(table,
     assert list(tmp_path.iterdir()) == [path]  # without a checkpoint
 
 
+@pytest.mark.filterwarnings("always::kanlens.errors.KanlensWarning")
 def test_a_run_whose_time_ended_goes_on(table, tmp_path, capsys):
     path, options = tmp_path / "small.safetensors", ["--max-edges", "8"]
     whole = answer(capsys, *words(table, *options))
@@ -126,6 +127,7 @@ def test_classes_have_an_accuracy(table, tmp_path, capsys):
     assert kanlens.load(path).class_labels == ("no", "yes")
 
 
+@pytest.mark.filterwarnings("always::kanlens.errors.KanlensWarning")
 def test_the_end_of_the_time_leaves_curves_alone(table, tmp_path, capsys):
     path = tmp_path / "small.safetensors"
     assert main(words(table, "--time-limit", "0", "-o", path, "--json")) == 0

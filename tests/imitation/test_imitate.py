@@ -238,9 +238,11 @@ def test_intervals_of_regions():
 
 
 def test_the_end_of_the_time_and_an_interrupt_leave_a_network(monkeypatch):
-    words = "imitate: expected growth to end within seconds=0, got the end of the time. The network"
+    words = (
+        "imitate: expected growth to end within time_limit=0, got the end of the time. The network"
+    )
     with pytest.warns(KanlensWarning, match=words):
-        found = followed(curve, drawn(), seconds=0)
+        found = followed(curve, drawn(), time_limit=0)
     assert found.interrupted and found.edges == 3
     monkeypatch.setattr(GrowthPath, "grow", interrupting.once(GrowthPath.grow, 1))
     with pytest.warns(InterruptedWarning, match="imitate: interrupted. The network has the terms"):

@@ -164,12 +164,12 @@ def test_an_interrupt_leaves_the_sizes_so_far(monkeypatch):
     assert front.simplest.widths == (4, 1)
 
 
-TIME = r"frontier: expected growth to end within seconds=0.0, got the end of the time. The sizes"
+TIME = r"frontier: expected growth to end within time_limit=0.0, got the end of the time. The sizes"
 
 
 def test_no_time_is_curves_alone():
     with pytest.warns(KanlensWarning, match=TIME):
-        front = traced(table(), seconds=0.0)
+        front = traced(table(), time_limit=0.0)
     assert len(front.steps) == 1
     assert front.interrupted
 
@@ -286,8 +286,8 @@ def test_fewer_edges_than_columns_are_the_strongest_columns():
     for wrong in (0, "some", True):
         with pytest.raises(InvalidValueError, match=r"^fit_default: expected max_edges"):
             kanlens.fit_default(data, max_edges=wrong, progress=False)
-    with pytest.raises(InvalidValueError, match=r"^frontier: expected seconds"):
-        traced(data, seconds=-1)
+    with pytest.raises(InvalidValueError, match=r"^frontier: expected time_limit"):
+        traced(data, time_limit=-1)
 
 
 def test_the_model_keeps_the_scores_of_all_sizes(front, tmp_path):
@@ -339,7 +339,7 @@ def test_growth_goes_on_where_an_interrupt_or_the_time_ended_it(monkeypatch, tmp
     assert done.steps == whole.steps
     path.unlink()
     with pytest.warns(KanlensWarning, match=r"The sizes .*; resume=True continues from 'run'"):
-        assert len(traced(data, seconds=0.0, **options).steps) == 1
+        assert len(traced(data, time_limit=0.0, **options).steps) == 1
     assert traced(data, resume=True, **options).steps == whole.steps
     other = {**options, "max_edges": 9}
     for case, words in ((data, r"max_edges 12 there, 9 here"), (table(100), "other data")):
@@ -414,5 +414,5 @@ def test_an_interrupt_of_other_models_keeps_the_sizes(monkeypatch):
         front = traced(table(100), max_edges=5, references=["default"])
     assert front.interrupted and front.references == {} and front.steps
     with pytest.warns(KanlensWarning, match=TIME):
-        short = traced(table(100), seconds=0.0, references=["default"])
+        short = traced(table(100), time_limit=0.0, references=["default"])
     assert short.references == {}
