@@ -74,8 +74,7 @@ class FrontierStep:
     Attributes
     ----------
     edges : int
-        Number of edges, of which those of the levels of a category count as one. The last fit, to
-        all rows, may leave an edge at zero.
+        Number of edges, of which those of the levels of a category count as one.
     score : float
         R2 or accuracy on held-out rows.
     loss, standard_error : float
