@@ -107,11 +107,11 @@ def test_the_last_rows_judge_whatever_training_held_out(monkeypatch):
     found = kanlens.fit_default(training, generator=seeded(), progress=False)
     model = kanlens.KAN([3, 1], generator=seeded()).double()
     single = kanlens.fit(model, training, steps=3, generator=seeded(), progress=False)
-    inside = test.x.clamp(model.input_low, model.input_high)
-    said = LinearRegression().fit(training.x, training.y).predict(inside)
     for result in (found, single):
         add_record(result, training, test, last=True)
         record = result.model.record
+        inside = test.x.clamp(result.model.input_low, result.model.input_high)
+        said = LinearRegression().fit(training.x, training.y).predict(inside)
         assert (record.rows, record.folds) == (30, 1)
         assert record.scores["linear"] == pytest.approx(r2_score(test.y.numpy(), said), rel=1e-9)
         with torch.no_grad():
