@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,10 +71,6 @@ class FunctionSum:
     def __bool__(self) -> bool:
         """Return whether any weight is nonzero."""
         return bool(self.weights.any())
-
-    def scaled(self, factor: float) -> FunctionSum:
-        """Return `factor` times the sum."""
-        return replace(self, weights=factor * self.weights)
 
     def _terms(self) -> Iterator[tuple[ElementaryFunction, float, float, float]]:
         numbers = np.stack((self.a, self.b, self.weights), axis=1).tolist()

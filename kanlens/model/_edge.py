@@ -178,7 +178,8 @@ class Edge(Displayed):
         >>> tent.scaled(-2.0).bounds()
         (-2.0, 0.0)
         """
-        terms, coefficients = self.functions.scaled(factor), factor * self.coefficients
+        terms = dataclasses.replace(self.functions, weights=factor * self.functions.weights)
+        coefficients = factor * self.coefficients
         return dataclasses.replace(self, coefficients=coefficients, functions=terms)
 
     def __call__(self, x: Array | float) -> Array:

@@ -3,8 +3,9 @@
     var(phi) = sum_cells share * (mean of phi in the cell - mean of phi)^2
              + sum_cells share * (covariance in the cell, a quadratic form in the weights)
 
-Only degree + 1 functions and the base are nonzero in a cell. The terms of both sums, in float64,
-are not negative, and edge means are subtracted first, so that no digits cancel.
+A cell holds the points of one first function: only degree + 1 functions and the base are nonzero
+there. The terms of both sums, in float64, are not negative, and edge means are subtracted first, so
+that no digits cancel.
 """
 
 from __future__ import annotations

@@ -16,12 +16,7 @@ from torch import Tensor
 from kanlens.model._spline_forward import Weights, mean_absolute_edges
 from kanlens.model.kernels import _pool as pool
 from kanlens.model.kernels import _silu as silu
-from kanlens.model.kernels._autograd import (
-    _compilations,
-    batched,
-    compilation_of,
-    differentiable,
-)
+from kanlens.model.kernels._autograd import _compilations, batched, compilation_of, differentiable
 from kanlens.model.kernels._choice import Compilation
 from kanlens.model.kernels._compiling import Array, flat, inlined, inner, jit
 from kanlens.model.kernels._local_support import sort_rows, write_pieces
