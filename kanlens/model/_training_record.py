@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,10 +31,6 @@ class TrainingRecord:
     held_out: str  # hashes of the rows that training never saw, in base64
     given_away: dict[str, float]  # scores of columns that predict the target on their own
     weights: str  # fingerprint of the network
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record as plain JSON types."""
-        return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrainingRecord:

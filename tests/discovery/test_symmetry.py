@@ -147,7 +147,7 @@ def test_training_is_repeatable_and_draws_nothing():
 
 def test_networks_do_not_wait_for_kernels(monkeypatch):
     given, seen = uniform("a*b"), []
-    monkeypatch.setattr(Interpolator, "of", lambda _: seen.append(kernels.asked()))
+    monkeypatch.setattr(Interpolator, "of", lambda _: seen.append(kernels.ASKED.get()))
     search.explore(given, PriorityFront(front_of(given, 60.0)))
     assert seen == ["auto"]
 

@@ -15,7 +15,7 @@ from numpy.polynomial.polynomial import polyder, polyval
 
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions._elementary import Array
-from kanlens.functions._stretches import ScaledFunction
+from kanlens.functions._sums import ScaledFunction
 from kanlens.model._edge import Edge
 from kanlens.splines._pieces import Index
 

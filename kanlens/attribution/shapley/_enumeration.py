@@ -26,7 +26,7 @@ from kanlens.model.kernels import _pool as pool
 if TYPE_CHECKING:
     from kanlens.model._kan_linear import KANLinear
     from kanlens.model._nodes import Nodes
-    from kanlens.model.kernels._local_basis import LocalBasis
+    from kanlens.splines._local_basis import LocalBasis
 
 STEP = 2**28  # functions evaluated between two moves of the bar
 TRIAL = 2**21  # functions evaluated to estimate the time of all
