@@ -158,16 +158,18 @@ def _solved(problem: Problem, groups: Groups, solver: SolverOptions) -> LocalVal
     else:
         solved = solve(problem, games(problem, member), solver)
         total, remark = _sum(problem, member, solved), _remark(solved, groups)
-    both = total.values.diag_embed()  # pairs, and on the diagonal values less half of the pairs
-    if total.pairs is not None:
-        both = total.pairs + (total.values - total.pairs.sum(2) / 2).diag_embed()
+    both = None  # pairs, and on the diagonal values less half of the pairs
+    if solver.interactions:
+        pairs = 0.0 if total.pairs is None else total.pairs
+        own = total.values if total.pairs is None else total.values - total.pairs.sum(2) / 2
+        both = pairs + own.diag_embed()
     result = problem.local(
         total.values,
         Baseline.MEAN_OUTPUT,
         features=names if groups == "columns" else None,
         standard_error=total.standard_error,
         bound=total.bound,
-        interactions=both if solver.interactions else None,
+        interactions=both,
         evaluations=total.evaluations,
         remark=remark,
     )
