@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from kanlens._checks import check_choice, check_count, find_place
 from kanlens._display import Displayed
+from kanlens._pandas import pd
 from kanlens._plain_json import to_plain
 from kanlens._resources import threads_for
 from kanlens.attribution._problem import Problem, check_outputs, data_rows, explained_output, pairs
@@ -22,9 +23,6 @@ from kanlens.errors import InvalidValueError
 from kanlens.functions._elementary import Array
 from kanlens.model._analysis import Model, check_model, float64_copy, separates, usual_range
 from kanlens.model._network import KAN, Rows
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Kind = Literal["pdp", "ale"]
 ROWS = {"pdp": 500, "ale": 4000}  # that the model is evaluated on, at most
@@ -92,8 +90,6 @@ class Effect(Displayed):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per point: each feature, and its ``effect`` (or ``effect_``)."""
-        import pandas as pd
-
         points = product(*(feature.labels or feature.x.tolist() for feature in self.settings))
         frame = pd.DataFrame(list(points), columns=[feature.name for feature in self.settings])
         name = next(name for name in ("effect", "effect_", "effect__") if name not in frame)
