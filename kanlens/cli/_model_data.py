@@ -46,14 +46,15 @@ def output_to_explain(terminal: Terminal, kan: KAN, text: str | None, x: torch.T
 
 def open_columns(
     data: Path,
-    target: str | None,
+    target: str | list[str] | None,
     columns: Mapping[str, str | None],
     groups: str | None = None,
     **options: Any,
 ) -> Table | Source:
     """Open a table to train on, as a source if memory does not hold it."""
-    texts = {"target": target, **columns}
-    names: dict[str, Any] = {key: column_names(text, data) or () for key, text in texts.items()}
+    names: dict[str, Any] = {key: column_names(text, data) for key, text in columns.items()}
+    names["target"] = target if isinstance(target, list) else column_names(target, data)
+    names = {key: own or () for key, own in names.items()}
     names["features"] = names.get("features") or None
     if not is_large(data, call="read_table"):
         return read_table(data, groups=groups, **names, **options)

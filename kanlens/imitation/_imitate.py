@@ -353,7 +353,7 @@ def _furthest(worst: pd.DataFrame) -> str:
     """Return a sentence on the region with the largest differences, if there are several."""
     if len(worst) < 2:
         return ""
-    region = worst.loc[worst.relative_rmse.idxmax()]
+    region = worst.iloc[int(worst.relative_rmse.to_numpy().argmax())]
     rows, rmse = f"{region.share_of_rows:.0%} of the rows", f"{region.relative_rmse:.0%}"
     return f" It is furthest off ({rmse}) where {region.region}, in {rows}."
 
