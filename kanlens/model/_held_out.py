@@ -17,7 +17,7 @@ from __future__ import annotations
 import base64
 import math
 import numbers
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
@@ -51,10 +51,6 @@ class HeldOut:
     levels: dict[str, str] = field(default_factory=dict)
     shrink: float = 1.0  # of the errors, for a network that is a mean of those that made them
     weights: str = ""  # fingerprint of the network
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the rows as plain JSON types."""
-        return asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> HeldOut:
