@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import kanlens
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal
-from kanlens.cli._options import edge_limit, read_interactions, split_names
+from kanlens.cli._options import edge_limit, read_interactions, shapes_of, split_names
 from kanlens.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ def frontier(
     decimal: str | None = None,
     max_edges: str | None = None,
     interactions: str | None = None,
+    increasing: str | None = None,
+    decreasing: str | None = None,
+    convex: str | None = None,
+    concave: str | None = None,
     edges: int | None = None,
     references: str = "default,boosting",
     resume: bool = False,
@@ -71,6 +75,8 @@ def frontier(
     terminal.check([data], model=output, checkpoint=checkpoint)
     limits: dict[str, Any] = {"max_edges": edge_limit(max_edges)}
     limits["interactions"] = read_interactions(interactions)
+    shapes = {"increasing": increasing, "decreasing": decreasing}
+    limits["constraints"] = shapes_of(**shapes, convex=convex, concave=concave)
     if edges is not None:
         check_count(terminal.call, "edges", edges)
     columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}

@@ -19,6 +19,7 @@ from kanlens.cli._options import (
     norms,
     read_interactions,
     read_strengths,
+    shapes_of,
 )
 from kanlens.errors import InvalidValueError
 
@@ -67,6 +68,10 @@ def train(
     grid_size: int | None = None,
     max_edges: str | None = None,
     interactions: str | None = None,
+    increasing: str | None = None,
+    decreasing: str | None = None,
+    convex: str | None = None,
+    concave: str | None = None,
     spline_order: int = 3,
     extrapolation: str = "constant",
     optimizer: str | None = None,
@@ -127,7 +132,10 @@ def train(
             raise InvalidValueError("train", expected, got, "Leave one of them out")
         run = {"restarts": restarts, "workers": scheduler or workers, "generator": generator}
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
-    small = {"max_edges": edge_limit(max_edges), "interactions": read_interactions(interactions)}
+    small: dict[str, Any] = {"max_edges": edge_limit(max_edges)}
+    small["interactions"] = read_interactions(interactions)
+    shapes = {"increasing": increasing, "decreasing": decreasing}
+    small["constraints"] = shapes_of(**shapes, convex=convex, concave=concave) or None
     small = {name: value for name, value in small.items() if value is not None}
     result = _trained(build, shape, small, training, settings, run, terminal)
     model = result.model
@@ -192,8 +200,8 @@ def _trained(
     run = {**run, "progress": terminal.progress}
     hidden, grid_size = shape
     if small and (settings or "restarts" in run or hidden is not None or grid_size is not None):
-        expected = "no options of shape, training or restarts with --max-edges"
-        advice = "Leave them out, or --max-edges and --interactions"
+        expected = "no options of shape, training or restarts with those of a small network"
+        advice = "Leave them out, or --max-edges, --interactions and --increasing"
         raise InvalidValueError("train", expected, "some", advice)
     if hidden is not None:
         ends = len(training.schema.features), len(training.schema.outputs)

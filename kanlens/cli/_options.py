@@ -65,7 +65,7 @@ PANELS = {  # of help, by argument
         "Training": "optimizer steps learning_rate batch_size validation patience holdout "
         "holdout_last resume",
         "Several processes": "restarts scheduler workers",
-        "Growth": "max_edges interactions",
+        "Growth": "max_edges interactions increasing decreasing convex concave",
         "Penalty": "penalty strength entropy_weight proximal",
     }.items()
     for name in names.split()
@@ -93,6 +93,11 @@ HELP = {  # of options of several commands, by argument
     "method": "See 'kanlens methods'.",
     "model": "A kanlens model.",
     "na": "Cells that mean a missing value, comma-separated: ?,-999.",
+    **{
+        shape: f"Columns whose effect is to be {shape}, at all values of the others, in a small "
+        "network."
+        for shape in ("increasing", "decreasing", "convex", "concave")
+    },
     "options": "Option of the method, as name=value; may be given several times.",
     "output": "Model to write.",
     "output_name": "Output to explain, by name or index.  [default: the only one, or the class "
@@ -203,6 +208,11 @@ def read_interactions(text: str | None) -> int | list[tuple[str, str]] | None:
             return int(text)
         pairs = [tuple(name.strip() for name in part.split(":")) for part in split_names(text)]
         return [(first, second) for first, second in pairs]
+
+
+def shapes_of(**texts: str | None) -> dict[str, str]:
+    """Return the shape of each column named by the options of shapes."""
+    return {name: shape for shape, text in texts.items() for name in split_names(text)}
 
 
 def edge_limit(text: str | None) -> int | Literal["few"] | None:

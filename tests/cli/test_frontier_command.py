@@ -216,3 +216,15 @@ def test_train_grows_a_small_network(table, tmp_path, capsys):
     ):
         assert main([*start, *wrong]) != 0
         assert expected in capsys.readouterr().err
+
+
+def test_effects_have_the_shapes_of_the_options(table, tmp_path, capsys):
+    path, options = tmp_path / "small.safetensors", ["--increasing", "water", "--concave", "age"]
+    answer(capsys, *words(table, *options, "--max-edges", "6", "-o", path))
+    model = kanlens.load(path)
+    assert model.constraints == {"water": "increasing", "age": "concave"}
+    options += ["--drop", "strong", "--target", "strength", "-o", str(path)]
+    answer(capsys, "train", table, *options)
+    assert kanlens.load(path).constraints == model.constraints
+    assert main(["train", str(table), *options, "--hidden", "5"]) == 1
+    assert "--increasing" in capsys.readouterr().err
