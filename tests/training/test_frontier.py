@@ -128,7 +128,7 @@ def test_several_outputs_and_classes():
     assert both.simplest(x).shape == (300, 2)
     assert both.steps[both.index()].score > both.steps[0].score
     labels = np.array(["low", "middle", "high"])[np.digitize(y[:, 0].numpy(), [-0.5, 0.5])]
-    three = traced((x, labels))
+    three = traced((x, labels), max_edges=10)
     assert three.metric_name == "accuracy"
     assert three.simplest(x).shape == (300, 3)
     assert three.steps[three.index()].score > 0.5
@@ -303,9 +303,9 @@ def test_growth_goes_on_where_an_interrupt_or_the_time_ended_it(monkeypatch, tmp
 
 
 def test_training_by_default_goes_on_with_growth(monkeypatch, tmp_path):
-    y = np.array(["low", "middle", "high"])[np.digitize(table(150).y[:, 0].numpy(), [-0.5, 0.5])]
-    data = (table(150).x, y)
-    options = {"max_edges": 15, "progress": False}
+    y = np.array(["low", "middle", "high"])[np.digitize(table(100).y[:, 0].numpy(), [-0.5, 0.5])]
+    data = (table(100).x, y)
+    options = {"max_edges": 10, "progress": False}
     whole = kanlens.fit_default(data, **options)
     options |= {"checkpoint": tmp_path / "run", "checkpoint_every": 0}
     with monkeypatch.context() as patch:
