@@ -97,6 +97,7 @@ def test_readme_is_short():
     assert len(README.splitlines()) <= 120
 
 
+@pytest.mark.slow  # many models
 def test_the_numbers_of_readme_are_those_that_were_measured(monkeypatch):
     monkeypatch.syspath_prepend(DOCS)
     numbers = importlib.import_module("sources.measured").measured()

@@ -38,6 +38,7 @@ def words(table: Path, *options: object) -> list[str]:
     return [*start, "--references", "none", *map(str, options)]
 
 
+@pytest.mark.slow  # runs commands
 def test_the_simplest_network_is_marked_and_written(table, tmp_path, capsys):
     path = tmp_path / "small.safetensors"
     assert main(words(table, "-o", path)) == 0
@@ -69,6 +70,7 @@ def test_lines_fit_80_columns_and_hold_numbers_in_one_piece(table, monkeypatch, 
     assert "gradient boosting" in shown and "default network of" in shown
 
 
+@pytest.mark.slow  # runs commands
 def test_the_written_model_keeps_scores_of_simple_models_and_of_all_sizes(table, tmp_path, capsys):
     path = tmp_path / "small.safetensors"
     found = answer(capsys, *words(table, "--max-edges", "8", "-o", path))
@@ -79,6 +81,7 @@ def test_the_written_model_keeps_scores_of_simple_models_and_of_all_sizes(table,
     assert list(tmp_path.iterdir()) == [path]  # without a checkpoint
 
 
+@pytest.mark.slow  # runs commands
 def test_a_run_whose_time_ended_goes_on(table, tmp_path, capsys):
     path, options = tmp_path / "small.safetensors", ["--max-edges", "8"]
     whole = answer(capsys, *words(table, *options))
@@ -113,6 +116,7 @@ def test_json_holds_all_sizes_and_the_chosen_one(table, capsys):
     assert answer(capsys, *words(table, "--edges", found["edges"] - 1))["edges"] < found["edges"]
 
 
+@pytest.mark.slow  # runs commands
 def test_products_are_limited_by_their_number_and_by_pairs(table, capsys):
     def terms(*options: str) -> set[str]:
         return {step["added"] for step in answer(capsys, *words(table, *options))["steps"]}
@@ -123,6 +127,7 @@ def test_products_are_limited_by_their_number_and_by_pairs(table, capsys):
     assert terms("--max-edges", "4") == {"curves alone"}
 
 
+@pytest.mark.slow  # runs commands
 def test_classes_have_an_accuracy(table, tmp_path, capsys):
     path = tmp_path / "small.safetensors"
     options = ["--target", "strong", "--drop", "strength", "--references", "none", "-o", path]
@@ -178,6 +183,7 @@ def test_help_loads_no_torch():
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.slow  # runs commands
 def test_train_grows_a_small_network(table, tmp_path, capsys):
     path = tmp_path / "small.safetensors"
     start = ["train", str(table), "--target", "strength", "--drop", "strong", "-o", str(path)]

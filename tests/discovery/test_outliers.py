@@ -93,6 +93,7 @@ def test_rare_values_are_not_chased_with_poles():
     assert not found.receipt.trustworthy or found.receipt.rmse == 0
 
 
+@pytest.mark.slow  # searches formulas
 def test_nothing_is_set_aside_where_the_formula_follows_it():
     draw = np.random.default_rng(0)
     x = draw.standard_cauchy(size=(400, 2))
@@ -193,6 +194,7 @@ def test_a_heavy_tail_is_no_wrong_cell():
     assert not distant_rows(x, x).any()
 
 
+@pytest.mark.slow  # searches formulas
 def test_rows_beyond_those_of_the_search_may_be_wrong_too():
     draw = np.random.default_rng(0)
     x = draw.uniform(1, 4, (6000, 2))

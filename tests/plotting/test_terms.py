@@ -48,6 +48,7 @@ def test_panels_are_terms_by_importance(ax):
     assert texts(ax)[1] == "numbers: standard deviations over 60 rows"
 
 
+@pytest.mark.slow  # draws pictures
 def test_surfaces_levels_and_hostile_names(grown, ax):
     terms(grown, ax=ax)
     kinds = [term.kind for term in grown.terms]
@@ -63,6 +64,7 @@ def test_surfaces_levels_and_hostile_names(grown, ax):
     assert "name" in to_svg(ax)  # written as it is
 
 
+@pytest.mark.slow  # draws pictures
 def test_the_link_is_the_last_panel(ax):
     x = np.random.default_rng(1).uniform(0, 1, (400, 2))
     y = np.exp(3 * x[:, 0] + x[:, 1] ** 2)

@@ -78,6 +78,7 @@ def test_baselines_of_classes_are_judged_by_accuracy_as_the_model_is() -> None:
     assert list(scores)[2:] == ["logistic regression", "gradient boosting"]
 
 
+@pytest.mark.slow  # analyzes for a report
 def test_baselines_are_cross_validated_on_rows_of_unknown_use() -> None:
     model, (x, y), history = trained()
     subject = read_subject(model, (x, y), None)
@@ -142,6 +143,7 @@ def test_findings_say_what_the_numbers_are(content_of: Build) -> None:
     assert formula == "No formula was requested."
 
 
+@pytest.mark.slow  # analyzes for a report
 def test_findings_do_not_claim_what_is_not_known(content_of: Build) -> None:
     model = network([2, 1])
     rows = torch.rand(20, 2, generator=seeded(), dtype=torch.float64)

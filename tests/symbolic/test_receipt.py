@@ -104,6 +104,7 @@ def test_outputs_are_trusted_together():
     assert not receipt.trustworthy
 
 
+@pytest.mark.slow  # searches formulas
 def test_held_out_rows_and_what_they_cost():
     model, x, y = toy()
     found = symbolize(model, x[:400], y[:400], x_test=x[400:], y_test=y[400:])
@@ -268,6 +269,7 @@ def test_what_rounding_leaves_open_counts_as_explained(offset):
     assert not x1.explains or abs(offset) > 1e14
 
 
+@pytest.mark.slow  # searches formulas
 def test_noise_is_not_explained_by_as_many_numbers_as_rows():
     """A polynomial through all points says nothing; with a row to spare for each, it is tested."""
     draw = np.random.default_rng(0)

@@ -52,6 +52,7 @@ def test_constant_targets(rows, value):
     assert len(found.equations_) == 1
 
 
+@pytest.mark.slow  # searches formulas
 @pytest.mark.filterwarnings("ignore:fit. expected targets that vary")
 def test_one_constant_target_of_two(rows):
     y = torch.cat([truth(rows), torch.full((200, 1), 3.5).double()], 1)
@@ -169,6 +170,7 @@ def test_functions_are_defined_on_the_rarest_rows():
     assert np.isfinite(symbolize(model, x).predict(x)).all()
 
 
+@pytest.mark.slow  # searches formulas
 def test_a_row_with_a_wrong_target_is_left_out(rows):
     model = KAN([2, 1], generator=torch.Generator().manual_seed(0)).double()
     fit(model, (rows, truth(rows)), steps=8, progress=False)
