@@ -122,7 +122,7 @@ def symbolize(
     test: Path | None = None,
     output: Path = Path("symbolic.safetensors"),
     terminal: Terminal,
-    generator: Generator,
+    seed: int | None = None,
 ) -> None:
     """Derive a formula from a model, with a receipt that reports its errors."""
     from kanlens.cli._model_data import read_rows, read_test
@@ -141,7 +141,7 @@ def symbolize(
         model_selection=model_selection,
         x_test=None if tests is None else tests.x,
         y_test=None if tests is None else tests.y,
-        generator=generator,
+        generator=None if seed is None else seeded(seed),
         progress=terminal.progress,
     )
     terminal.write(result.model, output)

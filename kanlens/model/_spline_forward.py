@@ -15,6 +15,8 @@ from kanlens.splines import _spline as spline
 from kanlens.splines._spline import Extrapolation
 
 CHUNK = 2**20  # values of edges, or of their bases, held at once
+FINE, SPARSE = 64, 2**13  # functions of an input, and values of all, from which only the nonzero
+# ones are evaluated: 1.2 to 60 times faster
 
 
 class Weights(NamedTuple):
@@ -70,11 +72,21 @@ def edge_sum(
         return y.addmm_(basis.flatten(1), coef.flatten(1).mT)
     low, high = spline.grid_ends(grid, degree)
     inside = x.clamp(low, high)
-    y = y + F.linear(spline.basis(inside, grid, degree).flatten(1), coef.flatten(1))
+    if _is_sparse(x, coef, degree):
+        y = y + spline.local_sums(inside, coef, grid, degree)
+    else:
+        y = y + F.linear(spline.basis(inside, grid, degree).flatten(1), coef.flatten(1))
     below, above = spline.end_slopes(grid, degree)  # (in, basis) each
     beyond = x - inside
     y = y + F.linear(beyond.clamp(max=0), (coef * below).sum(-1))
     return y + F.linear(beyond.clamp(min=0), (coef * above).sum(-1))
+
+
+def _is_sparse(x: Tensor, coef: Tensor, degree: int) -> bool:
+    """Return whether indexing is faster than a product of matrices."""
+    n_out, _, n_basis = coef.shape
+    fine = n_basis >= FINE and (degree + 1) * n_out <= n_basis
+    return fine and not torch.compiler.is_compiling() and len(x) * n_basis >= SPARSE
 
 
 def mean_absolute_edges(

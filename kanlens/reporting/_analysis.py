@@ -293,12 +293,12 @@ def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:
 
 
 def _symbolized(subject: Subject, request: Request) -> tuple[SymbolicResult | None, str]:
-    """Return the formula of the model, or the reason why it has none."""
+    """Return the formula of `symbolize(model, x, y)`, or why it is refused."""
     from kanlens.symbolic._symbolize import symbolize
 
     y = subject.y if subject.y is None else subject.y.cpu()
     try:
-        return symbolize(subject.model, subject.x, y, generator=request.generator), ""
+        return symbolize(subject.model, subject.x, y, progress=request.progress), ""
     except MethodError as error:
         return None, error.reason
 

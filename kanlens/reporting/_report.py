@@ -130,8 +130,8 @@ def report(
         gives importance and single rows. Default: those of `compare`, without those that would take
         long on this model.
     formula : bool
-        Whether to derive a formula with `kanlens.symbolize`, which may take minutes, unless
-        `results` has one.
+        Whether to derive the formula of `kanlens.symbolize(model, x, y)`, which may take minutes,
+        unless `results` has one.
     others : dict of str to KAN or fitted estimator, optional
         Models of the same features and outputs, matched by position, to compare with `model` on the
         same rows. Include `model` to give it a name.

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from kanlens.errors import ShapeError
 
@@ -125,6 +126,31 @@ def evaluate(
     """Evaluate splines at points, each input's splines at that input's points."""
     values = basis(x, knots, degree, derivative=derivative, extrapolation=extrapolation)
     return torch.einsum("bik,oik->boi", values, coef)
+
+
+def local_sums(
+    x: Tensor,  # (batch, in), inside the grid
+    coef: Tensor,  # (out, in, basis)
+    knots: Tensor,  # (in, knot)
+    degree: int,
+) -> Tensor:  # (batch, out)
+    """Return the sums of splines over the inputs, by indexing.
+
+    Only the `degree` + 1 nonzero functions of each number of x are evaluated, so that time does not
+    grow with the grid.
+    """
+    cuts = knots[:, degree + 1 : -degree - 1].contiguous()
+    piece = torch.searchsorted(cuts, x.mT.contiguous(), right=True).mT.unsqueeze(-1)
+    column = torch.arange(x.shape[1], device=x.device).unsqueeze(-1)
+    near = knots[column, piece + torch.arange(1, 2 * degree + 1, device=x.device)]
+    points = x.unsqueeze(-1)
+    values = torch.ones_like(points)
+    for p in range(1, degree + 1):
+        left, right = near[..., degree - p : degree], near[..., degree : degree + p]
+        rising = (points - left) / (right - left) * values
+        values = functional.pad(values - rising, (0, 1)) + functional.pad(rising, (1, 0))
+    chosen = coef.permute(1, 2, 0)[column, piece + torch.arange(degree + 1, device=x.device)]
+    return torch.einsum("bik,biko->bo", values, chosen)
 
 
 def differentiate(coef: Tensor, knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:

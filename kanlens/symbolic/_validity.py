@@ -31,7 +31,10 @@ _FIRST = 0.05  # length of the first steps of a search, in ranges
 _LAST = 1e-13  # length at which it ends
 _END_DISTANCE = 1e-3  # distance of the places that its end is compared with
 _SHRINK = 0.25
-_FALL = 1e-5  # share of the largest value there below which the end counts as zero
+_FALL = 1e-5  # share of the largest value there below which the end may be a zero
+_NEAREST = 1e-11, 8  # distance of the nearest places, in ranges or in steps of float64
+_NEAREST_SHARES = (0.3, 0.6, 1.0)  # of that distance, where values are compared with the end
+_CHANGE = 0.1  # share of the value at the end by which a zero differs from them
 _MOVES = 150
 _DIP = 0.5  # share of the larger neighbor below which a place is searched
 
@@ -232,17 +235,18 @@ def wider(x: Array) -> Array:
 def vanishes(margin: Function, starts: Array, low: Array, high: Array) -> tuple[Array, Array]:
     """Search for zeros downhill from points (start, in) in a box.
 
-    Returns which searches succeeded, (start,), and their ends. A value much smaller than those a
-    thousandth of the ranges away counts as zero.
+    Returns which searches succeeded, (start,), and their ends. A value counts as zero if it is much
+    smaller than those a thousandth of the ranges away, and not the same at the nearest points.
     """
     low, high = np.broadcast_to(low, starts.shape), np.broadcast_to(high, starts.shape)
+    width = high - low
     axes = np.eye(starts.shape[1])[(high > low).any(axis=0)]
     ways = np.concatenate((axes, -axes))  # (way, in)
     points, length = starts.copy(), np.full(len(starts), _FIRST)
     least = _finite(margin(points))
 
     def around(index: Places, far: Array) -> tuple[Array, Array]:  # (index, way, in), (index, way)
-        steps = (far[:, None] * (high - low)[index])[:, None] * ways
+        steps = far[:, None] * ways
         trials = np.clip(points[index, None] + steps, low[index, None], high[index, None])
         values = margin(trials.reshape(-1, points.shape[1]))
         return trials, _finite(values).reshape(trials.shape[:2])
@@ -251,7 +255,7 @@ def vanishes(margin: Function, starts: Array, low: Array, high: Array) -> tuple[
         going = np.flatnonzero((length > _LAST) & (least > 0))
         if not len(going):
             break
-        trials, values = around(going, length[going])
+        trials, values = around(going, length[going, None] * width[going])
         best = values.argmin(axis=1)
         lower = values[np.arange(len(going)), best]
         better = lower < least[going]
@@ -259,9 +263,14 @@ def vanishes(margin: Function, starts: Array, low: Array, high: Array) -> tuple[
         least[going[better]] = lower[better]
         length[going[~better]] *= _SHRINK
     every = np.arange(len(points))
-    _, values = around(every, np.full(len(points), _END_DISTANCE))
+    _, values = around(every, _END_DISTANCE * width)
     near = np.where(np.isfinite(values), values, 0.0).max(axis=1, initial=0.0)
-    return (least <= 0) | (least <= _FALL * near), points
+    ranges, digits = _NEAREST
+    nearest = np.maximum(ranges * width, digits * np.spacing(np.abs(points)))
+    values = np.concatenate([around(every, part * nearest)[1] for part in _NEAREST_SHARES], axis=1)
+    with np.errstate(invalid="ignore"):  # infinite everywhere
+        change = np.abs(values - least[:, None]).max(axis=1, initial=0.0)
+    return (least <= 0) | ((least <= _FALL * near) & (change >= _CHANGE * least)), points
 
 
 def dips(margins: Array) -> Places:

@@ -146,6 +146,21 @@ def test_forward_and_backward_never_build_batch_out_in(mode):
     assert largest.elements >= batch * n_out * n_in  # the check can tell
 
 
+@pytest.mark.parametrize("order", ORDERS)
+def test_a_fine_grid_is_read_where_splines_are_not_zero(order):
+    layer = rich(spline_order=order, grid_size=150)
+    x = everywhere(layer).repeat(8, 1).requires_grad_()
+    with Largest() as largest:
+        y = layer(x)
+        y.sum().backward()
+    expected = reference.kan_linear(layer, x)
+    assert_close(y, expected, rtol=1e-12, atol=1e-12 * expected.abs().max().item())
+    assert_close(x.grad, layer.edge_derivatives(x).sum(1), rtol=1e-9, atol=1e-9)
+    assert largest.elements < x.numel() * layer.grid_size / 2
+    (rows,) = torch.func.vmap(layer)(x.detach()[None])
+    assert_close(rows, y, **EXACT)
+
+
 # --- construction ----------------------------------------------------------------------------
 
 

@@ -114,6 +114,16 @@ def test_auto_makes_the_formula(parabola: KAN, content_of: Callable[..., dict[st
     assert names == {(0, "x^2"), (1, "sin")}
 
 
+def test_the_formulas_are_those_of_symbolize(content_of: Callable[..., dict[str, Any]]) -> None:
+    x = torch.rand(60, 1, generator=seeded(), dtype=torch.float64) * 2 - 1
+    y = x[:, 0].exp() + 0.1 * torch.randn(60, generator=seeded(1), dtype=torch.float64)
+    model = network([1, 1])
+    found = content_of(model, (x, y), symbolize=True)["formula"]
+    result = symbolize(model, x, y, progress=False)
+    assert [one["equation"] for one in found["equations"]] == [*result.equations_["equation"]]
+    assert found["equation"] == f"{result.output_names[0]} = {result.get_best()['equation']}"
+
+
 def test_a_network_that_is_too_wide_has_no_formula_and_the_report_says_why(
     content_of: Callable[..., dict[str, Any]],
 ) -> None:

@@ -138,6 +138,30 @@ def test_gradcheck(degree, mode):
     assert gradgradcheck(lambda x: spline.basis(x, knots, degree, extrapolation=mode), x)
 
 
+@given(problems())
+def test_local_sums_are_those_of_the_whole_basis(problem):
+    knots, degree, generator = problem
+    coef = normal(2, len(knots), count_basis(knots, degree), generator=generator)
+    x = inside(knots, degree, 30, generator)
+    expected = spline.evaluate(x, coef, knots, degree).sum(2)
+    assert_close(spline.local_sums(x, coef, knots, degree), expected, **EXACT)
+    x[0, 0] = torch.nan
+    sums = spline.local_sums(x, coef, knots, degree)
+    assert sums[0].isnan().all()
+    assert sums[1:].isfinite().all()
+
+
+@pytest.mark.parametrize("degree", DEGREES)
+def test_local_sums_have_derivatives_of_any_order(degree):
+    generator = torch.Generator().manual_seed(degree)
+    knots = uneven(2, 3, degree, generator)
+    low, high = spline.grid_ends(knots, degree)
+    x = (low + (high - low) * torch.tensor([[0.13], [0.57]]).double()).requires_grad_()
+    coef = normal(1, 2, count_basis(knots, degree), generator=generator).requires_grad_()
+    assert gradcheck(lambda *at: spline.local_sums(*at, knots, degree), (x, coef))
+    assert gradgradcheck(lambda *at: spline.local_sums(*at, knots, degree), (x, coef))
+
+
 # --- properties ------------------------------------------------------------------------------
 
 

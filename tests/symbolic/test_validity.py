@@ -142,6 +142,17 @@ def test_zeros_are_told_from_small_values(margin, zero):
         assert (np.abs(margin(points)) < 1e-6).all() or (margin(points) <= 0).any()
 
 
+@pytest.mark.parametrize("size", [1.0, 1e6, 1e9])
+@pytest.mark.parametrize("center", [3.0, -0.37e6])
+def test_a_pole_is_told_from_a_narrow_minimum_on_a_wide_range(size, center):
+    points = np.random.default_rng(0).uniform(center - size, center + size, (300, 1))
+    tight = 1 / ((x - center) ** 2 + 1)
+    assert broken_parts((tight,), (x,), points) == ()
+    assert poles((tight, 1 / sympy.expand((x - center) ** 2 + 1)), (x,), points) == ()
+    assert len(broken_parts((1 / (x - center) ** 2,), (x,), points)) == 1
+    assert len(broken_parts((1 / sympy.Abs(x - center),), (x,), points)) == 1
+
+
 def test_every_start_may_have_its_box():
     low, high = STARTS - 0.2, STARTS + 0.2
     found, points = vanishes(lambda x: np.abs(x[:, 0] - 0.2), STARTS, low, high)
