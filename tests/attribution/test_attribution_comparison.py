@@ -102,7 +102,6 @@ def test_errors_are_against_the_same_baseline(model, x, rows):
     assert found.loc["secant", "shapley_error"] == pytest.approx(error)
 
 
-@pytest.mark.slow  # many networks and methods
 def test_exact_values_are_made_when_a_metric_needs_them(model, x, rows):
     both = compare(model, x, background=rows, methods=["shapley", "secant"]).frame
     model.background = rows  # the default

@@ -96,7 +96,6 @@ def test_a_curve_has_the_values_of_the_rows():
             np.testing.assert_allclose(values, term.values, atol=1e-10)
 
 
-@pytest.mark.slow  # many networks and methods
 def test_a_surface_says_nothing_of_its_columns_alone():
     x = np.stack(np.meshgrid(np.arange(5.0), np.arange(5.0)), -1).reshape(-1, 2)
     x = np.tile(x, (8, 1))

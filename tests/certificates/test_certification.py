@@ -52,7 +52,6 @@ def test_more_boxes_never_loosen_and_soon_decide():
         assert tight.effect.bound <= loose.effect.bound + 1e-12
 
 
-@pytest.mark.slow  # divides many boxes
 def test_the_model_and_the_random_state_are_left_alone():
     model = small()
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()

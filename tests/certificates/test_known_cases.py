@@ -116,7 +116,6 @@ def test_coefficients_that_never_fall_prove_that_no_feature_lowers_the_output():
         assert all(one.falls.bound == 0 for one in found.features)
 
 
-@pytest.mark.slow  # divides many boxes
 def test_a_turned_output_scale_turns_the_verdict():
     model = monotone(0)
     model.output_scale.fill_(-1.0)
@@ -125,7 +124,6 @@ def test_a_turned_output_scale_turns_the_verdict():
     assert all(one.rises.bound == 0 for one in found.features)
 
 
-@pytest.mark.slow  # divides many boxes
 def test_one_falling_stretch_is_found_and_shown():
     model = monotone(0)
     with torch.no_grad():
@@ -188,7 +186,6 @@ def test_slopes_at_the_ends_of_the_domain_are_those_inside():
     assert found.lipschitz["2"].seen <= found.lipschitz["2"].bound
 
 
-@pytest.mark.slow  # divides many boxes
 def test_steps_up_never_lower_and_steps_down_never_raise():
     up, down = ("sign", (1.0, 0.1, 1.0, 0.0)), ("sign", (2.0, 0.1, -1.0, 0.0))
     model = written([[up, down], [LINE, NOTHING]], [[("exp", (0.3, 0.0, 1.0, 0.0)), LINE]])
@@ -233,7 +230,6 @@ def test_bounds_of_new_models_are_little_wider_than_what_is_seen(widths, most):
     assert found.additivity.distance.bound <= 1.2 * found.additivity.distance.seen
 
 
-@pytest.mark.slow  # divides many boxes
 def test_cutting_boxes_finds_out_that_a_logarithm_is_defined():
     square = ("x^2", (1.0, 0.0, 1.0, 0.6))
     model = written(

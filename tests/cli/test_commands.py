@@ -200,7 +200,6 @@ def test_prune_names_outputs_that_no_longer_vary(workshop, tmp_path, capsys):
     assert "None" not in capsys.readouterr().out
 
 
-@pytest.mark.slow  # runs commands
 def test_symbolize_writes_a_model_and_prints_the_formula(workshop, flat, tmp_path, capsys):
     out = tmp_path / "s.safetensors"
     words = ["symbolize", flat, workshop / "data.csv", "-o", out]

@@ -70,7 +70,6 @@ def test_lines_fit_80_columns_and_hold_numbers_in_one_piece(table, monkeypatch, 
     assert "gradient boosting" in shown and "default network of" in shown
 
 
-@pytest.mark.slow  # runs commands
 def test_the_written_model_keeps_scores_of_simple_models_and_of_all_sizes(table, tmp_path, capsys):
     path = tmp_path / "small.safetensors"
     found = answer(capsys, *words(table, "--max-edges", "8", "-o", path))
@@ -116,7 +115,6 @@ def test_json_holds_all_sizes_and_the_chosen_one(table, capsys):
     assert answer(capsys, *words(table, "--edges", found["edges"] - 1))["edges"] < found["edges"]
 
 
-@pytest.mark.slow  # runs commands
 def test_products_are_limited_by_their_number_and_by_pairs(table, capsys):
     def terms(*options: str) -> set[str]:
         return {step["added"] for step in answer(capsys, *words(table, *options))["steps"]}
@@ -127,7 +125,6 @@ def test_products_are_limited_by_their_number_and_by_pairs(table, capsys):
     assert terms("--max-edges", "4") == {"curves alone"}
 
 
-@pytest.mark.slow  # runs commands
 def test_classes_have_an_accuracy(table, tmp_path, capsys):
     path = tmp_path / "small.safetensors"
     options = ["--target", "strong", "--drop", "strength", "--references", "none", "-o", path]

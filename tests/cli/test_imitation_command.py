@@ -54,7 +54,6 @@ def test_words_are_of_the_imitation(files, capsys):
     assert "where it follows least" in shown
 
 
-@pytest.mark.slow  # runs commands
 def test_the_time_and_interrupts_leave_a_model(files, monkeypatch, capsys):
     model, data, path = files
     options = ["--drop", "price", "-o", path, "--json"]

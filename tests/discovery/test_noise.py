@@ -112,7 +112,6 @@ def test_fractions_found_in_noise_have_their_price():
     assert prices[0] > prices[1] + 2
 
 
-@pytest.mark.slow  # searches formulas
 def test_errors_of_a_function_of_the_target_weigh_as_those_of_y():
     """1/y**2 is large where y is small and its noise counts most: fitted evenly it misleads."""
     given = noisy("1/sqrt((a**2 - b**2)**2 + (c*a)**2)", 3, low=0.5)

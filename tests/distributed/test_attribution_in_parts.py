@@ -204,7 +204,6 @@ def test_text_tables_are_read_here(model, x, tmp_path):
         attribute(model, tmp_path / "x.csv", tmp_path / "new", workers="tcp://127.0.0.1:1")
 
 
-@pytest.mark.slow  # computes in parts
 def test_importance_is_that_of_all_rows_at_once(data, x):
     model = made([3, 2, 2])
     expected = kanlens.importance(model, x, background=BACKGROUND, progress=False)

@@ -166,7 +166,6 @@ def table(tmp_path):
     return path
 
 
-@pytest.mark.slow  # computes in parts
 def test_a_command_keeps_the_best(table, tmp_path, capsys):
     words = [
         "train",

@@ -76,7 +76,6 @@ def test_importances_are_of_columns_and_exact(frames):
     np.testing.assert_allclose(found, np.array(sizes) / sum(sizes), rtol=1e-9)
 
 
-@pytest.mark.slow  # trains networks
 def test_importances_of_outputs_are_taken_together():
     x = DRAW.uniform(-1, 1, (60, 2))
     found = KANRegressor(**SMALL).fit(x, np.stack([x[:, 0], 1000 * x[:, 1]], axis=1))
@@ -84,7 +83,6 @@ def test_importances_of_outputs_are_taken_together():
     assert len(found.formula_) == 2
 
 
-@pytest.mark.slow  # trains networks
 def test_explanations_and_the_formula():
     x = DRAW.uniform(-1, 1, (60, 1))
     found = KANRegressor(hidden=(), steps=20, random_state=0).fit(x, 2 * x[:, 0] ** 2 + 1)

@@ -89,7 +89,6 @@ def test_a_receipt_speaks_of_the_imitation_and_warns():
     assert not found.receipt.trustworthy
 
 
-@pytest.mark.slow  # grows networks
 def test_a_pipeline_takes_frames_with_categories():
     x = frame()
     y = x["dose"] * (x["town"] == "Basel") + x["age"]

@@ -96,7 +96,6 @@ def test_an_edge_function_alone(model, ax):
     assert ax.get_ylabel() == r"contribution to f \$1"
 
 
-@pytest.mark.slow  # draws pictures
 def test_two_valued_inputs_are_points(model, ax):
     net = model([2, 1], names=["smoker", "place=NEAR BAY"])
     first, second = net.schema.features

@@ -143,7 +143,6 @@ def test_save_refuses_other_formats_and_places(tmp_path):
         save("picture", tmp_path / "b.svg")
 
 
-@pytest.mark.slow  # draws pictures
 def test_svg_is_an_element_with_text_and_title():
     svg = to_svg(picture(NASTY), title="a & b < c")
     root = ElementTree.fromstring(svg)

@@ -39,7 +39,6 @@ def test_propagation_is_a_full_run(widths, scaled_nodes):
     assert torch.equal(state.output, before)
 
 
-@pytest.mark.slow  # removes many edges
 @settings(deadline=None, max_examples=40)
 @given(
     st.sampled_from(WIDTHS),

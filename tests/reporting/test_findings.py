@@ -78,7 +78,6 @@ def test_baselines_of_classes_are_judged_by_accuracy_as_the_model_is() -> None:
     assert list(scores)[2:] == ["logistic regression", "gradient boosting"]
 
 
-@pytest.mark.slow  # analyzes for a report
 def test_baselines_are_cross_validated_on_rows_of_unknown_use() -> None:
     model, (x, y), history = trained()
     subject = read_subject(model, (x, y), None)

@@ -90,7 +90,6 @@ def parabola() -> KAN:
     return model
 
 
-@pytest.mark.slow  # analyzes for a report
 def test_a_formula_comes_with_its_receipt(
     parabola: KAN, content_of: Callable[..., dict[str, Any]]
 ) -> None:

@@ -22,7 +22,6 @@ def norms(layer: KANLinear, x: torch.Tensor) -> list[torch.Tensor]:
     return [found.detach(), *gradients, *Moments.over(layer, x).matrix()]
 
 
-@pytest.mark.slow  # many layers
 def test_second_moments_stay_on_the_device_and_build_no_edge_values():
     layer = rich(INPUTS, OUTPUTS)
     x = torch.linspace(-1, 1, ROWS * INPUTS, dtype=torch.float64).reshape(ROWS, INPUTS)

@@ -56,7 +56,6 @@ def three():
     return model, work, choices, goal, families
 
 
-@pytest.mark.slow  # searches formulas
 def test_the_beam_finds_what_single_changes_miss(three):
     model, work, choices, goal, families = three
     before = copy.deepcopy(work.state_dict())

@@ -68,7 +68,6 @@ def test_rows_to_judge_choose_where_they_show_that_a_shorter_formula_is_better()
         assert all(losses[best.name] < other for other in shorter)
 
 
-@pytest.mark.slow  # searches formulas
 def test_the_search_leaves_out_what_explodes_on_rows_it_has_not_seen():
     used = np.linspace(0, 2999, 2000).round().astype(int)
     unseen = np.setdiff1d(np.arange(3000), used)

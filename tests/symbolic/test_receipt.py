@@ -269,7 +269,6 @@ def test_what_rounding_leaves_open_counts_as_explained(offset):
     assert not x1.explains or abs(offset) > 1e14
 
 
-@pytest.mark.slow  # searches formulas
 def test_noise_is_not_explained_by_as_many_numbers_as_rows():
     """A polynomial through all points says nothing; with a row to spare for each, it is tested."""
     draw = np.random.default_rng(0)

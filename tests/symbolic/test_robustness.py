@@ -170,7 +170,6 @@ def test_functions_are_defined_on_the_rarest_rows():
     assert np.isfinite(symbolize(model, x).predict(x)).all()
 
 
-@pytest.mark.slow  # searches formulas
 def test_a_row_with_a_wrong_target_is_left_out(rows):
     model = KAN([2, 1], generator=torch.Generator().manual_seed(0)).double()
     fit(model, (rows, truth(rows)), steps=8, progress=False)

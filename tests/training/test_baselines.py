@@ -88,7 +88,6 @@ def test_rows_for_testing_judge_where_no_others_do_and_are_known_again(monkeypat
     assert (model.record.scores, model.record.rows) == ({}, 0)
 
 
-@pytest.mark.slow  # trains networks
 def test_the_last_rows_judge_whatever_training_held_out(monkeypatch):
     monkeypatch.setattr(baselines, "MAX_BOOSTING_WIDTH", 2)  # no boosting
     data = table()

@@ -182,7 +182,6 @@ def test_noise_in_many_columns_is_not_predicted(columns):
     assert float(result.model(fresh).detach().var()) < 0.2
 
 
-@pytest.mark.slow  # trains networks
 def test_levels_of_a_category_share_a_variance(fits):
     draw = np.random.default_rng(0)
     kinds = draw.choice(list("abcdef"), 200)
@@ -239,7 +238,6 @@ def test_few_rows(count, classes):
     assert bool(result.model(torch.tensor(x)).isfinite().all())
 
 
-@pytest.mark.slow  # trains networks
 @pytest.mark.filterwarnings("ignore:.*without variation")
 def test_a_constant_target_is_predicted():
     x, y = rows()

@@ -285,7 +285,6 @@ def test_no_steps_scale_and_nothing_else(network, waves):
     assert_close(list(net.parameters()), weights, rtol=0, atol=0)
 
 
-@pytest.mark.slow  # trains networks
 def test_an_imported_model_that_no_step_improves_says_so_and_names_the_way_on(network, waves):
     draw = torch.Generator().manual_seed(1)
     x, y = waves[0], torch.randn(60, 1, dtype=torch.float64, generator=draw)

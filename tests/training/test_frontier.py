@@ -169,7 +169,6 @@ def test_no_time_is_curves_alone():
     assert front.interrupted
 
 
-@pytest.mark.slow  # trains networks
 def test_weights_and_groups():
     data = table(200)
     weights = np.ones(200)

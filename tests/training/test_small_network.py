@@ -53,7 +53,6 @@ def networks_of(model, x, y, *, products=True, fine=False):
     return networks
 
 
-@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("fine", [False, True])
 def test_the_kan_has_the_outputs_of_the_networks(fine):
     frame, y = rows()

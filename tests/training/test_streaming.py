@@ -215,7 +215,6 @@ def test_the_work_of_a_model_on_the_rows_that_are_held_counts(large, monkeypatch
     assert held[1] > 5 * held[100] > 25 * held[1000]
 
 
-@pytest.mark.slow  # trains networks
 def test_training_by_default_counts_the_network_it_may_choose(large, monkeypatch):
     numbers, held = [], fit.held_rows
 

@@ -15,7 +15,6 @@ from kanlens.cli import main
 from kanlens.model import kernels
 
 
-@pytest.mark.slow  # runs an experiment
 def test_functions_of_the_package_are_counted_once_and_others_never():
     model = kanlens.KAN([2, 1])
     x = torch.zeros(1, 2)

@@ -44,7 +44,6 @@ def fitted(data, **options):
     return model
 
 
-@pytest.mark.slow  # reads many files
 def test_a_table_gives_what_training_on_it_gives(tmp_path):
     table = read_table(FRAME, target="price", units={"size": "mm"}, impute="median")
     same(import_model(STATE, data=table), fitted(table))
