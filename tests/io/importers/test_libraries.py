@@ -22,7 +22,7 @@ from tests.io.importers.libraries import ANALYSES, LIBRARIES, known, loaded, mea
 from tests.io.importers.series_doubles import network, wav_kan
 
 TABLE = Path(__file__).parents[3] / "figures" / "data" / "libraries.csv"
-WHOLE = ["pykan 0.1 to 0.2.8, microkan", "Wav-KAN shannon"]  # all is possible, and not all
+WHOLE = ["pykan 0.1 to 0.2.8, microkan", "FasterKAN", "Wav-KAN shannon"]  # the last has no bounds
 relu_kan = partial(series_doubles.relu_kan, trained=True)
 narrow = partial(series_doubles.fast_kan, spacing=0.3)
 NARROW = test_normalized_layouts.CASES  # in the table with two nodes, which hardly vary
