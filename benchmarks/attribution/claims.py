@@ -116,7 +116,7 @@ def _cosines(small: bool) -> Iterator[Finding]:
 def _planted_games(small: bool) -> Iterator[Finding]:
     """Compare games of 30 players whose outer functions have closed forms with their bounds."""
     from kanlens.attribution.shapley._cosines import fit
-    from kanlens.attribution.shapley._fourier import product_game_values
+    from kanlens.attribution.shapley._fourier import product_games
     from kanlens.model._edge import Edge
 
     players, games = 30, 5 if small else 100
@@ -136,7 +136,7 @@ def _planted_games(small: bool) -> Iterator[Finding]:
     }
     for name, edge in edges.items():
         series = fit(edge, low, high, tolerance=1e-7)
-        found = product_game_values(steps, offsets, series)
+        found = product_games(steps, offsets, series)
         share = float((found - exact[name]).abs().max()) / (2 * series.error)
         yield f"{players} players, {name}: largest error", share, "of the bound", 1.0
 

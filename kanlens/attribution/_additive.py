@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -70,25 +69,16 @@ def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
     return over_rows(run, x, problem.rows_at_once)[0]
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class GaussianCopula:
-    """Gaussian copula of the features (Sklar, 1959), with the rows' own marginals."""
+    """Gaussian copula of the features (Sklar, 1959), with the marginals of rows (row, in)."""
 
-    sorted: Tensor  # (row, in), increasing
-    order: Tensor  # (row, in)
-    correlation: Tensor  # (in, in), of the normal scores
-
-    @classmethod
-    def of(cls, rows: Tensor) -> GaussianCopula:
-        """Fit the copula to rows (row, in)."""
-        values, order = rows.sort(dim=0, stable=True)
-        law = cls(sorted=values, order=order, correlation=torch.eye(rows.shape[1]).to(rows))
-        scores = law.scores(rows)
+    def __init__(self, rows: Tensor) -> None:
+        self.sorted, self.order = rows.sort(dim=0, stable=True)  # (row, in)
+        scores = self.scores(rows)
         centred = scores - scores.mean(0)
         size = centred.square().sum(0).sqrt()
         unit = torch.where(size > 0, centred / torch.where(size > 0, size, 1.0), 0.0)
-        correlation = unit.mT @ unit
-        return replace(law, correlation=correlation.fill_diagonal_(1.0))
+        self.correlation = (unit.mT @ unit).fill_diagonal_(1.0)  # (in, in), of the normal scores
 
     def scores(self, x: Tensor) -> Tensor:
         """Return the normal scores of x (batch, in); ties share that of their mean probability."""
@@ -125,7 +115,7 @@ def _observational(problem: Problem) -> Tensor:
         raise MethodError(
             "attribute", expected, str(n), "Use {law}", "fewer features", law="interventional"
         )
-    law = GaussianCopula.of(rows)
+    law = GaussianCopula(rows)
     ours, theirs = contributions(problem, x), contributions(problem, rows)
     atoms = theirs.gather(0, law.order)  # (row, in): f_i at the sorted values of the background
     live = problem.model.layers[0].nonzero_edges()[problem.target].nonzero().flatten()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
 
 from kanlens._checks import check_choice, check_generator, check_rows
+from kanlens._pandas import pd
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import Interruption, interrupts_pass, progress_bar
 from kanlens.attribution._problem import (
@@ -26,9 +27,6 @@ from kanlens.attribution._result import Attribution, Importance
 from kanlens.errors import InvalidValueError, MethodError, rewording
 from kanlens.model._analysis import Model, check_model, float64_copy, over_rows
 from kanlens.model._network import KAN, Rows
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 PER_SAMPLE = ("values", "standard_error", "bound", "interactions")  # of `LocalValues`, and paths
 
@@ -161,8 +159,6 @@ def importance(  # noqa: PLR0913 - one keyword per choice
     >>> importance(KAN([2, 3, 2]), x, background=x)["output"].tolist()
     ['y1', 'y1', 'y2', 'y2']
     """
-    import pandas as pd
-
     model = check_model("importance", model)
     outputs = range(len(model.output_names)) if target is None else [target]
     options |= {"method": method, "background": background, "generator": generator}
@@ -257,15 +253,12 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) 
         facts[name] = value.to(model.dtype) if isinstance(value, Tensor) else value
     facts["paths"] = parts.paths and tuple(flow.to(model.dtype) for flow in parts.paths)
     facts["features"] = parts.features or model.feature_names
-    output_unit = model.schema.outputs[problem.target].unit
-    return Attribution(
-        **facts,
-        method=method,
-        target=model.output_names[problem.target],
-        unit=output_unit if model.task == "regression" else "log-odds",
-        groups=model.schema.groups if own else {},
-        owners=tuple(tuple(n.owner.tolist()) for n in model.nodes) if parts.paths else None,
-    )
+    regression = model.task == "regression"
+    facts["unit"] = model.schema.outputs[problem.target].unit if regression else "log-odds"
+    facts["groups"] = model.schema.groups if own else {}
+    if parts.paths:
+        facts["owners"] = tuple(tuple(nodes.owner.tolist()) for nodes in model.nodes)
+    return Attribution(**facts, method=method, target=model.output_names[problem.target])
 
 
 def _check_numbers(method: str, dtype: torch.dtype, *parts: Tensor) -> None:
@@ -281,16 +274,11 @@ def _check_numbers(method: str, dtype: torch.dtype, *parts: Tensor) -> None:
 
 def _importance(model: KAN, problem: Problem, chosen: Method, scores: GlobalScores) -> Importance:
     _check_numbers(chosen.name, model.dtype, scores.values)
-    numbers: dict[str, Any] = {
-        name: part.to(model.dtype) for name, part in vars(scores).items() if part is not None
-    }
-    return Importance(
-        **numbers,
-        meaning=chosen.summary,
-        method=chosen.name,
-        features=model.feature_names,
-        target=model.output_names[problem.target],
-    )
+    facts: dict[str, Any] = {"features": model.feature_names}
+    for name, part in vars(scores).items():
+        facts[name] = None if part is None else part.to(model.dtype)
+    target = model.output_names[problem.target]
+    return Importance(**facts, meaning=chosen.summary, method=chosen.name, target=target)
 
 
 def importance_table(result: Attribution | Importance, *, grouped: bool = False) -> pd.DataFrame:

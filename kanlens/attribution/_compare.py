@@ -7,12 +7,13 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from kanlens._checks import check_choice, check_generator
 from kanlens._display import Displayed
+from kanlens._pandas import pd
 from kanlens._plain_json import to_plain
 from kanlens._resources import Memory, within_memory
 from kanlens._runtime import interrupts_pass, progress_bar
@@ -24,9 +25,6 @@ from kanlens.attribution.metrics import METRICS, Score, rank_agreement
 from kanlens.errors import DTypeError, InvalidValueError, MethodError, reworded
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._network import KAN, Rows
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 ALL = "all"
 EXACT = 1e-9  # largest relative error called exact
@@ -274,25 +272,22 @@ def _scores(runs: Runs, columns: list[str]) -> dict[str, dict[str, Score]]:
 
 def _frame(runs: Runs, scores: dict[str, dict[str, Score]]) -> pd.DataFrame:
     """Return one row per method: its properties, metrics, costs, and the verdict."""
-    import pandas as pd
-
     rows: list[dict[str, Any]] = []
     for name, attribution in runs.done.items():
         method, evaluations = METHODS.get(name), attribution.evaluations
         off = [score.offgrid for score in scores[name].values() if not math.isnan(score.offgrid)]
-        rows.append(
-            {
-                "method": name,
-                "exact": method is not None and method.exact,
-                "complete": method is not None and method.complete,
-                "baseline": attribution.baseline,
-                **{column: score.value for column, score in scores[name].items()},
-                "offgrid": max(off, default=math.nan),
-                "evaluations": math.nan if evaluations is None else evaluations,
-                "seconds": runs.seconds.get(name, math.nan),
-                "verdict": _verdict(runs, name, scores),
-            }
-        )
+        row = {
+            "method": name,
+            "exact": method is not None and method.exact,
+            "complete": method is not None and method.complete,
+            "baseline": attribution.baseline,
+            **{column: score.value for column, score in scores[name].items()},
+            "offgrid": max(off, default=math.nan),
+            "evaluations": math.nan if evaluations is None else evaluations,
+            "seconds": runs.seconds.get(name, math.nan),
+            "verdict": _verdict(runs, name, scores),
+        }
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -317,8 +312,6 @@ def _verdict(runs: Runs, name: str, scores: dict[str, dict[str, Score]]) -> str:
 
 def _importance(done: dict[str, Attribution]) -> pd.DataFrame:
     """Return the mean |value|, features x methods."""
-    import pandas as pd
-
     sizes = {name: values.values.abs().mean(0).cpu().numpy() for name, values in done.items()}
     features = pd.Index(next(iter(done.values())).features, name="feature")
     return pd.DataFrame(sizes, index=features).drop(columns=RANDOM)
@@ -326,8 +319,6 @@ def _importance(done: dict[str, Attribution]) -> pd.DataFrame:
 
 def _agreement(done: dict[str, Attribution]) -> pd.DataFrame:
     """Return the rank agreement of every pair of methods."""
-    import pandas as pd
-
     names = list(done)
     table = pd.DataFrame(float("nan"), index=pd.Index(names, name="method"), columns=names)
     for a, b in itertools.combinations_with_replacement(names, 2):

@@ -1,11 +1,8 @@
-"""Pointwise confidence bands of edges, by least squares in the coefficients of a node's edges.
-
-Nodes below the outputs take one Gauss-Newton step.
-"""
+"""Pointwise confidence bands of edges, by least squares in their coefficients."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,6 +10,7 @@ from torch import Tensor
 
 from kanlens._checks import check_rows
 from kanlens._model_inputs import prepare_target
+from kanlens._pandas import pd
 from kanlens.attribution._problem import check_outputs
 from kanlens.errors import DataError, MethodError
 from kanlens.functions._elementary import Array
@@ -26,9 +24,6 @@ from kanlens.model._analysis import (
 )
 from kanlens.model._network import KAN, Rows, Targets
 from kanlens.model._terms import SPLINE
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 NORMAL = 1.959964  # standard errors to either side, for 95 percent
 MAX_COEFFICIENTS = 2500  # coefficients of all edges into a node
@@ -90,8 +85,6 @@ def edge_band(
     >>> list(edge_band(KAN([2, 1]), 0, "y", "x2", rows, rows.sum(1)))
     ['x', 'effect', 'low', 'high']
     """
-    import pandas as pd
-
     call = "edge_band"
     model = check_model(call, model)
     layer = check_layer(model, layer, call=call)
@@ -153,10 +146,6 @@ class _NodeFit:
         z = moves @ self.turn  # (point, z)
         rest = moves - (z / (self.turn**2).sum(0)) @ self.turn.T  # that rows do not determine
         unknown = np.linalg.norm(rest, axis=1) > SHARE * np.linalg.norm(moves, axis=1)
-        errors = NORMAL * np.sqrt((z @ self._covariance() * z).sum(1))
-        return np.asarray(np.where(unknown, np.nan, np.stack([-errors, errors])))
-
-    def _covariance(self) -> Array:  # (z, z)
         leverage = self.curvature * (self.rows**2).sum(1)
         left = self.slopes - self.curvature * (self.rows @ (self.rows.T @ self.slopes))
         squares = left**2 / np.where(self.curvature > 0, self.curvature, np.inf)
@@ -164,7 +153,9 @@ class _NodeFit:
         alone = leverage > 1 - 1e-6  # a row that decides on a coefficient leaves no residual
         room = np.where(alone, 1.0, 1 - leverage)
         meat = np.where(alone, spread * self.curvature, (left / room) ** 2)
-        return np.asarray((self.rows.T * meat) @ self.rows)
+        covariance = (self.rows.T * meat) @ self.rows  # (z, z)
+        errors = NORMAL * np.sqrt((z @ covariance * z).sum(1))
+        return np.asarray(np.where(unknown, np.nan, np.stack([-errors, errors])))
 
 
 def quadratic_loss(

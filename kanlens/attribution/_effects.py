@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,17 +14,15 @@ from torch import Tensor
 
 from kanlens._checks import check_choice, check_count, find_place
 from kanlens._display import Displayed
+from kanlens._pandas import pd
 from kanlens._plain_json import to_plain
 from kanlens._resources import threads_for
 from kanlens.attribution._problem import Problem, check_outputs, data_rows, explained_output, pairs
 from kanlens.data._schema import choices
 from kanlens.errors import InvalidValueError
 from kanlens.functions._elementary import Array
-from kanlens.model._analysis import Model, check_model, float64_copy, separates
+from kanlens.model._analysis import Model, check_model, float64_copy, separates, usual_range
 from kanlens.model._network import KAN, Rows
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Kind = Literal["pdp", "ale"]
 ROWS = {"pdp": 500, "ale": 4000}  # that the model is evaluated on, at most
@@ -92,8 +90,6 @@ class Effect(Displayed):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per point: each feature, and its ``effect`` (or ``effect_``)."""
-        import pandas as pd
-
         points = product(*(feature.labels or feature.x.tolist() for feature in self.settings))
         frame = pd.DataFrame(list(points), columns=[feature.name for feature in self.settings])
         name = next(name for name in ("effect", "effect_", "effect__") if name not in frame)
@@ -331,7 +327,7 @@ def _points(values: Array, kind: str, most: int) -> Tensor:
         return torch.from_numpy(x)
     x = np.unique(np.quantile(values, shares, method="inverted_cdf"))
     if kind == "pdp":
-        x = np.union1d(x, np.linspace(x[0], x[-1], most - most // 2 + 1)[1:-1])
+        x = np.union1d(x, np.linspace(*usual_range(values), most - most // 2 + 1)[1:-1])
     return torch.from_numpy(x)
 
 
@@ -390,11 +386,7 @@ def _accumulated(problem: Problem, settings: Settings, picks: Tensor) -> Tensor:
 
 def _centered(values: Tensor, settings: list[Settings], picks: Tensor) -> Tensor:
     """Return values less their mean over some rows, linear between points."""
-    weights = [hats(feature.data[picks].numpy(), feature.x.numpy()) for feature in settings]
+    rows = [(feature.data[picks].numpy(), feature.x.numpy()) for feature in settings]
+    weights = [np.stack([np.interp(*own, hat) for hat in np.eye(len(own[1]))], 1) for own in rows]
     terms = "rp,p->" if len(weights) == 1 else "rp,rq,pq->"
     return values - float(np.einsum(terms, *weights, values.numpy()) / len(picks))
-
-
-def hats(x: Array, knots: Array) -> Array:
-    """Return hat functions (row, knot) at x (row,), constant beyond the knots."""
-    return np.stack([np.interp(x, knots, hat) for hat in np.eye(len(knots))], 1)

@@ -74,10 +74,7 @@ _REGISTERED: dict[Callable[..., Any], Method] = {}
 
 
 def method(*, reference: str = "", **facts: Any) -> Callable[[Function], Function]:
-    """Register a function as a method of its name, with the other attributes of `Method`.
-
-    Its docstring has the summary and, unless one is given, the reference.
-    """
+    """Register a function; its docstring has the summary and the reference."""
 
     def register(function: Function) -> Function:
         _REGISTERED[function] = Method(

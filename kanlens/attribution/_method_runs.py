@@ -83,15 +83,9 @@ class Runs:
     def _attribute(
         self, name: str, x: Rows, background: Rows | None, model: KAN | None = None
     ) -> Attribution:
-        attribution = attribute(
-            self.model if model is None else model,
-            x,
-            method=name,
-            background=background,
-            target=self.target,
-            generator=self.generator,
-            progress=False,
-        )
+        how: dict[str, Any] = {"method": name, "background": background, "progress": False}
+        how |= {"target": self.target, "generator": self.generator}
+        attribution = attribute(self.model if model is None else model, x, **how)
         return cast(Attribution, attribution)  # only local methods are compared
 
     def _random(self) -> Attribution:
@@ -144,12 +138,7 @@ class Runs:
         def again(model: KAN, x: Tensor) -> Tensor:
             return self._attribute(name, x, rows, model).values.double()
 
-        return case_for(
-            self.model,
-            attribution,
-            exact=self.exact(attribution.baseline) if compared else None,
-            background=rows,
-            target=self.target,
-            method_on=again if name in METHODS else None,
-            generator=self.generator,
-        )
+        parts: dict[str, Any] = {"target": self.target, "generator": self.generator}
+        parts["exact"] = self.exact(attribution.baseline) if compared else None
+        parts["method_on"] = again if name in METHODS else None
+        return case_for(self.model, attribution, background=rows, **parts)

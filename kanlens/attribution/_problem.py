@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,10 +23,7 @@ NO_BACKGROUND = "Pass {background}, rows like those the model was trained on"  #
 
 
 class Baseline(str, Enum):
-    """Reference output: values are shares of the output minus the reference.
-
-    Slopes, squares and activations have none.
-    """
+    """Reference output of shares; slopes, squares and activations have none."""
 
     MEAN_OUTPUT = "mean output over the background"
     MEAN_ROW = "output at the mean of the background"
@@ -81,10 +78,8 @@ class Problem:
 
     @property
     def background(self) -> Tensor:
-        """The background rows; RuntimeError if the method is not registered as needing them."""
-        if self.rows is None:
-            raise RuntimeError("a method that reads the background must be marked so")
-        return self.rows
+        """The background rows, for methods that are registered as needing them."""
+        return cast("Tensor", self.rows)
 
     @property
     def mean_row(self) -> Tensor:
@@ -140,11 +135,7 @@ class Problem:
 
 @torch.no_grad()
 def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str) -> int:
-    """Return the index of the output to explain: `target`, the only one, or the commonest class.
-
-    Of equally common classes it is the first. For regression with several outputs, `target` is
-    required.
-    """
+    """Return the index of the only output, `target`, or the commonest class."""
     classes = len(model.output_names)
     if target is not None or classes == 1 or model.task != "classification":
         return model.output_index(target, call=call)
@@ -189,10 +180,7 @@ def pairs(n_rows: int, n_background: int, at_once: int) -> Iterator[tuple[slice,
 
 @contextmanager
 def borrowed_randomness(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
-    """Seed torch's and numpy's global states, on the CPU and `device`, from `generator`.
-
-    Without one the block starts from the present states; they are restored afterwards.
-    """
+    """Seed torch's and numpy's global states in the block, and restore them."""
     cuda = [device.index or 0] if device.type == "cuda" else []
     before = np.random.get_state()  # noqa: NPY002 - captum draws from it
     with torch.random.fork_rng(devices=cuda):

@@ -9,17 +9,15 @@ import math
 import operator
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kanlens._checks import optional_module
 from kanlens._display import Displayed
+from kanlens._pandas import pd
 from kanlens._plain_json import to_plain
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CONFIDENCE = 0.95
 ROWS = 65_536  # of moments that are computed at once
@@ -126,8 +124,6 @@ class Attribution(Displayed):
 
         The last three get a trailing underscore if a feature has the same name.
         """
-        import pandas as pd
-
         columns = dict(zip(self.features, _plain(self.values.mT), strict=True))
         for name in ("output", "reference", "completeness_gap"):
             free = name
@@ -256,8 +252,6 @@ class Importance(Displayed):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per feature: feature, importance, low, high (NaN without interval)."""
-        import pandas as pd
-
         columns: dict[str, Any] = {
             "feature": list(self.features),
             "importance": self.values.tolist(),

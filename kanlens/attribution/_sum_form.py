@@ -12,10 +12,7 @@ from kanlens.model._network import KAN
 
 @dataclass(eq=False)
 class SumForm:
-    """An output as level + sums of the first layer + products of two of them, and a link.
-
-    Sums and products are subnodes with a weight each; the link is an edge, a factor and a shift.
-    """
+    """A level, weighted sums, products of two of them, and a link, if any."""
 
     model: KAN
     level: float

@@ -28,16 +28,12 @@ QUADS = 4096
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AdditiveFunction:
-    """A constant plus functions of single features.
-
-    The functions are the edges of a float64 model's first layer added with `weights` (out, in), or
-    its output with the other features at `center` (in,).
-    """
+    """A constant plus functions of single features."""
 
     model: KAN
     target: int = 0
-    weights: Tensor | None = None
-    center: Tensor | None = None
+    weights: Tensor | None = None  # (out, in): of the first layer's edges, whose sum it is
+    center: Tensor | None = None  # (in,): of the other features in functions of the output
     constant: float = 0.0
 
     @torch.no_grad()
@@ -66,12 +62,7 @@ class AdditiveFunction:
 def additive_part(
     propagation: BoundPropagation, x: Tensor, value: Tensor, *, fit: bool = True
 ) -> AdditiveFunction | None:
-    """Fit an additive approximation, against which boxes are then bounded.
-
-    Sets `propagation.additive` from the output `value` (point,) at `x` (point, in), if there is
-    time to `fit`; else it stays 0. Returns the output itself if it is additive by its structure,
-    else None.
-    """
+    """Set `propagation.additive`, with time to `fit`; return an output of additive structure."""
     edges = propagation.additive.numel()
     columns = edges if edges <= MAX_COLUMNS else len(propagation.additive)
     count = min(FIT_POINTS, max(8 * columns, NUMBERS // edges))
@@ -102,10 +93,7 @@ def is_separable(model: KAN, target: int, free: Tensor) -> bool:
 
 
 def weighted(propagation: BoundPropagation, x: Tensor) -> Tensor:
-    """Evaluate the additive approximation at x (batch, in), shape (batch,).
-
-    A layer that is too large for a weight for every edge has one for every sum.
-    """
+    """Evaluate the additive approximation at x (batch, in), shape (batch,)."""
     if not bool(propagation.additive.any()):
         return x.new_zeros(len(x))
     if propagation.additive.numel() > MAX_COLUMNS:
@@ -140,7 +128,9 @@ def fitted_weights(propagation: BoundPropagation, x: Tensor, value: Tensor) -> T
     columns, value = columns[good], value[good]
     if len(value) < 2 or float(value.amax() - value.amin()) <= FLAT * float(value.abs().amax()):
         return propagation.additive
-    candidates = [propagation.additive, _chords(propagation)]
+    first = propagation.relaxed(propagation.layers)[3][0, 0]  # weights by the later layers' chords
+    chords = torch.where(torch.isfinite(first), first, 0.0)[:, None]
+    candidates = [propagation.additive, chords.expand_as(propagation.additive)]
     candidates += _least_squares(columns, value, propagation.additive)
     spans = []
     for weights in candidates:
@@ -149,13 +139,6 @@ def fitted_weights(propagation: BoundPropagation, x: Tensor, value: Tensor) -> T
         finite = len(left) and bool(torch.isfinite(left).all())
         spans.append(float(left.amax() - left.amin()) if finite else float("inf"))
     return candidates[spans.index(min(spans))]
-
-
-def _chords(propagation: BoundPropagation) -> Tensor:
-    """Return the first edges' weights by linear relaxation on the domain."""
-    first = propagation.relaxed(propagation.layers)[3][0, 0]
-    weights = first[:, None].expand_as(propagation.additive)
-    return torch.where(torch.isfinite(weights), weights, 0.0)
 
 
 def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]:
@@ -190,10 +173,9 @@ def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]
 def additive_changes(
     propagation: BoundPropagation, apart: Interval, deadline: Deadline = NEVER
 ) -> Tensor | None:
-    """Bound the change of the output by each feature, from the additive function.
+    """Bound the rise and fall by each feature (in, 2), None if time is over.
 
-    The bound is the change of this function plus the range of the output's distance from it.
-    Returns the rise and the fall of every feature (in, 2), at least 0; None if time is over.
+    It is that of the additive function plus the range of the output's distance from it.
     """
     low, high = propagation.domain.T[..., None]
     edges = propagation.additive.numel()
@@ -201,15 +183,15 @@ def additive_changes(
     cuts = torch.cat([low + (high - low) * share, propagation.breakpoints], 1)
     cuts = torch.maximum(torch.minimum(cuts, high), low).sort(1).values.mT  # (cut, in)
     at_once = max(1, BUDGET // (8 * edges))  # 8: control points of an edge on a slice, about
-    parts = [
-        _term_bounds(propagation, *ends)
-        for ends in deadline.paced(
-            zip(cuts[:-1].split(at_once), cuts[1:].split(at_once), strict=True)
-        )
-    ]
+    parts, ends = [], (cuts[:-1].split(at_once), cuts[1:].split(at_once))
+    for begin, end in deadline.paced(zip(*ends, strict=True)):
+        inputs = propagation.inwards(begin, end).meet(propagation.layers[0].inputs)
+        weights = propagation.additive[None, None].expand(len(begin), -1, -1, -1)
+        part = relaxation.combine(propagation.enclosures[0].values(*inputs), weights)
+        parts.append(Interval.known(*part.bounds()).column())
     if at_once * len(parts) < len(cuts) - 1:
         return None
-    least, most = (torch.cat(ends) for ends in zip(*parts, strict=True))
+    least, most = (torch.cat(bounds) for bounds in zip(*parts, strict=True))
     rises = (most - least.cummin(0).values).amax(0)
     falls = (most.cummax(0).values - least).amax(0)
     width = apart.high - apart.low
@@ -218,20 +200,8 @@ def additive_changes(
     return changes.nan_to_num(torch.inf, posinf=torch.inf)
 
 
-def _term_bounds(propagation: BoundPropagation, low: Tensor, high: Tensor) -> Interval:
-    """Bound the additive function by feature on boxes (box, in), (box, in)."""
-    low, high = propagation.inwards(low, high).meet(propagation.layers[0].inputs)
-    edges = propagation.enclosures[0].values(low, high)
-    weights = propagation.additive[None, None].expand(len(low), -1, -1, -1)
-    return Interval.known(*relaxation.combine(edges, weights).bounds()).column()
-
-
 def least_distance(propagation: BoundPropagation, count: int = QUADS) -> float:
-    """Bound the distance to every additive function from below.
-
-    An additive function has no mixed differences; the output's, over `count` rectangles, are at
-    most four times its distance from one.
-    """
+    """Bound the distance to every additive function below, by mixed differences."""
     domain, n_in = propagation.domain, len(propagation.domain)
     free = ((domain[:, 1] - domain[:, 0]) > 0).nonzero()[:, 0]
     if len(free) < 2:

@@ -13,9 +13,8 @@ from torch import Tensor
 from kanlens._runtime import NEVER, Deadline
 from kanlens.certificates import _relaxation as relaxation
 from kanlens.certificates._intervals import EPS, MODEL_EPS, SUM_EPS, Interval
-from kanlens.certificates._relaxation import LayerBounds, node_bounds
+from kanlens.certificates._relaxation import MAX_FEATURES, GradientBounds, LayerBounds, node_bounds
 from kanlens.certificates._sampling import dual_norms
-from kanlens.certificates._slope_bounds import MAX_FEATURES, GradientBounds, gradient_bounds
 from kanlens.model._analysis import rows_at_once
 from kanlens.model._layer_enclosures import MAX_COORDINATE, Enclosure, NoEnclosure, encloses
 from kanlens.model._network import KAN
@@ -25,20 +24,17 @@ SECONDS = 3e-5  # that enclosing an edge takes, once for a domain; measured for 
 ROW_SECONDS = 2e-7  # that relaxing one for one sum takes
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class BoxBounds:
-    """Boxes, and bounds on an output over each, in units of the data.
-
-    The `worth` of halving a box along a feature is the possible gain: for the value; for the
-    slopes, by narrower nodes and by the feature's own interval.
-    """
+    """Boxes, and bounds on an output over each, in units of the data."""
 
     low: Tensor  # (box, in)
     high: Tensor
     value: Interval  # of the output, (box,)
     slope: Interval  # of its derivative by each feature, (box, in)
     apart: Interval  # of the output minus an additive function, (box,)
-    worth: Tensor  # (box, 3, in)
+    # (box, 3, in): gain by halving for the value; for slopes by narrower nodes, and by the feature
+    worth: Tensor
 
     def __len__(self) -> int:
         return len(self.low)
@@ -115,10 +111,7 @@ class BoundPropagation:
 
     @property
     def bounded(self) -> bool:
-        """True if the edges of every layer have bounds, at least on smaller boxes.
-
-        A box that reaches farther than splines are enclosed has a part without bounds.
-        """
+        """True if edges have bounds everywhere in the domain, on small boxes."""
         far = self.layers[0].inputs.size > MAX_COORDINATE
         beyond = bool(torch.isinf(self.layers[0].edges.high[..., far[0]]).any())
         return not beyond and all(enclosure.bounded for enclosure in self.enclosures)
@@ -146,15 +139,12 @@ class BoundPropagation:
     def forward(self, inputs: Interval) -> list[LayerBounds]:
         """Propagate bounds on boxes (box, in), in scaled units."""
         layers: list[LayerBounds] = []
-        first = not self.enclosures
-        for index, (layer, nodes) in enumerate(
-            zip(self.model.layers, self.model.nodes, strict=True)
-        ):
+        first, pairs = not self.enclosures, zip(self.model.layers, self.model.nodes, strict=True)
+        for index, (layer, nodes) in enumerate(pairs):
             if first:
                 able = encloses(layer) and self._has_time(layer)
-                self.enclosures.append(
-                    layer.enclosure(*inputs) if able else NoEnclosure(layer.mask)
-                )
+                enclosure = layer.enclosure(*inputs) if able else NoEnclosure(layer.mask)
+                self.enclosures.append(enclosure)
             else:
                 inputs = inputs.meet(self.layers[index].inputs)
             values = self.enclosures[index].values(*inputs)
@@ -194,18 +184,16 @@ class BoundPropagation:
         layers = self.forward(self.inwards(low, high))
         value, apart, lost = self._value(layers)
         slopes = self._gradient(layers)
-        value = value.meet(self._about(0.5 * (low + high), low, high, slopes.features))
+        middle = 0.5 * (low + high)
+        at, half = self.outputs(middle), torch.maximum(high - middle, middle - low) * (1 + EPS)
+        change = torch.where(half == 0, 0.0, slopes.features.size * half).sum(-1)
+        reach = change * (1 + SUM_EPS) + self.noise
+        value = value.meet(Interval.known(at - reach, at + reach))  # the mean value form
         apart = apart if bool(self.additive.any()) else apart.meet(value)
-        bends = _uncertain(slopes.inputs, _gains(self.model, layers, slopes.edges))
-        worth = [_spread(self.model, layers, amounts) for amounts in (lost, bends)]
-        return BoxBounds(
-            low=low,
-            high=high,
-            value=value,
-            slope=slopes.features.with_zero(self.held),
-            apart=apart,
-            worth=torch.stack([*worth, slopes.own], 1),
-        )
+        amounts = lost, _uncertain(self.model, layers, slopes)
+        worth = [_spread(self.model, layers, widths) for widths in amounts]
+        slope = slopes.features.with_zero(self.held)
+        return BoxBounds(low, high, value, slope, apart, torch.stack([*worth, slopes.own], 1))
 
     def slopes(self, low: Tensor, high: Tensor) -> Interval:
         """Bound the slopes on boxes (box, in), in units of the data, (box, in)."""
@@ -225,14 +213,9 @@ class BoundPropagation:
         """Bound the output on the domain by the first pass, and nothing else."""
         low, high = self.domain[None, :, 0], self.domain[None, :, 1]
         never = torch.full_like(low, torch.inf)
-        return BoxBounds(
-            low=low,
-            high=high,
-            value=self.plain_value(self.layers),
-            slope=Interval(-never, never),
-            apart=Interval(-never[:, 0], never[:, 0]),
-            worth=torch.zeros_like(low).expand(3, -1)[None],
-        )
+        value, apart = self.plain_value(self.layers), Interval(-never[:, 0], never[:, 0])
+        worth = torch.zeros_like(low).expand(3, -1)[None]
+        return BoxBounds(low, high, value, Interval(-never, never), apart, worth)
 
     def plain_value(self, layers: list[LayerBounds]) -> Interval:
         """Bound the output by interval arithmetic on the last sums, shape (box,)."""
@@ -259,26 +242,18 @@ class BoundPropagation:
         apart = hull.total().plus(rest).plus(margin).column().shift(offset)
         return self.plain_value(layers).meet(linear), apart, lost
 
-    def _about(self, middle: Tensor, low: Tensor, high: Tensor, slope: Interval) -> Interval:
-        """Bound the output by the mean value form: its middle value and gradient."""
-        at = self.outputs(middle)
-        half = torch.maximum(high - middle, middle - low) * (1 + EPS)
-        reach = torch.where(half == 0, 0.0, slope.size * half).sum(-1) * (1 + SUM_EPS) + self.noise
-        return Interval.known(at - reach, at + reach)
-
     def _rounding(self, layers: list[LayerBounds]) -> float:
         """Bound an evaluation's rounding: each sum's, times the derivative by it."""
         total, slopes = 0.0, self._gradient(layers).sums
-        for bounds, layer, enclosure, slope in zip(
-            layers, self.model.layers, self.enclosures, slopes, strict=True
-        ):
+        parts = zip(layers, self.model.layers, self.enclosures, slopes, strict=True)
+        for bounds, layer, enclosure, slope in parts:
             terms = bounds.edges.size + enclosure.rounding(*bounds.inputs)
             off = MODEL_EPS * (terms.sum(-1) + layer.bias.abs())
             total += float(torch.where(slope == 0, 0.0, slope * off).sum())
         return total + 1e-15 * float(self.model.output_shift[self.target].abs())
 
     def _gradient(self, layers: list[LayerBounds]) -> GradientBounds:
-        return gradient_bounds(self.model, self.target, layers, self.enclosures)
+        return GradientBounds(self.model, self.target, layers, self.enclosures)
 
 
 def _spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Tensor:
@@ -296,22 +271,16 @@ def _spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Ten
     return total
 
 
-def _gains(model: KAN, layers: list[LayerBounds], steepest: list[Tensor]) -> list[Tensor]:
-    """Bound the change of every layer's inputs (box, in) with all features."""
+def _uncertain(model: KAN, layers: list[LayerBounds], slopes: GradientBounds) -> list[Tensor]:
+    """Return the width of the gradient due to each node, the last layer first."""
     now = (1 / model.input_scale.abs()).expand(len(layers[0].inputs.low), -1)
-    rates = [now]
-    for nodes, steep in zip(list(model.nodes)[:-1], steepest[:-1], strict=True):
+    widths = [torch.zeros_like(now)]
+    below = zip(list(model.nodes)[:-1], slopes.edges[:-1], slopes.inputs[::-1], strict=True)
+    for nodes, steep, slope in below:
         sums = (_bounded(steep) * now[:, None]).sum(-1)  # (box, sub)
         now = sums.new_zeros(len(sums), nodes.grouping.nodes).index_add(1, nodes.owner, sums)
-        rates.append(now)
-    return rates
-
-
-def _uncertain(slopes: list[Interval], gain: list[Tensor]) -> list[Tensor]:
-    """Return the width of the gradient due to each node, the last layer first."""
-    pairs = zip(slopes, gain[:0:-1], strict=True)
-    widths = [_bounded(slope.high - slope.low) * rate for slope, rate in pairs]
-    return [*widths, torch.zeros_like(gain[0])]
+        widths.append(_bounded(slope.high - slope.low) * now)
+    return widths[::-1]
 
 
 def _bounded(width: Tensor) -> Tensor:

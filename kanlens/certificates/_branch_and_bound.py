@@ -51,10 +51,7 @@ class SearchBudget:
 def refine(
     propagation: BoundPropagation, seen: Extremes, budget: SearchBudget
 ) -> tuple[BoxBounds, int, bool]:
-    """Branch and bound on the domain until every statement is decided.
-
-    Returns the boxes, how many were bounded, and whether nothing was left open when it stopped.
-    """
+    """Return boxes, the number that was bounded, and whether all is decided."""
     domain, most = propagation.domain, _most(propagation, budget)
     if budget.allows("slopes and relaxation on the box", budget.seconds):
         boxes = propagation.bounds(domain[None, :, 0], domain[None, :, 1])
@@ -183,11 +180,7 @@ def _scores(worth: Tensor, goals: Tensor) -> Tensor:  # (box, in)
 def halved(
     low: Tensor, high: Tensor, feature: Tensor, knots: Tensor, usable: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Bisect boxes (box, in) along a feature (box,), at a central knot.
-
-    Knots are (in, knot). Boxes that are not `usable` (box,) are repeated. Returns the lower halves,
-    then the upper ones.
-    """
+    """Bisect boxes at a central knot; return the lower halves, then the upper."""
     rows = torch.arange(len(low), device=low.device)
     left, right = low[rows, feature], high[rows, feature]
     middle = 0.5 * (left + right)

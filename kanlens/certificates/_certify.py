@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import numpy as np
 import torch
@@ -204,19 +204,16 @@ def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:
 
 
 def between_categories(schema: Schema, domain: Tensor) -> tuple[str, ...]:
-    """Return the table columns not held at one category by a domain (in, 2).
-
-    A row of a table has one of a column's features at 1, and the others at 0.
-    """
+    """Return the columns that a domain (in, 2) does not hold at one category."""
     columns: dict[str, list[int]] = {}
     for index, feature in enumerate(schema.features):
         if feature.kind not in ("numeric", "date"):
             columns.setdefault(feature.column, []).append(index)
-    return tuple(
-        column
-        for column, indices in columns.items()
-        if not _held([schema.features[k] for k in indices], domain[indices])
-    )
+    features = schema.features
+    held = {
+        c: _held([features[k] for k in places], domain[places]) for c, places in columns.items()
+    }
+    return tuple(column for column in columns if not held[column])
 
 
 def _held(features: list[Feature], ends: Tensor) -> bool:
@@ -300,20 +297,13 @@ def _certified(whole: BoundPropagation, target: int, budget: SearchBudget) -> Ou
     additive = additive_approximation.additive_part(propagation, sample.x, sample.value, fit=fit)
     fewest, most = DISTANCE_POINTS
     points = affordable(model, max(fewest, min(most, NUMBERS // len(domain))))
-    thin = sample.thinned(points if fit else sampling.MIN_POINTS_LARGE_MODEL)
-    distance = thin.value - additive_approximation.weighted(propagation, thin.x)
+    step = -(-len(sample.x) // (points if fit else sampling.MIN_POINTS_LARGE_MODEL))
+    thin = additive_approximation.weighted(propagation, sample.x[::step])
+    distance = sample.value[::step] - thin
     seen = sampling.extremes(sample, distance)
     boxes, count, decided = refine(propagation, seen, budget)
-    findings = OutputFindings(
-        propagation=propagation,
-        boxes=boxes,
-        count=count,
-        decided=decided,
-        sample=sample,
-        seen=seen,
-        additive=additive,
-        budget=budget,
-    )
+    evaluated = sample, seen, additive
+    findings = OutputFindings(propagation, boxes, count, decided, *evaluated, budget)
     return _hurried(lambda budget: output_certificate(replace(findings, budget=budget)), budget)
 
 
@@ -326,17 +316,13 @@ def output_certificate(findings: OutputFindings) -> OutputCertificate:
     low, high = findings.boxes.value.hull()
     pairs = [pair.value for feature in features for pair in (feature.rise, feature.fall)]
     values = sampling.defined(torch.cat([findings.sample.value, *pairs]), otherwise=torch.nan)
+    ends = {"seen_low": float(values.amin()), "seen_high": float(values.amax())}
     norms = findings.boxes.norms().amax(0) * (1 + SUM_EPS)
     seen = findings.seen.norms
     return OutputCertificate(
         target=model.output_names[target],
         unit=model.schema.outputs[target].unit,
-        range=Range(
-            low=float(low),
-            high=float(high),
-            seen_low=float(values.amin()),
-            seen_high=float(values.amax()),
-        ),
+        range=Range(low=float(low), high=float(high), **ends),
         features=features,
         lipschitz={
             name: Bound(bound=bound, seen=value)
@@ -356,12 +342,9 @@ def _additivity(findings: OutputFindings) -> Additivity:
         return Additivity(distance=Bound(bound=0.0, seen=0.0), least=0.0, function=function)
     low, high = (float(end) for end in findings.boxes.apart.hull())
     middle = 0.5 * (low + high) if high - low < float("inf") else 0.0
-    function = AdditiveFunction(
-        model=propagation.model,
-        target=propagation.target,
-        weights=propagation.additive,
-        constant=middle,
-    )
+    weights, target = propagation.additive, propagation.target
+    facts: dict[str, Any] = {"model": propagation.model, "target": target, "weights": weights}
+    function = AdditiveFunction(**facts, constant=middle)
     seen = max(abs(end - middle) for end in findings.seen.apart)
     if not bool(torch.isfinite(findings.sample.value).any()):
         seen = 0.0

@@ -40,12 +40,9 @@ ALL_SLICES = 768  # of all features
 SLICE_NUMBERS = 2**30  # most numbers that slices of all features may take
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class OutputFindings:
-    """Bounds on boxes that cover the domain, and samples, of one output.
-
-    `additive` is the output itself if it is additive by its structure.
-    """
+    """Bounds on boxes that cover the domain, and samples, of one output."""
 
     propagation: BoundPropagation
     boxes: BoxBounds
@@ -55,11 +52,6 @@ class OutputFindings:
     seen: Extremes
     additive: AdditiveFunction | None
     budget: SearchBudget
-
-    @functools.cached_property
-    def live(self) -> Tensor:
-        """Mask of the features with a nonzero path to the output, shape (in,)."""
-        return live_features(self.propagation.model, self.propagation.target)
 
     @functools.cached_property
     def lacking(self) -> str:
@@ -87,11 +79,14 @@ class OutputFindings:
 
 def feature_certificates(findings: OutputFindings) -> tuple[FeatureCertificate, ...]:
     """Certify the effects of every feature on the output."""
-    slopes, pairs, changes = _slopes(findings), _pairs(findings), _changes(findings).tolist()
+    ends = [*findings.boxes.slope.hull(), findings.seen.slope_low, findings.seen.slope_high]
+    pairs, changes = _pairs(findings), _changes(findings).tolist()
     value_low, value_high = (float(end) for end in findings.boxes.value.hull())
     width, blur = (value_high - value_low) * (1 + EPS), findings.blur
     names, certificates = findings.propagation.model.feature_names, []
-    for index, (slope, pair, change) in enumerate(zip(slopes, pairs, changes, strict=True)):
+    effects = zip(torch.stack(ends, 1).tolist(), pairs, changes, strict=True)
+    for index, ((low, high, seen_low, seen_high), pair, change) in enumerate(effects):
+        slope = Range(low=low, high=high, seen_low=seen_low, seen_high=seen_high)
         up, down = (min(size, width) + blur if size > 0 else 0.0 for size in change)
         verdict, remark = _verdict(findings, index, slope, pair, (up, down))
         rise, fall = pair
@@ -108,15 +103,6 @@ def feature_certificates(findings: OutputFindings) -> tuple[FeatureCertificate, 
             )
         )
     return tuple(certificates)
-
-
-def _slopes(findings: OutputFindings) -> list[Range]:
-    """Return the bounds of the partial derivative with respect to each feature."""
-    ends = [*findings.boxes.slope.hull(), findings.seen.slope_low, findings.seen.slope_high]
-    return [
-        Range(low=low, high=high, seen_low=seen_low, seen_high=seen_high)
-        for low, high, seen_low, seen_high in torch.stack(ends, 1).tolist()
-    ]
 
 
 def _changes(findings: OutputFindings) -> Tensor:  # (in, 2)
@@ -163,9 +149,8 @@ def _pairs(findings: OutputFindings) -> list[tuple[PointPair, PointPair]]:
     pairs = [_pair(findings, index, lines) for index in budget.deadline.paced(range(count), first)]
     if len(pairs) < count:
         budget.left_out.append("points along lines")
-        still = PointPair(
-            x=findings.sample.x[:1].repeat(2, 1), value=findings.sample.value[:1].repeat(2)
-        )
+        x, value, _ = findings.sample
+        still = PointPair(x=x[:1].repeat(2, 1), value=value[:1].repeat(2))
         pairs += [(still, still)] * (count - len(pairs))
     return pairs
 
@@ -175,9 +160,8 @@ def _pair(findings: OutputFindings, index: int, lines: int) -> tuple[PointPair, 
     propagation, slope = findings.propagation, findings.sample.slope[:, index].nan_to_num(0.0)
     many = min(lines // 4, len(slope))
     extreme = [(sign * slope).topk(many).indices for sign in (1, -1)]
-    bases = torch.cat(
-        [findings.sample.x[torch.cat(extreme)], findings.sample.x[: max(1, lines // 2)]]
-    )
+    x = findings.sample.x
+    bases = torch.cat([x[torch.cat(extreme)], x[: max(1, lines // 2)]])
     knots = propagation.breakpoints[index]
     return steepest_pairs(propagation.outputs, propagation.domain, index, bases, knots)
 
@@ -194,7 +178,8 @@ def _verdict(
     if findings.propagation.domain[index].diff() == 0:
         return "constant", "held fixed by the domain"
     if low == 0.0 == high:
-        return "constant", "flat throughout" if bool(findings.live[index]) else "no path of edges"
+        live = live_features(findings.propagation.model, findings.propagation.target)
+        return "constant", "flat throughout" if bool(live[index]) else "no path of edges"
     if low >= 0.0:
         return "increasing", ""
     if high <= 0.0:
@@ -214,10 +199,7 @@ def _verdict(
 
 
 def slices(propagation: BoundPropagation, feature: int) -> Slices | None:
-    """Bound the slope by one feature on thin slices of the domain.
-
-    None for models so large that this takes too long for all features.
-    """
+    """Bound the slope by one feature on thin slices; None for large models."""
     domain, count = propagation.domain, slice_count(propagation)
     if count * len(domain) * propagation.size > SLICE_NUMBERS:
         return None
@@ -225,11 +207,9 @@ def slices(propagation: BoundPropagation, feature: int) -> Slices | None:
     lows, highs = domain[:, 0].repeat(len(cuts) - 1, 1), domain[:, 1].repeat(len(cuts) - 1, 1)
     lows[:, feature], highs[:, feature] = cuts[:-1], cuts[1:]
     at_once = max(1, BUDGET // propagation.size)
-    parts = [
-        propagation.slopes(*ends)
-        for ends in zip(lows.split(at_once), highs.split(at_once), strict=True)
-    ]
-    slope = Interval(*(torch.cat(ends)[:, feature] for ends in zip(*parts, strict=True)))
+    ends = zip(lows.split(at_once), highs.split(at_once), strict=True)
+    parts = [propagation.slopes(*part) for part in ends]
+    slope = Interval(*(torch.cat(side)[:, feature] for side in zip(*parts, strict=True)))
     return Interval(cuts[:-1], cuts[1:]), slope
 
 
@@ -249,17 +229,10 @@ def _cuts(ends: Tensor, knots: Tensor, count: int) -> Tensor:  # (cut,)
 
 
 def total_change(boxes: BoxBounds, thin: Slices | None, feature: int) -> tuple[float, float]:
-    """Bound the largest rise and fall by integrals of the slope.
-
-    On every slice of the domain, the slope is at most the largest one of the boxes that it cuts.
-    Returns the rise and the fall, both at least 0, by `boxes` that cover the domain and the
-    result of `slices`.
-    """
+    """Bound the largest rise and fall, at least 0, by integrals of the slopes on boxes."""
     own = Interval(boxes.low, boxes.high).column(feature), boxes.slope.column(feature)
     bounds: list[Slices] = [own] if thin is None else [own, thin]
     cuts = torch.cat([end for sides, _ in bounds for end in sides]).unique()
-    if len(cuts) < 2:
-        return 0.0, 0.0
     most, least = (
         functools.reduce(torch.minimum, [_steepest(part, cuts, sign) for part in bounds])
         for sign in (1, -1)

@@ -39,11 +39,6 @@ class EvaluatedPoints(NamedTuple):
     value: Tensor  # (point,)
     slope: Tensor  # (point, in)
 
-    def thinned(self, count: int) -> EvaluatedPoints:
-        """Return at most `count` of the points, evenly taken."""
-        step = -(-len(self.x) // count)
-        return EvaluatedPoints(*(part[::step] for part in self))
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Extremes:
@@ -88,10 +83,7 @@ def spread_points(domain: Tensor, count: int, *, skip: int = 0) -> Tensor:  # (c
 def explore(
     model: KAN, target: int, domain: Tensor, knots: Tensor, *, deadline: Deadline = NEVER
 ) -> EvaluatedPoints:
-    """Evaluate an output at spread points, then climb from the best.
-
-    The domain (in, 2) and the first layer's knots (in, knot) are in units of the data.
-    """
+    """Evaluate an output at spread points, then climb from the best."""
     low, high = domain[:, 0], domain[:, 1]
     inner = _inside(domain)  # at the ends, slopes may be those of the outer side
     if deadline.passed:
@@ -232,11 +224,7 @@ def steepest_pairs(
     bases: Tensor,
     knots: Tensor,
 ) -> tuple[PointPair, PointPair]:
-    """Return the largest rise and fall along one feature, on lines.
-
-    The lines go through `bases` (base, in) and also stop at the feature's `knots` (knot,);
-    `evaluate_rows` maps (row, in) to outputs (row,).
-    """
+    """Return the largest rise and fall along one feature, on lines."""
     low, high = domain[feature]
     even = low + (high - low) * torch.linspace(0, 1, STOPS).to(domain)
     shared = torch.cat([even, knots]).expand(len(bases), -1)

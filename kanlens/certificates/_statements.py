@@ -5,17 +5,15 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from torch import Tensor
 
 from kanlens._display import Displayed, escaped
+from kanlens._pandas import pd
 from kanlens._plain_json import to_plain
 from kanlens.certificates._additive_approximation import AdditiveFunction
 from kanlens.certificates._sampling import PointPair
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Verdict = Literal["increasing", "decreasing", "constant", "neither", "unknown"]
 
@@ -254,24 +252,21 @@ class Certificate(Displayed):
         Columns: target, feature, verdict, slope_low, slope_high, slope_seen_low, slope_seen_high,
         rises, falls, effect, effect_seen. `attrs["notes"]` has the scope of the statements.
         """
-        import pandas as pd
-
-        frame = pd.DataFrame(
-            [
-                {
-                    "target": output.target,
-                    "feature": feature.name,
-                    "verdict": feature.verdict,
-                    **{f"slope_{name}": value for name, value in vars(feature.slope).items()},
-                    "rises": feature.rises.bound,
-                    "falls": feature.falls.bound,
-                    "effect": feature.effect.bound,
-                    "effect_seen": feature.effect.seen,
-                }
-                for output in self.outputs
-                for feature in output.features
-            ]
-        )
+        rows = [
+            {
+                "target": output.target,
+                "feature": feature.name,
+                "verdict": feature.verdict,
+                **{f"slope_{name}": value for name, value in vars(feature.slope).items()},
+                "rises": feature.rises.bound,
+                "falls": feature.falls.bound,
+                "effect": feature.effect.bound,
+                "effect_seen": feature.effect.seen,
+            }
+            for output in self.outputs
+            for feature in output.features
+        ]
+        frame = pd.DataFrame(rows)
         frame.attrs["notes"] = self._notes()
         return frame
 

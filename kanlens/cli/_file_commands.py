@@ -62,7 +62,7 @@ def import_command(
 
     With the table it was trained on, the model also stores names, ranges and background rows.
     """
-    from kanlens.cli._model_data import held, open_columns, print_target
+    from kanlens.cli._model_data import column_names, held, open_columns, print_target
     from kanlens.io.importers._settings import SETTINGS
     from kanlens.training._objective import judge
 
@@ -77,7 +77,7 @@ def import_command(
     table = None
     if data is not None:
         default = kanlens.import_model(foreign, output_names=outputs, **options).schema
-        target = split_names(column)
+        target = column_names(column, data)
         if not target:  # the outputs name it
             target = list(default.targets_among(list(read_frame(data, call="import").columns)))
         columns = {"features": feature_names, "drop": drop, "categorical": categorical, "na": na}

@@ -9,21 +9,21 @@ from typing import TYPE_CHECKING, Any
 import kanlens
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal
-from kanlens.cli._options import read_interactions, split_names
+from kanlens.cli._options import edge_limit, read_interactions, split_names
 from kanlens.errors import InvalidValueError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from kanlens import Frontier
+    from kanlens import Frontier, Table
 
 BAR = 6  # characters of the largest loss
 
 
 @command(
     example="kanlens frontier data.csv --target price -o small.safetensors",
-    max_edges="Largest number of edges; levels of a category count once.  [default: 30, or 2 for "
-    "each column if there are more than 15]",
+    max_edges="Largest number of edges; levels of a category count once. few for the default.  "
+    "[default: 30, or 2 for each column if there are more than 15]",
     interactions="Largest number of products, or the pairs of columns that may be in one: "
     "age:water,age:cement; 0 for none.  [default: no limit]",
     references="Other models to score on the same folds, unless the time ended growth: default, "
@@ -47,7 +47,7 @@ def frontier(
     impute: str | None = None,
     na: str | None = None,
     decimal: str | None = None,
-    max_edges: int | None = None,
+    max_edges: str | None = None,
     interactions: str | None = None,
     edges: int | None = None,
     references: str = "default,boosting",
@@ -60,19 +60,22 @@ def frontier(
 
     That is the smallest within one standard error of the best.
     """
+    from kanlens._checks import check_count
     from kanlens.cli._model_data import check_learnable, held, open_columns
     from kanlens.data._schema import reading_notes
-    from kanlens.training._baselines import add_record
 
     if resume and output is None:
         advice = "Name the model of the run to go on with"
         raise InvalidValueError(terminal.call, "-o with --resume", "none", advice)
     checkpoint = output and output.parent / f"{output.name}.checkpoint"
     terminal.check([data], model=output, checkpoint=checkpoint)
-    allowed = read_interactions(interactions)
+    limits: dict[str, Any] = {"max_edges": edge_limit(max_edges)}
+    limits["interactions"] = read_interactions(interactions)
+    if edges is not None:
+        check_count(terminal.call, "edges", edges)
     columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
     cells = {"impute": impute, "decimal": decimal}
-    rows = open_columns(data, split_names(target), columns, groups, task=task, **cells)
+    rows = open_columns(data, target, columns, groups, task=task, **cells)
     for note in reading_notes(rows.schema):
         terminal.say(note)
     table = held(rows, "kanlens")
@@ -81,10 +84,9 @@ def frontier(
         terminal.say(f"no checkpoint at {checkpoint}; starting anew")
     front = kanlens.frontier(
         table,
-        max_edges=max_edges,
-        interactions=allowed,
+        **limits,
         references=[] if references == "none" else split_names(references),
-        seconds=time_limit,
+        time_limit=time_limit,
         checkpoint=checkpoint,
         resume=resume,
         progress=terminal.progress,
@@ -92,6 +94,17 @@ def frontier(
     )
     if checkpoint and not front.interrupted:
         checkpoint.unlink(missing_ok=True)
+    _print_simplest(front, edges, table, output, terminal)
+
+
+def _print_simplest(
+    front: Frontier, edges: int | None, table: Table, output: Path | None, terminal: Terminal
+) -> None:
+    """Print all sizes and the simplest network of at most `edges` edges; write it."""
+    from kanlens.cli._model_data import print_poor_fit
+    from kanlens.training._baselines import add_record
+    from kanlens.training._frontier import simple_scores
+
     place = front.index(edges)
     terminal.frame("sizes", _sizes(front, place))
     facts: dict[str, Any] = {}
@@ -102,6 +115,8 @@ def frontier(
         terminal.write(result.model, output)
         facts["model"] = str(terminal.place(output))
     step = front.steps[place]
+    scores = {"network": step.score, **simple_scores(front, ["mean"])}
+    print_poor_fit(front.metric_name, scores, terminal)
     facts |= {"edges": step.edges, f"held_out_{front.metric_name}": step.score}
     facts |= {"rows": front.rows, "folds": front.folds, "seconds": front.seconds}
     terminal.facts("simplest", facts, **{**json.loads(front.to_json()), **facts})

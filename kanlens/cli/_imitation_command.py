@@ -41,13 +41,13 @@ def imitate(
 
     terminal.check([model, data], model=output)
     columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
-    table = open_columns(data, split_names(target), columns, impute=impute, decimal=decimal)
+    table = open_columns(data, target, columns, impute=impute, decimal=decimal)
     imitation = kanlens.imitate(
         model,
         held(table, terminal.call),
         max_edges=max_edges,
         class_labels=split_names(class_labels) or None,
-        seconds=time_limit,
+        time_limit=time_limit,
         progress=terminal.progress,
         generator=generator,
     )
@@ -58,5 +58,7 @@ def imitate(
     facts = {"model": str(terminal.place(output)), "teacher": imitation.teacher}
     names = ("edges", "fidelity", "beyond", "agreement", "interrupted")
     facts |= {name: getattr(imitation, name) for name in names}
+    if imitation.receipt.worst_output is not None:
+        facts["worst_output"] = imitation.receipt.worst_output
     worst = imitation.worst.to_dict("records")
     terminal.facts("imitation", facts, trustworthy=imitation.receipt.trustworthy, worst=worst)

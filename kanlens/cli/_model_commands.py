@@ -21,7 +21,6 @@ from kanlens.cli._options import (
     norms,
     read_interactions,
     read_strengths,
-    split_names,
 )
 from kanlens.errors import InvalidValueError
 
@@ -107,7 +106,7 @@ def train(
     terminal.check([data], model=output, checkpoint=checkpoint, **parts)
     columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
     cells = {"impute": impute, "decimal": decimal}
-    table = open_columns(data, split_names(target), columns, groups, task=task, **cells)
+    table = open_columns(data, target, columns, groups, task=task, **cells)
     training, test = _split(table, holdout, holdout_last, generator, terminal)
     settings: dict[str, Any] = {
         "optimizer": optimizer,
@@ -248,21 +247,22 @@ def _outcome(
     result: FitResult, output: Path, training: Table | Source, terminal: Terminal, *, last: bool
 ) -> dict[str, Any]:
     """Return the facts of a training run, and print warnings."""
-    from kanlens.cli._model_data import print_outside
-    from kanlens.training._baselines import named_scores, poor_fit
+    from kanlens.cli._model_data import print_outside, print_poor_fit
+    from kanlens.training._closed_form import count_edges
 
     if isinstance(training, kanlens.Table):
         print_outside(result.model, training, terminal)
     rows = "validation" if len(result.held_out) else "training"
     record = result.model.record
-    if record and (text := poor_fit(named_scores(record.metric, record.scores))):
-        terminal.say(f"WARNING: {text}")
+    if record:
+        print_poor_fit(record.metric, record.scores, terminal)
     for column in record.given_away if record else ():
         words = f"alone predicts {result.model.schema.target}; if unknown at prediction time, leave"
         terminal.say(f"WARNING: {column} {words} it out with --drop {shlex.quote(column)}")
     return {
         "model": str(terminal.place(output)),
         "widths": list(result.model.widths),
+        **({"edges": count_edges(result.model)} if result.model.growth else {}),
         "rows": training.rows,
         "steps": len(result.history),
         "best_step": result.best_step,
@@ -332,7 +332,7 @@ def sparsity_path(
     terminal.check([data], model=output, table=listing)
     columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
     cells = {"impute": impute, "decimal": decimal}
-    rows = open_columns(data, split_names(target), columns, groups, task=task, **cells)
+    rows = open_columns(data, target, columns, groups, task=task, **cells)
     table = held(rows, "kanlens")
     check_learnable(table, terminal.call)
     options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}

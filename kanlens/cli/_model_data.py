@@ -10,11 +10,14 @@ from typing import Any
 import torch
 
 import kanlens
+from kanlens._atomic_files import ending_of
 from kanlens._checks import check_count
+from kanlens._files import TEXT_SUFFIXES, text_columns
 from kanlens.attribution._problem import explained_output
 from kanlens.cli._console import Terminal
 from kanlens.cli._options import output_index, split_names
 from kanlens.data._cell_parsing import listed
+from kanlens.data._row_readers import open_rows as open_rows_of
 from kanlens.data._schema import Schema
 from kanlens.data._source import Source, is_large, scan_features, scan_table
 from kanlens.data._table_reader import read_features, read_table
@@ -22,6 +25,7 @@ from kanlens.data._tables import Table
 from kanlens.errors import DataError, InvalidValueError
 from kanlens.model._network import KAN
 from kanlens.model._statistics import deviations
+from kanlens.training._baselines import named_scores, poor_fit
 from kanlens.training._objective import outside_words
 from kanlens.training._result import FitResult
 
@@ -42,21 +46,42 @@ def output_to_explain(terminal: Terminal, kan: KAN, text: str | None, x: torch.T
 
 def open_columns(
     data: Path,
-    target: list[str],
+    target: str | list[str] | None,
     columns: Mapping[str, str | None],
     groups: str | None = None,
     **options: Any,
 ) -> Table | Source:
     """Open a table to train on, as a source if memory does not hold it."""
-    names: dict[str, Any] = {key: split_names(text) or () for key, text in columns.items()}
+    names: dict[str, Any] = {key: column_names(text, data) for key, text in columns.items()}
+    names["target"] = target if isinstance(target, list) else column_names(target, data)
+    names = {key: own or () for key, own in names.items()}
     names["features"] = names.get("features") or None
     if not is_large(data, call="read_table"):
-        return read_table(data, target=target, groups=groups, **names, **options)
+        return read_table(data, groups=groups, **names, **options)
     if groups is not None:
         expected, advice = "a table that fits in memory for groups", "Allow more with --max-memory"
         raise InvalidValueError("read_table", expected, repr(data.name), advice)
-    source = scan_table(data, target=target, **names, **options)
+    source = scan_table(data, **names, **options)
     return source.read(0, source.rows) if source.held() == source.rows else source
+
+
+def column_names(text: str | None, data: Path) -> list[str]:
+    """Return the columns that an option names: one with commas in its name, or several."""
+    names = split_names(text)
+    if len(names) < 2 or not data.exists():
+        return names
+    if ending_of(data) in TEXT_SUFFIXES and data.is_file():
+        columns = text_columns(data, call="read_table")
+    else:
+        columns = open_rows_of(data, call="read_table").columns
+    if text not in columns:
+        return names
+    if set(names) <= set(columns):
+        expected, got = "a name, or names separated by commas", f"{text!r}, which is both"
+        others = next(t for t in (",".join(names), ", ".join(names)) if t != text)
+        advice = f"Name the one as '\"{text}\"', the others as {others!r}"
+        raise InvalidValueError("read_table", expected, got, advice)
+    return [str(text)]
 
 
 def check_learnable(
@@ -118,7 +143,7 @@ def open_rows(
     data: Path, kan: KAN, target: str | None, terminal: Terminal, *, without: str = "none is needed"
 ) -> Table | Source:
     """Open a table for a model; print its target and rows out of range."""
-    names = split_names(target)
+    names = column_names(target, data)
     rows = open_for_model(data, kan, call=terminal.call, target=names or None)
     table = rows if isinstance(rows, Table) else rows.read(0, FIRST)
     print_target(table, kan.schema, names, terminal, without)
@@ -131,6 +156,12 @@ def print_outside(kan: KAN, table: Table, terminal: Terminal) -> None:
     """Print the number of rows outside the training data, and the features."""
     if words := outside_words(kan, table.x):
         terminal.say(f"{table.source}: {words}")
+
+
+def print_poor_fit(metric: str, scores: Mapping[str, float | None], terminal: Terminal) -> None:
+    """Warn if a constant predicts held-out rows as well as a network."""
+    if words := poor_fit(named_scores(metric, scores)):
+        terminal.say(f"WARNING: {words}")
 
 
 def print_target(
@@ -152,7 +183,7 @@ def read_test(path: Path | None, kan: KAN, target: str | None, terminal: Termina
     if path is None:
         return None
     call = f"{terminal.call}: test"
-    rows = open_for_model(path, kan, call=call, target=split_names(target) or None)
+    rows = open_for_model(path, kan, call=call, target=column_names(target, path) or None)
     table = held(rows, call, kan)
     if table.y is None:
         names = kan.schema.target_columns or kan.output_names

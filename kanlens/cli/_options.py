@@ -102,7 +102,7 @@ HELP = {  # of options of several commands, by argument
     "restarts": "Number of random starts; the best result is kept.",
     "scheduler": "Address of a Dask scheduler whose workers to use.",
     "spline_order": "Degree of the polynomial pieces, 3 for cubic splines.",
-    "target": "Column to predict; several, comma-separated.",
+    "target": "Column to predict; several, comma-separated, double quotes allow commas in names.",
     "workers": "Number of Dask processes to start on this machine.",
     "task": "Kind of model.  [default: by the target's values]",
 }
@@ -199,7 +199,7 @@ def read_interactions(text: str | None) -> int | list[tuple[str, str]] | None:
     if text is None:
         return None
     with refusing("--interactions", text, "is neither a number nor a list like age:dose,age:mass"):
-        if text.isdecimal():
+        if ":" not in text:
             return int(text)
         pairs = [tuple(name.strip() for name in part.split(":")) for part in split_names(text)]
         return [(first, second) for first, second in pairs]

@@ -1,7 +1,4 @@
-"""Cells of tables: numbers, dates, categories, and their names in errors.
-
-Training tables and frames for a trained model are read by the same functions.
-"""
+"""Cells of tables: numbers, dates, categories, and their names in errors."""
 
 from __future__ import annotations
 
@@ -11,16 +8,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens._pandas import pd
 from kanlens.errors import DataError, DTypeError, Message, in_python
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Place = Callable[[int], str]  # from a row number to its name, e.g. "row 3"
@@ -89,8 +84,6 @@ def cell_text(value: object) -> str:
 
 def missing_cells(column: pd.Series, texts: Sequence[str] = ()) -> Array:
     """Return the mask of missing cells: NaN, None, NaT, NA, blanks, `texts`."""
-    import pandas as pd
-
     missing = np.array(column.isna(), dtype=bool)
     text = ("string", "mixed", "mixed-integer", "categorical")
     if texts or pd.api.types.infer_dtype(column) in text:
@@ -106,8 +99,6 @@ def parse_numbers(column: pd.Series, decimal: str = ".") -> Array:
     Truth values are 0 and 1. Texts may have thousands separators and a currency or percent sign, or
     the letters of one unit. Dates, times and complex values are not numbers.
     """
-    import pandas as pd
-
     if pd.api.types.infer_dtype(column) in ("categorical", "unknown-array"):
         column = column.astype(object)
     kind = pd.api.types.infer_dtype(column)
@@ -132,8 +123,6 @@ def parse_numbers(column: pd.Series, decimal: str = ".") -> Array:
 
 def _without_letters(column: pd.Series) -> pd.Series:
     """Return texts without the unit of numbers, if most have the same."""
-    import pandas as pd
-
     codes, texts = pd.factorize(column)
     units = units_of(pd.Series(texts, dtype=object))
     names = set(units) - {"", *SYMBOLS}
@@ -145,8 +134,6 @@ def _without_letters(column: pd.Series) -> pd.Series:
 
 def units_of(texts: pd.Series) -> pd.Series:
     """Return the units around the numbers in texts; "" without one."""
-    import pandas as pd
-
     before, after = texts.str.extract(_UNIT).to_numpy(dtype=object, na_value="").T
     return pd.Series(np.where(before != "", before, after), index=texts.index, dtype=object)
 
@@ -167,13 +154,7 @@ def _plain(cell: object, decimal: str) -> Any:
 
 
 def parse_dates(column: pd.Series, day_first: bool) -> pd.Series:
-    """Return cells as times in UTC without a zone; NaT where not a date.
-
-    Texts like 3/4/2021 begin with the day where `day_first`, else with the month; after a year
-    comes the month in any case.
-    """
-    import pandas as pd
-
+    """Return cells as times in UTC without a zone; NaT where not a date."""
     kind = pd.api.types.infer_dtype(column)
     if kind == "period":
         column = pd.Series(pd.PeriodIndex(column).to_timestamp(), index=column.index)
@@ -189,8 +170,6 @@ def parse_dates(column: pd.Series, day_first: bool) -> pd.Series:
 
 def _distinct(column: pd.Series) -> tuple[Array, Sequence[object]]:
     """Return codes of the cells, -1 for missing ones, and their values."""
-    import pandas as pd
-
     if column.dtype == object:  # all cells: to a hash table True and 1 would be one value
         return np.arange(len(column)), list(column)
     codes, values = pd.factorize(column)
@@ -215,22 +194,17 @@ def listed(labels: Sequence[str]) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column of a table, with the wording of errors about it.
-
-    It is `coded` if its numbers are codes of categories, and a `target`, which cannot be left out,
-    if a model predicts it. With `counts` (rows,) each cell stands for several. Texts of dates begin
-    with the day if `day_first`, else with the month.
-    """
+    """One column of a table, with the wording of errors about it."""
 
     name: str
     cells: pd.Series
     call: str
     place: Place = row_text
-    coded: bool = False
-    target: bool = False
-    counts: Array | None = None
+    coded: bool = False  # whether its numbers are codes of categories
+    target: bool = False  # whether a model predicts it; it cannot be left out
+    counts: Array | None = None  # (rows,): cells that each stands for
     format: CellFormat = PLAIN
-    day_first: bool = False
+    day_first: bool = False  # whether texts of dates begin with the day
 
     def total(self, mask: Array) -> int:
         """Return the number of cells that those in a mask (rows,) stand for."""
@@ -239,8 +213,6 @@ class Column:
     @cached_property
     def inferred(self) -> str:
         """The type that pandas infers: "string", "boolean", "floating", ..."""
-        import pandas as pd
-
         kind = str(pd.api.types.infer_dtype(self.cells))
         dictionary = kind == "unknown-array"  # of Arrow
         return str(pd.api.types.infer_dtype(self.cells.astype(object))) if dictionary else kind
@@ -339,8 +311,6 @@ class Column:
 
     def labels(self, known: Sequence[str]) -> Array:
         """Return the labels of cells, spelled in any case; else their texts."""
-        import pandas as pd
-
         folded = [label.strip().casefold() for label in known]
         names = {key: known[i] for i, key in enumerate(folded) if folded.count(key) == 1}
         names |= {"0": "False", "1": "True"} if set(known) == {"False", "True"} else {}

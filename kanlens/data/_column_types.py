@@ -7,10 +7,11 @@ import numbers
 import re
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
 import numpy as np
 
+from kanlens._pandas import pd
 from kanlens.data._cell_parsing import (
     DATE_LIKE,
     DATE_PARTS,
@@ -25,9 +26,6 @@ from kanlens.data._cell_parsing import (
 )
 from kanlens.data._schema import Feature
 from kanlens.errors import DataError, KanlensWarning
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Impute = Literal["median", "mean", "most_frequent"]
 
@@ -56,10 +54,8 @@ def column_features(
 ) -> tuple[Feature, ...]:
     """Return the features of a column, by its type.
 
-    There is one, or one for each category or each part of a date that varies. `impute` is the
-    statistic that replaces missing cells; binary and categorical columns take the most frequent
-    value, the first in order among several. Without it, a column with missing cells has one more
-    feature, which is 1 where the cell is missing.
+    There is one, or one for each category or each part of a date that varies. Without a statistic
+    to `impute`, one more feature is 1 where a cell is missing.
     """
     kind = _column_type(column)
     if kind == "text":
@@ -84,14 +80,9 @@ def _number(column: Column, impute: Impute | None, unit: str) -> Feature:
         warnings.warn(KanlensWarning(column.call, expected, got, advice), stacklevel=5)
     two = bool(np.isin(values, (0, 1)).all()) and len(np.unique(values)) == 2
     filler = _typical(values, "most_frequent" if two else (impute or "median"))
-    return Feature(
-        name=column.name,
-        column=column.name,
-        kind="binary" if two else "numeric",
-        unit=unit or column.unit,
-        imputation=filler if impute else None,
-        typical=None if impute else filler,
-    )
+    about: dict[str, Any] = {"imputation" if impute else "typical": filler}
+    about |= {"kind": "binary" if two else "numeric", "unit": unit or column.unit}
+    return Feature(name=column.name, column=column.name, **about)
 
 
 def _categories(column: Column, impute: Impute | None, unit: str) -> tuple[Feature, ...]:
@@ -103,19 +94,12 @@ def _categories(column: Column, impute: Impute | None, unit: str) -> tuple[Featu
     common, texts = None, column.labels(labels)
     if impute:
         common = max(labels, key=lambda text: column.total(column.present & (texts == text)))
-    binary = len(labels) == 2
-    return tuple(
-        Feature(
-            name=column.name if binary else f"{column.name}={label}",
-            column=column.name,
-            kind="binary" if binary else "categorical",
-            category=label,
-            categories=labels,
-            unit=unit,
-            imputation=common,
-        )
-        for label in (labels[1:] if binary else labels)
-    )
+    about: dict[str, Any] = {"categories": labels, "unit": unit, "imputation": common}
+    if len(labels) == 2:
+        about |= {"kind": "binary", "category": labels[1]}
+        return (Feature(name=column.name, column=column.name, **about),)
+    about |= {"kind": "categorical", "column": column.name}
+    return tuple(Feature(name=f"{column.name}={t}", category=t, **about) for t in labels)
 
 
 def _dates(column: Column, impute: Impute | None) -> tuple[Feature, ...]:
@@ -124,28 +108,19 @@ def _dates(column: Column, impute: Impute | None) -> tuple[Feature, ...]:
     dates = column.dates[column.present].sort_values()
     middle = dates.iloc[[len(dates) // 2]]
     parts = [part for part in DATE_PARTS if part == "days" or DATE_PARTS[part](dates).nunique() > 1]
-    fillers = {part: float(DATE_PARTS[part](middle).iloc[0]) for part in parts}
-    return tuple(
-        Feature(
-            name=f"{column.name}.{part}",
-            column=column.name,
-            kind="date",
-            part=part,
-            unit={"days": "d", "hour": "h"}.get(part, ""),
-            day_first=column.day_first,
-            imputation=filler if impute else None,
-            typical=None if impute else filler,
+    features = []
+    for part in parts:
+        filler = float(DATE_PARTS[part](middle).iloc[0])
+        about: dict[str, Any] = {"imputation" if impute else "typical": filler, "kind": "date"}
+        about |= {"unit": {"days": "d", "hour": "h"}.get(part, ""), "day_first": column.day_first}
+        features.append(
+            Feature(name=f"{column.name}.{part}", column=column.name, part=part, **about)
         )
-        for part, filler in fillers.items()
-    )
+    return tuple(features)
 
 
 def _day_first(column: Column) -> bool:
-    """Return whether texts like 3/4/2021 begin with the day.
-
-    Cells that contradict each other are refused; where all allow either, dates with points begin
-    with the day, and others with the month, with a warning.
-    """
+    """Return whether texts like 3/4/2021 begin with the day; warn of a doubt."""
     if column.inferred not in ("string", "mixed"):
         return False
     texts = column.cells[column.present].astype(str)
@@ -307,10 +282,7 @@ def has_decimal_comma(frame: pd.DataFrame) -> bool:
 
 
 def _labels(column: Column) -> tuple[str, ...]:
-    """Return the sorted distinct texts of the present cells.
-
-    Texts that differ in case alone are one label if one spelling is clearly the usual one.
-    """
+    """Return the sorted texts of the present cells, rare spellings left out."""
     texts = set(column.texts[column.present])
     groups: dict[str, list[str]] = {}
     for text in sorted(texts):

@@ -6,11 +6,12 @@ import dataclasses
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from kanlens._checks import check_choice, nearest
+from kanlens._pandas import pd
 from kanlens.data._cell_parsing import LEAVE_OUT, READERS, Array, CellFormat, Column, Place, listed
 from kanlens.data._column_types import (
     IMPUTATIONS,
@@ -25,9 +26,6 @@ from kanlens.data._column_types import (
 )
 from kanlens.data._schema import Feature, Output, Schema, Task, class_schema
 from kanlens.errors import DataError, InvalidValueError, KanlensWarning
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DECIMALS = (",", ".")
 TASKS = ("classification", "regression")
@@ -108,10 +106,7 @@ class ColumnRoles:
     def find_schema(
         self, column: Callable[..., Column], columns: Sequence[str], *, call: str
     ) -> Schema:
-        """Return the schema of some columns; warn about those that are left out.
-
-        `column` returns one by its name, and whether it is ``coded`` and a ``target``.
-        """
+        """Return the schema of some columns; warn about those that are left out."""
         targets, names = choose_columns(columns, self.target, self.features, self.drop, call=call)
         coded = set(as_names(self.categorical))
         units = {str(label): unit for label, unit in (self.units or {}).items()}
@@ -192,9 +187,8 @@ def read_targets(
 ) -> Array | None:
     """Return the encoded targets of a table for a trained model, or None.
 
-    They are (rows, outputs), or (rows,) for classification. The columns are those of `target`, all
-    of whose cells must fit, or those of `Schema.targets_among`: then there are no targets where
-    cells are missing in them, or are text to a model without classes.
+    All cells of the columns `target` must fit; in those of `Schema.targets_among`, the default,
+    missing cells, or texts to a model without classes, mean that there are no targets.
     """
     names = _check_targets(list(target), schema, list(frame.columns), call) if target else None
     columns = list(names or schema.targets_among(list(frame.columns)))

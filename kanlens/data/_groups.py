@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens._pandas import pd
 from kanlens.data._cell_parsing import Array
 from kanlens.errors import DataError, InvalidValueError, ShapeError
 
@@ -30,10 +31,8 @@ CHANCE_FACTOR = 10  # times chance at which numbers agree; rows of a cell of a t
 def row_groups(x: Tensor, y: Tensor | None = None, labels: Any = None, *, call: str) -> Tensor:
     """Return the group (batch,) of every row of x (batch, in), counted from 0.
 
-    Copies, equal in x and in targets y, are in one group, and so are rows of equal `labels`. Rows
-    of equal x but different classes are, too: a member trained on one would be scored on the other.
-    If rows are equal by chance, in a table of few values, only labels count. Labels that are
-    missing, too few, or all alike are refused.
+    Copies, equal in x and in targets y, are in one group, and so are rows of equal `labels`, and of
+    equal x but different classes. Of rows that are equal by chance, only labels count.
     """
     columns = x.detach().cpu().double().numpy()
     targets = columns[:, :0] if y is None else y.detach().cpu().double().numpy()
@@ -75,10 +74,7 @@ def split_groups(order: Tensor, groups: Tensor, counts: Sequence[int]) -> list[T
 
 
 def deal_groups(order: Tensor, groups: Tensor, folds: int) -> Tensor:
-    """Return the fold (batch,) of every row; groups are dealt in `order`.
-
-    Larger groups are dealt first, each to the smallest fold.
-    """
+    """Return the fold (batch,) of each row; larger groups are dealt first."""
     if all_single(groups):
         return (torch.arange(len(order)) % folds)[order.argsort()]
     codes = groups[order].numpy()
@@ -172,8 +168,6 @@ def _equal_pairs(codes: Array) -> float:
 
 def _label_codes(labels: Any, rows: int, call: str) -> Array:
     """Return codes of the labels of rows."""
-    import pandas as pd
-
     values = labels.detach().cpu().numpy() if isinstance(labels, Tensor) else np.asarray(labels)
     if values.shape != (rows,):
         got = f"shape {values.shape}"

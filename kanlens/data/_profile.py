@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import math
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
+from kanlens._pandas import pd
 from kanlens.data._cell_parsing import PLAIN, Array, CellFormat, Column, Place
 from kanlens.data._column_types import Impute
 from kanlens.errors import DataError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 DISTINCT = 2000  # different cells of a column that are counted
 DIGEST = 4000  # compression of the t-digest
@@ -23,21 +21,17 @@ RANK_ERROR = 0.002  # of its quantiles; measured on a million numbers, drawn, so
 
 @dataclasses.dataclass(eq=False)
 class ColumnProfile:
-    """Statistics of a column after some blocks of its cells.
+    """Statistics of a column after some blocks of its cells."""
 
-    It has counts and first rows of the first `DISTINCT` different cells (missing ones are one), and
-    `overflow` others; of finite numbers the `count`, `total`, `lowest` and `highest` with their
-    rows, and quantiles if `ranked`. `categorical` marks cells of pandas' category type.
-    """
-
+    # counts and first rows of the first `DISTINCT` different cells; missing ones are one
     distinct: dict[Any, list[int]] = dataclasses.field(default_factory=dict)
-    overflow: int = 0
-    count: int = 0
+    overflow: int = 0  # other cells
+    count: int = 0  # of finite numbers
     total: float = 0.0
-    lowest: tuple[float, int] = (math.inf, 0)
+    lowest: tuple[float, int] = (math.inf, 0)  # with its row
     highest: tuple[float, int] = (-math.inf, 0)
-    categorical: bool = False
-    ranked: bool = True
+    categorical: bool = False  # whether cells were of pandas' category type
+    ranked: bool = True  # whether quantiles are needed
     format: CellFormat = PLAIN
 
     @cached_property
@@ -49,8 +43,6 @@ class ColumnProfile:
 
     def add(self, cells: pd.Series, start: int) -> None:
         """Add a block of cells; the first is in row `start`."""
-        import pandas as pd
-
         self.categorical |= isinstance(cells.dtype, pd.CategoricalDtype)
         numbers = Column(name="", cells=cells, call="", format=self.format).numbers
         finite = np.flatnonzero(np.isfinite(numbers))
@@ -67,8 +59,6 @@ class ColumnProfile:
 
     def _add_cells(self, cells: pd.Series, start: int) -> None:
         """Count the cells; new ones beyond `DISTINCT` overflow."""
-        import pandas as pd
-
         if self.overflow and cells.dtype.kind in "biuf" and not cells.isna().any():
             self.overflow += len(cells)
             return
@@ -100,22 +90,14 @@ class ColumnProfile:
 
     def column(self, name: str, place: Place, **about: Any) -> Column:
         """Return the distinct cells as a column with their counts."""
-        import pandas as pd
-
         values = [value for _, value in self.distinct]
         cells = pd.Series(values, dtype=object).infer_objects()
         if self.categorical:
             cells = cells.astype("category")
         counts, rows = np.array([*self.distinct.values()], dtype=np.int64).reshape(-1, 2).T
         places = rows.tolist()
-        return Column(
-            name=name,
-            cells=cells,
-            place=lambda row: place(places[row]),
-            counts=counts,
-            format=self.format,
-            **about,
-        )
+        about |= {"cells": cells, "counts": counts, "format": self.format}
+        return Column(name=name, place=lambda row: place(places[row]), **about)
 
     def typical(self, impute: Impute, name: str, call: str) -> float:
         """Return the mean, median (to `RANK_ERROR`) or most frequent number."""

@@ -1,7 +1,4 @@
-"""Random access to rows of tables that need not fit in memory.
-
-Text files and iterators are written to a temporary Parquet file first.
-"""
+"""Random access to rows of tables, text by way of temporary Parquet files."""
 
 from __future__ import annotations
 
@@ -28,6 +25,7 @@ from kanlens._files import (
     text_columns,
     write_frames,
 )
+from kanlens._pandas import pd
 from kanlens._runtime import unfinished
 from kanlens.data._cell_parsing import listed, row_text
 from kanlens.data._schema import default_schema
@@ -35,7 +33,6 @@ from kanlens.data._table_reader import check_levels, row_in_file
 from kanlens.errors import DataError, DTypeError, FileFormatError, MissingFileError
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 OPEN = 200  # columns of row groups that are partly read; each takes about a megabyte
@@ -202,8 +199,6 @@ def _files(path: Path) -> list[str]:
 
 def open_rows(source: object, *, call: str, decimal: str = ".") -> RowReader:
     """Return a reader of a path, a frame, a DataLoader or an iterable."""
-    import pandas as pd
-
     if isinstance(source, pd.DataFrame):
         check_levels(source, call)
         return FrameReader(source)
@@ -250,8 +245,6 @@ def _removed(path: Path) -> None:
 
 def _general(part: pd.DataFrame) -> pd.DataFrame:
     """Return columns of types that also hold the cells of later parts."""
-    import pandas as pd
-
     types: dict[Any, Any] = {}
     for name, cells in part.items():
         if cells.dtype.kind in "iu":
@@ -279,7 +272,6 @@ def _text_parts(path: Path, call: str, decimal: str) -> Iterator[pd.DataFrame]:
 
 def _frame_of(batch: Any, *, call: str) -> pd.DataFrame:
     """Return a batch as a frame: x1, x2, ... and y, or y1, y2, ..."""
-    import pandas as pd
     import torch
 
     if isinstance(batch, pd.DataFrame):

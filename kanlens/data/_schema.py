@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from kanlens._checks import nearest
+from kanlens._pandas import pd
 from kanlens.data._cell_parsing import (
     PLAIN,
     SYMBOLS,
@@ -23,9 +24,6 @@ from kanlens.data._cell_parsing import (
     row_text,
 )
 from kanlens.errors import DataError, InvalidValueError, KanlensWarning
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Kind = Literal["numeric", "binary", "categorical", "date", "missing"]
 Task = Literal["regression", "classification"]
@@ -174,8 +172,6 @@ class Schema:
 
         Both are (rows,), or (rows, outputs) for regression with several outputs.
         """
-        import pandas as pd
-
         column = partial(Column, call=call, place=place, format=self.format)
         if self.task == "classification":
             target = column(name=self.target or "y", cells=_series(values), target=True)
@@ -323,10 +319,7 @@ class _FrameColumns:
         return self.columns[name]
 
     def _quantity(self, column: Column, feature: Feature) -> Array:
-        """Return numbers in the unit of training; refuse cells in another.
-
-        The number that replaces missing ones shows whether a percentage is 0.5 or 50 in training.
-        """
+        """Return numbers in the unit of training; refuse cells in another."""
         values, unit, usual = column.read(feature.filler), column.unit, abs(feature.filler or 0.0)
         if "" != unit != feature.unit != "" and (feature.unit in SYMBOLS or unit not in SYMBOLS):
             row = int(column.present.argmax())
@@ -348,8 +341,6 @@ class _FrameColumns:
 
     def _labels(self, column: Column, feature: Feature) -> Array:
         """Return the category text of every cell, "" where it is missing."""
-        import pandas as pd
-
         present, texts = column.present, column.labels(feature.categories).copy()
         if feature.imputation is None:
             self._count_blanks(column)
@@ -380,8 +371,6 @@ class _FrameColumns:
 
 
 def _series(values: Any) -> pd.Series:
-    import pandas as pd
-
     if isinstance(values, pd.Series):
         return values
     return pd.Series(values if isinstance(values, list | tuple) else np.ravel(values))

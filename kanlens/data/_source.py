@@ -6,7 +6,7 @@ import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from kanlens._atomic_files import Pathlike, ending_of
 from kanlens._checks import check_choice, check_count
 from kanlens._display import Displayed
 from kanlens._files import GROUP, PARQUET_SUFFIXES
+from kanlens._pandas import pd
 from kanlens._resources import allowed_memory
 from kanlens._runtime import progress_bar
 from kanlens.data._cell_parsing import LEAVE_OUT, Array, Column
@@ -25,9 +26,6 @@ from kanlens.data._schema import Feature, Schema
 from kanlens.data._table_reader import encode_table
 from kanlens.data._tables import Table
 from kanlens.errors import DataError, InvalidValueError, KanlensWarning, rewording
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CELL = 40  # bytes of a cell while a table is read: text more, numbers less
 NUMBER = 32  # bytes of a number of a row in work on it, with intermediate results
@@ -138,8 +136,6 @@ class Source(Displayed):
         InvalidValueError
             If they do not increase, or are outside the table.
         """
-        import pandas as pd
-
         rows = np.asarray(indices, dtype=np.int64)
         if not (len(rows) and rows[0] >= 0 and rows[-1] < self.rows and (np.diff(rows) > 0).all()):
             expected = f"increasing row numbers below {self.rows}"
@@ -298,11 +294,7 @@ def _with_typical(
 def scan_features(
     source: object, schema: Schema, *, call: str, target: Sequence[str] | None = None
 ) -> Source:
-    """Return a source of rows for a trained model, by the names in its schema.
-
-    Columns and targets are found as in `read_features`; the first row is read, so that a table that
-    does not fit is refused now.
-    """
+    """Return a source of rows for a trained model, after reading the first one."""
     reader = open_rows(source, call=call, decimal=schema.format.decimal)
     if not reader.rows:
         got = f"a table without rows, {reader.name!r}"

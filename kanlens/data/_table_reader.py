@@ -8,21 +8,19 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from kanlens._files import line_number, read_frame
+from kanlens._pandas import pd
 from kanlens.data._cell_parsing import Place, missing_cells, row_text
 from kanlens.data._column_types import Impute, has_decimal_comma
 from kanlens.data._columns import ColumnRoles, as_names, read_targets, refuse_unknown
 from kanlens.data._schema import Schema, Task
 from kanlens.data._tables import Label, Table
 from kanlens.errors import DataError, DTypeError, KanlensWarning
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def read_table(
@@ -173,9 +171,8 @@ def read_features(
 ) -> Table:
     """Read a table for a trained model, by the names in its schema.
 
-    Columns may be in any order, and unknown ones are ignored; the schema's imputation values
-    replace missing cells. Targets are the columns `target`, by default those the model was trained
-    on, else those named like its outputs; `y` is None unless all their cells are there.
+    Targets are the columns `target`, by default those the model was trained on, else those named
+    like its outputs; `y` is None unless all their cells are there.
     """
     frame, name, place = _open(source, call, schema.format.decimal)
     return encode_table(frame, name, schema, call, place, target)
@@ -183,8 +180,6 @@ def read_features(
 
 def _open(source: object, call: str, decimal: str) -> tuple[pd.DataFrame, str, Place]:
     """Return the frame, its name, and the function that names its rows."""
-    import pandas as pd
-
     place: Place = row_text
     if isinstance(source, pd.DataFrame):
         frame, name = source.copy(), "DataFrame"

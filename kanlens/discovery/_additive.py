@@ -1,4 +1,8 @@
-"""Sums and products of splines of single columns, and functions of a sum."""
+"""Sums and products of functions of columns, functions of a sum, and f(z) g(combination).
+
+y = f(z) g(c) says that y / f(z) - g(c) is zero, which is linear in splines of z for 1 / f and of c
+for g: their null vector has both functions.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 import sympy
 
+from kanlens._runtime import check_time
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._ansatz import Ansatz
+from kanlens.discovery._blocks import Argument, arguments
 from kanlens.discovery._curve_fitting import U, written
-from kanlens.discovery._priority_front import PriorityFront
+from kanlens.discovery._pareto_front import Front
 from kanlens.discovery._regression import (
     Array,
     Basis,
+    away,
     quick_errors,
     relative_error,
     solve,
@@ -45,7 +52,7 @@ class ColumnSplines:
 
 def column_splines(problem: SearchProblem, pieces: int) -> tuple[list[Basis], Array, Array]:
     """Return bases, a matrix of ones and centered B-splines, and columns."""
-    bases = [Basis.of(column, pieces) for column in problem.columns.T]
+    bases = [Basis(column, pieces) for column in problem.columns.T]
     splines = [basis.at(x)[:, 1:] for basis, x in zip(bases, problem.columns.T, strict=True)]
     blocks = [np.ones((len(problem.columns), 1)), *(b - b.mean(axis=0) for b in splines)]
     owners = np.repeat(np.arange(len(blocks)), [block.shape[1] for block in blocks])
@@ -91,7 +98,7 @@ class AdditiveModel(Ansatz):
     near: bool  # whether only models that are nearly exact are written, or only the others
     limits = tuned.ADDITIVE
 
-    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         """Yield the best transforms, and under noise the best weighted ones."""
         views = transformed(problem, self.limits.targets)
         _, matrix, _ = _additive_matrix(problem)
@@ -132,7 +139,7 @@ class AdditiveModel(Ansatz):
 
 
 def functions_of_sum(
-    problem: SearchProblem, splines: ColumnSplines, front: PriorityFront
+    problem: SearchProblem, splines: ColumnSplines, front: Front
 ) -> Iterator[Expr]:
     """Yield formulas of an unknown function of a sum of splines."""
     ends = np.quantile(problem.columns, tuned.CURVE_ENDS, axis=0).T
@@ -163,7 +170,7 @@ class SeparableProduct(Ansatz):
 
     limits = tuned.SEPARABLE
 
-    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         if problem.count < 3 * self.limits.pieces[0]:
             return
         for _, view in transformed(problem, self.limits.targets):
@@ -190,7 +197,7 @@ class SeparableProduct(Ansatz):
 
 def spline_product(problem: SearchProblem) -> ColumnSplines:
     """Fit a product of splines by alternating least squares."""
-    bases = [Basis.of(column, tuned.SEPARABLE.pieces[0]) for column in problem.columns.T]
+    bases = [Basis(column, tuned.SEPARABLE.pieces[0]) for column in problem.columns.T]
     blocks = [basis.at(c) for basis, c in zip(bases, problem.columns.T, strict=True)]
     parts = [np.ones(block.shape[1]) for block in blocks]
     factors = [block @ part for block, part in zip(blocks, parts, strict=True)]
@@ -211,3 +218,50 @@ def spline_product(problem: SearchProblem) -> ColumnSplines:
         if hopeless or waited >= tuned.SEPARABLE_WAIT:
             break
     return best
+
+
+def null_vector(problem: SearchProblem, argument: Argument, column: int) -> tuple[float, Array]:
+    """Return what is left on rows held out, in deviations of g, and 1 / f on uniform points."""
+    target = problem.target / (problem.target.std() or 1.0)
+    basis = Basis(problem.columns[:, column], tuned.PRODUCTS.pieces[0])
+    below = -target[:, None] * basis.at(problem.columns[:, column])
+    best = np.inf, np.ones(len(basis.grid))
+    for pieces in tuned.PRODUCTS.pieces:
+        above = Basis(argument.scaled, pieces).at(argument.scaled)
+        matrix = np.concatenate((above, below), axis=1)
+        if matrix.shape[1] > problem.fitted.sum() // 3:
+            break
+        vector = np.linalg.svd(matrix[problem.fitted], full_matrices=False)[2][-1]
+        g = above[problem.held_out] @ vector[: above.shape[1]]
+        left = np.sqrt(np.mean((matrix[problem.held_out] @ vector) ** 2))
+        size = float(left / (g.std() + 1e-300))  # g may be nothing
+        curve = basis.at(basis.grid) @ vector[above.shape[1] :]
+        if size < 0.5 * best[0] and (curve.min() > 0 or curve.max() < 0):
+            best = size, np.abs(curve)
+    return best
+
+
+class ProductWithCombination(Ansatz):
+    """A function of one column times a function of a combination."""
+
+    limits = tuned.PRODUCTS
+
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+        """Divide by functions of a column and fit the rest to combinations."""
+        nulls = []
+        for argument in arguments(problem) if problem.held_out.any() else ():
+            for column in range(problem.width) if argument.used.sum() > 1 else ():
+                check_time()
+                size, curve = null_vector(problem, argument, column)
+                nulls.append((size, (argument, column, curve / curve.mean())))
+        most, outer = tuned.PRODUCTS.written, tuned.PRODUCT_OUTER
+        for argument, column, curve in self._best(nulls):
+            name, z = problem.names[column], problem.columns[:, column]
+            grid = np.linspace(z.min(), z.max(), len(curve))
+            for (below,) in written(grid[None], [curve], [U], most=most, outer=outer):
+                values = evaluator((below,), (U,))(z[:, None])[:, 0]
+                if np.isfinite(values).all() and away(values):
+                    rest = problem.over(1 / values, 1 / below.xreplace({U: name}))
+                    yield from CURVE.formulas(rest.onto(argument.values, argument.name), front)
+                if front.done:
+                    break

@@ -11,7 +11,7 @@ import numpy as np
 import sympy
 
 from kanlens.discovery import _settings as tuned
-from kanlens.discovery._priority_front import PriorityFront
+from kanlens.discovery._pareto_front import Front
 from kanlens.discovery._regression import Array, eliminate, solve, weighted
 from kanlens.discovery._search_problem import (
     SearchProblem,
@@ -32,7 +32,7 @@ class Ansatz(ABC):
     costly = False  # for wide problems: then only near the top of the search
 
     @abstractmethod
-    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         """Fit models and yield the promising ones as formulas of y, best first."""
 
     def _best(self, fits: Iterable[tuple[float, Fit]]) -> Iterator[Fit]:
@@ -40,20 +40,20 @@ class Ansatz(ABC):
         ranked = sorted(fits, key=lambda pair: pair[0])[: self.limits.tried]
         return (fit for error, fit in ranked if error < self.limits.error)
 
-    def formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
+    def formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         """Yield formulas of y if the problem is as wide as the limits say."""
         if self.limits.narrowest <= problem.width <= self.limits.widest:
             yield from self._formulas(problem, front)
 
-    def submit(self, problem: SearchProblem, front: PriorityFront) -> None:
+    def submit(self, problem: SearchProblem, front: Front) -> None:
         """Submit formulas of y to a front."""
         submit_all(self.formulas(problem, front), front)
 
 
-def submit_all(formulas: Iterable[Expr], front: PriorityFront) -> None:
+def submit_all(formulas: Iterable[Expr], front: Front) -> None:
     """Submit formulas of y until the search may end."""
     for formula in formulas:
-        front.submit(formula)
+        front.offer(formula)
         if front.done:
             return
 
@@ -82,7 +82,7 @@ class LinearModel(Ansatz):
 
     all_sizes: bool = False  # sums of every number of columns, or only the best by BIC
 
-    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         columns = np.column_stack((np.ones(len(problem.target)), problem.columns))
         if columns.shape[1] > problem.count:
             for name, column in zip(problem.names, problem.columns.T, strict=True):
@@ -91,8 +91,7 @@ class LinearModel(Ansatz):
             return
         columns, target = columns[problem.fitted], problem.target[problem.fitted]
         names = [sympy.Integer(1), *problem.names]
-        for selection in eliminate(columns, target)[: None if self.all_sizes else 1]:
-            terms = list(selection.groups)
+        for _, terms in eliminate(columns, target)[: None if self.all_sizes else 1]:
             if not self.all_sizes or len(terms) <= tuned.MAX_TERMS:
                 sizes = solve(columns[:, terms], target)
                 yield problem.rebuild(linear(sizes, (names[k] for k in terms)))
@@ -104,7 +103,7 @@ class PowerLaw(Ansatz):
 
     targets: tuple[str, ...] = ("id",)  # names of transforms
 
-    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         for _, view in transformed(problem, self.targets):
             for powers in dict.fromkeys((*few_powers(view), tuple(exponents_of(view)))):
                 name, values = sympy.Integer(1), np.ones(len(view.target))

@@ -20,21 +20,13 @@ import numpy as np
 import sympy
 
 from kanlens._runtime import check_time
+from kanlens.discovery import _regression as regression
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._ansatz import Ansatz, linear
 from kanlens.discovery._curve_fitting import written
 from kanlens.discovery._monomials import allowed, evaluate, monomial, simplest
-from kanlens.discovery._priority_front import PriorityFront
-from kanlens.discovery._regression import (
-    Array,
-    Basis,
-    away,
-    eliminate,
-    quick_error,
-    solve,
-    spread_rows,
-    varies,
-)
+from kanlens.discovery._pareto_front import Front
+from kanlens.discovery._regression import Array, Basis
 from kanlens.discovery._search_problem import SearchProblem, transformed
 from kanlens.discovery._smoothness import logarithmic
 from kanlens.discovery._univariate import CURVE
@@ -79,7 +71,7 @@ def arguments(problem: SearchProblem) -> list[Argument]:
         columns = evaluate(problem.columns, powers)
         names = [monomial(problem.names, p) for p in powers]
         values, name = columns[:, 0] + sign * columns[:, -1], names[0] + sign * names[-1]
-        if varies(values):
+        if regression.varies(values):
             used = np.asarray(powers.any(axis=0))
             combinations.append(Argument(values, name, used, cost))
     return combinations
@@ -102,7 +94,7 @@ class Block:
         factor = evaluate(problem.columns, self.powers[None])
         if self.argument is None:
             return factor, None
-        basis = Basis.of(self.argument.scaled, pieces)
+        basis = Basis(self.argument.scaled, pieces)
         return basis.at(self.argument.scaled) * factor, basis
 
     def curve(self, basis: Basis | None, coefficients: Array) -> tuple[Array, Array]:
@@ -159,22 +151,16 @@ def directions(columns: Array) -> Array:
     return np.asarray(u[:, s > tuned.BLOCK_ROUNDING])
 
 
-@dataclass(frozen=True, eq=False)
 class BlockGroup:
-    """Blocks of equally many splines, orthogonal to given directions."""
+    """Centered and normalized blocks (block, spline, row), orthogonal to given directions."""
 
-    matrix: Array  # (block, spline, row)
-    gram: Array  # (block, spline, spline)
-
-    @classmethod
-    def of(cls, matrix: Array, spanned: Array) -> BlockGroup:
-        """Center and normalize the blocks, and make them orthogonal to directions."""
+    def __init__(self, matrix: Array, spanned: Array) -> None:
         matrix = matrix - matrix.mean(axis=2, keepdims=True)
         size = np.sqrt(np.square(matrix).sum(axis=2, keepdims=True))
         matrix = matrix / np.where(size > 0, size, 1.0)
-        matrix = matrix - (matrix @ spanned) @ spanned.T
+        self.matrix = matrix - (matrix @ spanned) @ spanned.T
         ridge = np.eye(matrix.shape[1], dtype=np.float32) * np.float32(tuned.BLOCK_RIDGE)
-        return cls(matrix, matrix @ matrix.transpose(0, 2, 1) + ridge)
+        self.gram = self.matrix @ self.matrix.transpose(0, 2, 1) + ridge
 
     def gains(self, used: Array) -> Array:
         """Return the gain of each block; the residual is last in `used`."""
@@ -184,46 +170,37 @@ class BlockGroup:
         return np.asarray((right * solved).sum(axis=(1, 2)), dtype=float)
 
 
-@dataclass(frozen=True, eq=False)
 class BlockLibrary:
-    """The simplest blocks of a problem, and splines of all columns."""
+    """The simplest pairs of a combination and another monomial, and splines of all columns."""
 
-    blocks: list[Block]
-    groups: tuple[BlockGroup, BlockGroup]  # with functions, and without
-    rows: Array
-    splines: list[Block]  # of single columns
-    spanned: Array  # (row, direction): the directions of these
-
-    @classmethod
-    def of(
-        cls, problem: SearchProblem, pieces: int, exponents: Array | None = None
-    ) -> BlockLibrary:
-        """Take the simplest pairs of a combination and another monomial."""
-        rows = np.flatnonzero(problem.fitted)
-        rows = rows[spread_rows(len(rows), tuned.BLOCK_ROWS)]
+    def __init__(self, problem: SearchProblem, pieces: int, exponents: Array | None = None) -> None:
+        fitted = np.flatnonzero(problem.fitted)
+        self.rows = fitted[regression.spread_rows(len(fitted), tuned.BLOCK_ROWS)]
         if exponents is None:
             exponents, costs = simplest(problem.width)
         else:
             costs = np.zeros(len(exponents))
         good = np.flatnonzero(allowed(problem, exponents))[: tuned.BARE_BLOCKS]
         exponents, costs, options = exponents[good], costs[good], arguments(problem)
-        bases = [Basis.of(a.scaled, pieces).at(a.scaled)[rows].T for a in options]
+        bases = [Basis(a.scaled, pieces).at(a.scaled)[self.rows].T for a in options]
         most = max(map(len, bases))  # of few values there are fewer
         padded = [np.pad(b, ((0, most - len(b)), (0, 0))) for b in bases]
         values = np.stack(padded).astype(np.float32)
         single = [n for n, option in enumerate(options) if option.used.sum() == 1]
-        splines = [Block(options[n], exponents[0]) for n in single]
+        self.splines = [Block(options[n], exponents[0]) for n in single]
         centered = values[single] - values[single].mean(axis=2, keepdims=True)
-        spanned = directions(np.concatenate(centered).T).astype(np.float32)
-        if spanned.shape[1] > len(rows) // 4:
-            splines, spanned = [], spanned[:, :0]
+        self.spanned = directions(np.concatenate(centered).T).astype(np.float32)  # (row, direction)
+        if self.spanned.shape[1] > len(self.rows) // 4:
+            self.splines, self.spanned = [], self.spanned[:, :0]
         places, factors = _simplest_pairs(options, exponents, costs)
-        products = evaluate(problem.columns[rows], exponents).T[:, None]
+        products = evaluate(problem.columns[self.rows], exponents).T[:, None]
         products = (products / np.abs(products).max(axis=2, keepdims=True)).astype(np.float32)
-        bent = BlockGroup.of(values[places] * products[factors], spanned)
-        blocks = [Block(options[n], exponents[k]) for n, k in zip(places, factors, strict=True)]
-        blocks += [Block(None, powers) for powers in exponents[1:]]
-        return cls(blocks, (bent, BlockGroup.of(products[1:], spanned)), rows, splines, spanned)
+        # with functions, and without
+        both = values[places] * products[factors], products[1:]
+        self.groups = tuple(BlockGroup(part, self.spanned) for part in both)
+        pairs = zip(places, factors, strict=True)
+        self.blocks = [Block(options[n], exponents[k]) for n, k in pairs]
+        self.blocks += [Block(None, powers) for powers in exponents[1:]]
 
     def columns(self, k: int) -> Array:
         """Return the splines of a block, (spline, row)."""
@@ -267,7 +244,7 @@ class BlockLibrary:
         yield self, sums
         within = (tuple(self.blocks[k].powers) for total in sums for k in total.chosen)
         powers = np.array(list(dict.fromkeys(((0.0,) * problem.width, *within))))
-        finer = BlockLibrary.of(problem, tuned.BLOCK_SUMS.pieces[2], powers)
+        finer = BlockLibrary(problem, tuned.BLOCK_SUMS.pieces[2], powers)
         yield finer, finer.grown(problem.target, *tuned.FEW_GROWN)[: tuned.BLOCK_SUMS.tried]
 
 
@@ -290,9 +267,9 @@ class BlockModel:
             matrix = np.column_stack((np.ones(len(rows)), *parts))
             if matrix.shape[1] > rows.sum() // 3 and best.error < np.inf:
                 break
-            error = quick_error(matrix, problem.target, problem.held_out)
+            error = regression.quick_error(matrix, problem.target, problem.held_out)
             if error < best.error:
-                sizes = solve(matrix[rows], problem.target[rows])
+                sizes = regression.solve(matrix[rows], problem.target[rows])
                 cuts = np.cumsum([part.shape[1] for part in parts])[:-1]
                 fits = zip(blocks, bases, np.split(sizes[1:], cuts), strict=True)
                 curves = [block.curve(basis, own) for block, basis, own in fits]
@@ -309,7 +286,7 @@ class BlockModel:
         """Key of the blocks."""
         return frozenset(block.name(self.problem) for block in self.blocks)
 
-    def formulas(self, front: PriorityFront) -> Iterator[Expr]:
+    def formulas(self, front: Front) -> Iterator[Expr]:
         """Yield formulas of the functions; of a single block also fitted curves."""
         problem = self.problem
         names = [monomial(problem.names, block.powers) for block in self.blocks]
@@ -333,7 +310,7 @@ class BlockModel:
             terms = (function * name for function, (_, name, *_) in pairs)
             yield problem.rebuild(sympy.Add(rest, *terms))
         factor = evaluate(problem.columns, self.blocks[0].powers[None])[:, 0]
-        if len(self.blocks) == 1 and away(factor, tuned.POWER):
+        if len(self.blocks) == 1 and regression.away(factor, tuned.POWER):
             argument = bent[0][0]
             less = problem.over(factor, names[0]).onto(argument.values, argument.name)
             yield from CURVE.formulas(less, front)
@@ -344,9 +321,9 @@ class SumOfBlocks(Ansatz):
 
     limits = tuned.BLOCK_SUMS
 
-    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         """Yield nearly exact models at once, and the best others in the end."""
-        library = BlockLibrary.of(problem, self.limits.pieces[0])
+        library = BlockLibrary(problem, self.limits.pieces[0])
         models: dict[tuple[str, frozenset[Expr]], BlockModel] = {}
         views = transformed(problem, self.limits.targets)
         rough = [library.grown(view.target, *tuned.FEW_GROWN)[0].promise for _, view in views]
@@ -362,7 +339,7 @@ class SumOfBlocks(Ansatz):
                     break
         yield from self._written(models.values(), front)
 
-    def _written(self, models: Iterable[BlockModel], front: PriorityFront) -> Iterator[Expr]:
+    def _written(self, models: Iterable[BlockModel], front: Front) -> Iterator[Expr]:
         ranked = sorted(models, key=lambda model: model.cost)[: self.limits.tried]
         for model in ranked:
             if model.error < self.limits.error:
@@ -377,6 +354,8 @@ def _short_models(
     parts = [block.matrix(problem, tuned.BLOCK_SUMS.pieces[0])[0] for block in blocks]
     groups = np.repeat(np.arange(len(parts) + 1), [1, *(part.shape[1] for part in parts)])
     matrix, rows = np.concatenate([np.ones((len(parts[0]), 1)), *parts], axis=1), problem.fitted
-    path = eliminate(matrix[rows], problem.target[rows], groups, ridge=tuned.BLOCK_ELIMINATION)
-    subsets = ([blocks[g - 1] for g in selection.groups if g] for selection in path)
+    path = regression.eliminate(
+        matrix[rows], problem.target[rows], groups, ridge=tuned.BLOCK_ELIMINATION
+    )
+    subsets = ([blocks[g - 1] for g in active if g] for _, active in path)
     return [BlockModel.of(problem, s) for s in subsets if 0 < len(s) <= tuned.FEW_BLOCKS]

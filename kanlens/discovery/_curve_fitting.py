@@ -88,11 +88,7 @@ def fit_curves(
     epsilon: float = tuned.CURVE_ERROR,
     count: int = tuned.CURVES_KEPT,
 ) -> Iterator[list[list[CurveFormula]]]:
-    """Yield formulas of curves on uniform grids (curve, point), best first.
-
-    The best short sums of powers, and then those without a function inside, come before all, if
-    they are as near as the curves are known.
-    """
+    """Yield formulas of curves (curve, point), best first, short ones before."""
     formulas = [_powers(x[k], v, outer) for k, v in enumerate(values)]
     own, level = {"id"}, min(tuned.AS_NEAR * epsilon, tuned.NEAR_CURVE)
     rest, nothing = set(inner) - own, set[str]()
@@ -210,8 +206,7 @@ def _sums(
         return transform.side(value) * transform.expression(total)
 
     formulas = []
-    for selection in eliminate(matrix, target)[:2]:
-        terms = list(selection.groups)
+    for _, terms in eliminate(matrix, target)[:2]:
         coefficients = solve(matrix[:, terms], target)
         error = _error(transform, matrix[:, terms] @ coefficients, value)
         price = _price(len(terms), 2 * len(terms) + tuned.TRANSFORM_PRICE[transform.name])

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,6 @@ from kanlens._runtime import Deadline, Interruption, ending, interrupts_pass, pr
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._ansatz import POWER_LAW
 from kanlens.discovery._pareto_front import Entry, Front
-from kanlens.discovery._priority_front import PriorityFront
 from kanlens.discovery._regression import Array, relative_error
 from kanlens.discovery._scaling import (
     CALL,
@@ -31,7 +31,7 @@ from kanlens.discovery._scaling import (
 )
 from kanlens.discovery._search import search
 from kanlens.discovery._smoothness import unfollowed
-from kanlens.discovery._univariate import SHORT_FORMULAS
+from kanlens.discovery._univariate import short_formulas
 from kanlens.model._network import Rows, Targets
 from kanlens.symbolic import _pareto_front as pareto
 from kanlens.symbolic._composition import Expr, evaluator, plain
@@ -181,13 +181,8 @@ def _searched(
     stop, formulas = Interruption(), list[Expr]()
     with progress_bar(CALL, max(1, round(time_limit)), shown=progress) as advance:
         for remaining in reversed(range(tuned.PASSES)):
-            front = Front(
-                table.scaled(),
-                deadline,
-                exact=table.rounding,
-                in_units=table.in_common_units,
-                advance=advance,
-            )
+            options: dict[str, Any] = {"exact": table.rounding, "in_units": table.in_common_units}
+            front = Front(table.scaled(), deadline, advance=advance, **options)
             front.start(formulas)
             with stop.kept():
                 for expression in formulas:  # refitted without the outliers
@@ -210,19 +205,18 @@ def _searched(
 
 def _search(front: Front, table: ScaledTable, time_limit: float) -> None:
     """Search, and polish the best formulas unless one is exact."""
-    problem, queue = front.problem, PriorityFront(front)
-    problems = table.from_both_zeros(problem)
+    problems = table.from_both_zeros(front.problem)
     with interrupts_pass(), ending(front.deadline.end):
         for moved in problems[1:]:
-            POWER_LAW.submit(moved, queue)
+            POWER_LAW.submit(moved, front)
         for start in problems:
-            search(start, queue)
-            queue.refit()
+            search(start, front)
+            front.refit()
     cut_short = front.deadline.passed and not front.converged
     if front.outlier_rows is None and (cut_short or front.best_error > front.exact):
         last = Deadline.after(tuned.POLISHING * time_limit + min(front.deadline.left, 0.0))
         with ending(last.end):
-            front.finish(last, SHORT_FORMULAS.formulas(problem, queue))
+            front.finish(last, short_formulas(front.problem, front))
 
 
 def _result(
@@ -240,14 +234,10 @@ def _result(
         return dataclasses.replace(entry, expression=short, complexity=complexity(short))
 
     formulas = {entry: written(entry) for entry in (*entries, chosen)}
-    stages = (
-        Stage(
-            name="snapped" if entry.snapped else "fitted",
-            expressions=(entry.expression,),
-            losses=(entry.error,),
-        )
-        for entry in shown(list(formulas.values()), formulas[chosen])
-    )
+    stages = []
+    for entry in shown(list(formulas.values()), formulas[chosen]):
+        name = "snapped" if entry.snapped else "fitted"
+        stages.append(Stage(name=name, expressions=(entry.expression,), losses=(entry.error,)))
     return Discovery(
         stages=tuple(stages),
         receipt=receipt,
@@ -306,11 +296,7 @@ def _errors(table: ScaledTable, entries: list[Entry], x: Array, y: Array) -> lis
 
 
 def shown(entries: list[Entry], chosen: Entry) -> list[Entry]:
-    """Return the front without equivalents of the chosen formula.
-
-    Of formulas with equal errors the chosen one stays, and no longer one may be picked in
-    its place. The mean always stays.
-    """
+    """Return the front without equivalents of the chosen formula."""
     level = max(chosen.error, tuned.EXACT)
     ranked = sorted(entries, key=lambda e: e.complexity)
     differ = [e for e in ranked if e.error > 1.5 * level or not e.expression.free_symbols]
@@ -337,11 +323,8 @@ def constant(table: ScaledTable) -> Entry:
 
 
 def in_units(table: ScaledTable, entry: Entry) -> Entry:
-    """Convert a formula to the units of the data, with exact constants.
-
-    One half of 10,000 was 0.5 in the search, and 5000 is a number that the data have to show. The
-    origins of the columns and of y are put back last, so that no digits are lost before.
-    """
+    """Convert a formula to the units of the data, with exact constants."""
+    # one half of 10,000 was 0.5 in the search, and 5000 is a number that the data have to show
     if not table.moved:
         return dataclasses.replace(entry, expression=multiplied_in(entry.expression))
     snapped = _snapped(table, entry)
@@ -362,7 +345,8 @@ def _snapped(table: ScaledTable, entry: Entry) -> Entry:
     unmoved = dataclasses.replace(entry, expression=expression)
     if not count_numbers(expression) or not can_refine(expression):
         return unmoved
-    x, y = table.from_zero()
+    shifts = np.array([float(scale.shift) for scale in table.scales])
+    x, y = table.x - shifts, table.y - float(table.y_scale.shift)
     fitted = x[~table.held_out], y[~table.held_out]
     result = snap(expression, table.symbols, *fitted, scale=table.error_scale)
     short = shorten(result.expression, table.symbols, x)

@@ -46,10 +46,7 @@ class Slopes:
     @classmethod
     @lru_cache(maxsize=4)  # a problem asks for them twice
     def of(cls, problem: SearchProblem) -> Slopes:
-        """Take the slopes of a smooth model of the target or its logarithm.
-
-        The slopes of both are in the same ratios.
-        """
+        """Take the slopes of a smooth model of the target or its logarithm."""
         x, (_, stretches, target) = problem.columns, smooth_model(problem)
         rows = spread_rows(len(target), tuned.SLOPE_ROWS)
         slopes, variance = _slopes(_seen(x)[rows] * stretches, target[rows])
@@ -62,10 +59,7 @@ class Slopes:
 
 @lru_cache(maxsize=64)  # a problem that is searched asks for it once more
 def smooth_model(problem: SearchProblem) -> tuple[float, Array, Array]:
-    """Return error, stretches and target of the best smooth model.
-
-    The target is the problem's, or its logarithm if that is smoother.
-    """
+    """Return error, stretches and target, or its log, of the smoothest model."""
     x, target = _seen(problem.columns), problem.target
     rows, few = (spread_rows(len(x), n) for n in (tuned.SMOOTH_ROWS, tuned.STRETCH_ROWS))
     sizes = [target, np.log(np.abs(target))] if problem.one_sign and away(target) else [target]
@@ -130,10 +124,7 @@ def _slopes(x: Array, target: Array) -> tuple[Array, Array]:
 
 
 def few_monomials(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProblem]:
-    """Yield problems of fewer columns, monomials, the fewest first.
-
-    First the target is divided by a monomial if its slopes are those of a product with one.
-    """
+    """Yield problems of fewer columns, monomials, the fewest first."""
     moved = slopes.values * slopes.columns
     if len(moved) <= problem.width or not np.isfinite(moved).all():
         return
@@ -157,19 +148,10 @@ def few_monomials(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProb
             seen.add(key)
 
 
-def inverted(problem: SearchProblem) -> Iterator[SearchProblem]:
-    """Yield the problem of one over the only column."""
-    if problem.width == 1 and problem.positive.all():
-        yield problem.onto(1 / problem.columns[:, 0], 1 / problem.names[0])
-
-
 def _basis(
     problem: SearchProblem, across: Array, sizes: Array, count: int
 ) -> tuple[list[Array], Array]:
-    """Return the simplest exponents that span the first directions.
-
-    Also return the exponents of factors of the target, the simplest first.
-    """
+    """Return the simplest exponents of the span, and those of factors."""
     exponents, _ = simplest(problem.width)
     extra = len(sizes) - problem.width
     able = exponents[_near(exponents, 0.0, across, sizes, count + extra)]
@@ -201,11 +183,7 @@ def _near(exponents: Array, last: float, across: Array, sizes: Array, count: int
 
 
 def sum_of_splines(problem: SearchProblem, slopes: Slopes) -> ColumnSplines:
-    """Return a sum of splines of columns of which the target is a function.
-
-    Splines that agree with the slopes are improved together with a spline of their sum, which need
-    not be monotone, and in the end with finer ones.
-    """
+    """Return a sum of splines of columns of which the target is a function."""
     bases, matrix, owners = column_splines(problem, tuned.SUMMED_PIECES)
     first = _matched_to_slopes(problem, slopes, bases, owners[1:] - 1)
     error, weights = _improved(problem, matrix[:, 1:], first, tuned.SUM_PIECES)
@@ -254,7 +232,7 @@ def _improved(
     best, best_weights, rows = np.inf, weights, problem.fitted
     for _ in range(tuned.SUM_ROUNDS):
         total = matrix @ weights
-        basis = Basis.of(total, pieces)
+        basis = Basis(total, pieces)
         over = basis.at(total)
         error = quick_error(over, problem.target, problem.held_out)
         if not error < tuned.MIN_REFINEMENT_GAIN * best:

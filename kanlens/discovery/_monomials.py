@@ -1,7 +1,4 @@
-"""Short sums of powers and products of columns, and ratios of two sums.
-
-A ratio is a null vector of the numerator's terms and the target times the denominator's.
-"""
+"""Short sums of powers and products of columns, and ratios of two sums."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ import sympy
 
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._ansatz import Ansatz, linear
-from kanlens.discovery._priority_front import PriorityFront
+from kanlens.discovery._pareto_front import Front
 from kanlens.discovery._regression import (
     Array,
     away,
@@ -106,18 +103,15 @@ class MonomialSum(Ansatz):
 
     limits = tuned.MONOMIALS
 
-    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         """Yield the best fits; under noise, a weighted one per target too."""
         pairs = [(library, evaluate(problem.columns, library)) for library in libraries(problem)]
         problems = [p for _, p in transformed(problem, self.limits.targets)]
         targets = [p.target for p in problems]
-        fits: list[_Fit] = [
-            (error, library, p, matrix, None)
-            for library, matrix in pairs
-            for error, p in zip(
-                quick_errors(matrix, targets, problem.held_out), problems, strict=True
-            )
-        ]
+        fits: list[_Fit] = []
+        for library, matrix in pairs:
+            errors = quick_errors(matrix, targets, problem.held_out)
+            fits += [(e, library, p, matrix, None) for e, p in zip(errors, problems, strict=True)]
         yield from self._written(fits)
         if min((error for error, *_ in fits), default=0.0) > tuned.NOISELESS:
             fits = []
@@ -138,8 +132,7 @@ class MonomialSum(Ansatz):
                 return
             heavy, target = weighted(weights, matrix, problem.target)
             heavy, target = heavy[problem.fitted], target[problem.fitted]
-            for selection in eliminate(heavy, target)[: self.limits.written]:
-                terms = list(selection.groups)
+            for _, terms in eliminate(heavy, target)[: self.limits.written]:
                 if len(terms) > tuned.LONGEST_SUM:
                     break
                 names = (monomial(problem.names, library[k]) for k in terms)
@@ -168,10 +161,7 @@ def _ratios(problem: SearchProblem, over: list[Powers], under: list[Powers]) -> 
 
 
 def _null_vectors(problem: SearchProblem, matrix: Array, first: int) -> tuple[float, list[Array]]:
-    """Return the singular value ratio and sparse null vectors of a quotient.
-
-    One of the denominator's terms, which begin at column `first`, has a coefficient of 1.
-    """
+    """Return the singular value ratio and sparse null vectors of a quotient."""
     matrix = matrix[problem.fitted]
     size = np.sqrt(np.mean(np.square(matrix), axis=0))
     size = np.where(size > 0, size, 1.0)
@@ -185,8 +175,7 @@ def _null_vectors(problem: SearchProblem, matrix: Array, first: int) -> tuple[fl
     others = np.delete(np.arange(len(size)), anchor)
     target, scaled = -matrix[:, anchor] / size[anchor], matrix[:, others] / size[others]
     vectors = []
-    for selection in eliminate(scaled, target)[:2]:
-        chosen = list(selection.groups)
+    for _, chosen in eliminate(scaled, target)[:2]:
         if len(chosen) < tuned.RATIO_TERMS:
             vector = np.zeros(len(size))
             vector[others[chosen]] = solve(scaled[:, chosen], target)
@@ -199,7 +188,7 @@ def _null_vectors(problem: SearchProblem, matrix: Array, first: int) -> tuple[fl
 class PolynomialRatio(Ansatz):
     """A ratio of two polynomials, or of two sums of powers."""
 
-    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         width = problem.width
         pairs = [
             (total_degree(width, top), total_degree(width, bottom))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -128,6 +130,8 @@ class Front:
         self.outlier_rows: Array | None = None
         self._seen: set[Expr] = set()
         self._tried: set[tuple[Expr, ...]] = set()
+        self._queue: list[tuple[float, int, Expr]] = []  # by errors of unchanged formulas
+        self._count = itertools.count()  # breaks ties by order
 
     @property
     def best_error(self) -> float:
@@ -153,6 +157,21 @@ class Front:
         count = len(self._tried)
         self._tried.add(key)
         return len(self._tried) > count
+
+    def offer(self, expression: Expr) -> None:
+        """Submit an accurate formula, and queue another."""
+        error = math.inf if _unsound(expression) else self._error(expression)
+        if error < tuned.REFIT_NOW_ERROR:
+            self.submit(expression)
+        elif error < tuned.MAX_START_ERROR:
+            heapq.heappush(self._queue, (error, next(self._count), expression))
+
+    def refit(self, count: int | None = None) -> None:
+        """Submit `count` formulas of the queue, by default all."""
+        for _ in range(len(self._queue) if count is None else min(count, len(self._queue))):
+            if self.done:
+                return
+            self.submit(heapq.heappop(self._queue)[-1])
 
     def submit(self, expression: Expr) -> None:
         """Refit a formula and keep it if no simpler one is as good."""
@@ -211,11 +230,7 @@ class Front:
         return expression
 
     def chosen(self) -> Entry:
-        """Return the best balance of error and length.
-
-        On few rows a description length prefers a line, so formulas whose error is significantly
-        above the best one's are excluded.
-        """
+        """Return the best balance of error and length, not far from the least error."""
         levels = [max(entry.error, self.exact) for entry in self.entries]
         worst = max(self._mean_error, min(levels))
         able = front([entry.length for entry in self.entries], levels)
@@ -357,10 +372,6 @@ class Front:
     def values(self, expression: Expr) -> Array:
         """Return the values of a formula, (row,)."""
         return np.asarray(evaluator((expression,), self.symbols)(self.x)[:, 0])
-
-    def error_of(self, expression: Expr) -> float:
-        """Return the error of an unchanged formula; infinite if it is not sound."""
-        return math.inf if _unsound(expression) else self._error(expression)
 
     def _error(self, expression: Expr) -> float:
         return self._entry(expression).error

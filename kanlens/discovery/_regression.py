@@ -8,7 +8,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from kanlens._runtime import check_time
 from kanlens.discovery import _settings as tuned
@@ -88,35 +87,27 @@ def _sizes(matrix: Array) -> Array:
     return np.where(size > 0, size, 1.0)
 
 
-@dataclass(frozen=True, eq=False)
-class Selection:
-    """The groups of columns that a fit keeps, and its relative squared error."""
-
-    groups: tuple[int, ...]
-    error: float
-
-
 def eliminate(
     matrix: Array, target: Array, groups: Array | None = None, *, ridge: float = tuned.RIDGE
-) -> list[Selection]:
+) -> list[tuple[float, list[int]]]:
     """Drop groups of columns one by one, always the least important.
 
     `groups` numbers the group of each column from 0; default: each column is one. The ridge is in
-    parts of the largest singular value. Selections are sorted by the Bayesian information
-    criterion, best first.
+    parts of the largest singular value. The relative squared errors and the groups are sorted by
+    the Bayesian information criterion, best first.
     """
     groups = np.arange(matrix.shape[1]) if groups is None else groups
     packed: Any = np.linalg.qr(np.column_stack((matrix / _sizes(matrix), target)), mode="r")
     rows, spread = len(target), float(np.var(target)) or 1.0
     active = sorted({int(g) for g in groups})
-    scored: list[tuple[float, Selection]] = []
+    scored: list[tuple[float, tuple[float, list[int]]]] = []
     while True:
         check_time()
         columns = np.isin(groups, active)
         error, losses = _losses(packed, groups, columns, active, ridge)
         share = max(error / rows / spread, tuned.FLOOR)
         score = rows * np.log(share) + int(columns.sum()) * np.log(rows)
-        scored.append((score, Selection(tuple(active), share)))
+        scored.append((score, (share, list(active))))
         if len(active) < 2:
             return [selection for _, selection in sorted(scored, key=lambda pair: pair[0])]
         active.remove(min(active, key=lambda g: losses[g]))
@@ -270,26 +261,17 @@ def _solved(columns: tuple[int, ...], matrix: Array, target: Array) -> _ColumnSu
     return _ColumnSum(columns, basis, left, target - basis @ (basis.T @ target))
 
 
-@dataclass(frozen=True, eq=False)
 class Basis:
-    """Cubic B-splines on the range of one column."""
+    """Cubic B-splines on the range of one column, the knots half even, half where values are."""
 
-    knots: Tensor  # (1, knot)
-    degree: int
-    low: float
-    high: float
-
-    @classmethod
-    def of(cls, x: Array, pieces: int) -> Basis:
-        """Lay knots over a column: half evenly, half where its values are."""
+    def __init__(self, x: Array, pieces: int) -> None:
         values = np.unique(x)
-        low, high = float(values[0]), float(values[-1])
-        count = max(1, min(pieces, len(values) - 3))
-        degree = 3 if len(values) > 3 else max(1, len(values) - 1)
-        places = np.linspace(0.0, 1.0, count + 1)
-        cuts = 0.5 * (low + (high - low) * places) + 0.5 * np.quantile(x, places)
-        knots = spline.extend(torch.from_numpy(cuts)[None], degree)
-        return cls(knots, degree, low, high)
+        self.low, self.high = float(values[0]), float(values[-1])
+        self.degree = 3 if len(values) > 3 else max(1, len(values) - 1)
+        places = np.linspace(0.0, 1.0, max(1, min(pieces, len(values) - 3)) + 1)
+        even = self.low + (self.high - self.low) * places
+        cuts = 0.5 * even + 0.5 * np.quantile(x, places)
+        self.knots = spline.extend(torch.from_numpy(cuts)[None], self.degree)  # (1, knot)
 
     def at(self, x: Array) -> Array:
         """Evaluate every B-spline, (row, basis)."""
@@ -308,10 +290,7 @@ def varies(x: Array) -> bool:
 
 
 def away(values: Array, share: float | Array = tuned.DIVISOR) -> Any:
-    """Return whether each column stays away from zero.
-
-    That is its largest size, or its smallest without outliers if it is over many decades.
-    """
+    """Return whether each column's size stays away from zero, outliers aside."""
     size = np.abs(values)
     least, most = size.min(axis=0), size.max(axis=0)
     if np.all(least > share * most):

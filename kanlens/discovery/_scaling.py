@@ -214,11 +214,6 @@ class ScaledTable:
         common = all(abs(power) <= tuned.COMMON_POWER for power in powers)
         return self.in_units(expression) if common else expression
 
-    def from_zero(self) -> _Rows:
-        """Return all columns and y in the units of the data, without the origins."""
-        shifts = np.array([float(scale.shift) for scale in self.scales])
-        return self.x - shifts, self.y - float(self.y_scale.shift)
-
     def from_origin(self, expression: Expr) -> Expr:
         """Put the origins of columns and y back into a formula."""
         pairs = zip(self.symbols, self.scales, strict=True)
@@ -297,10 +292,7 @@ def _checked(x: Any, y: Any, feature_names: Iterable[str] | None) -> tuple[list[
 
 
 def scale_of(columns: Array, target: Array) -> ErrorScale:
-    """Return the scale of errors, logarithmic if that is smoother.
-
-    If noise of one size hides all but the largest values, they have no smooth logarithm.
-    """
+    """Return the scale of errors, logarithmic if that is smoother."""
     wide = ErrorScale.of(target)
     if not wide.unit:
         return ErrorScale()

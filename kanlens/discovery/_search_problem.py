@@ -247,17 +247,15 @@ def few_powers(problem: SearchProblem) -> list[tuple[float, ...]]:
         return []
     matrix = np.column_stack((np.ones(len(size)), np.log(np.abs(problem.columns[:, usable]))))
     target = np.log(size)
-    best = eliminate(matrix, target)[0]
-    count = sum(map(bool, best.groups))
+    error, groups = eliminate(matrix, target)[0]
+    count = sum(map(bool, groups))
     if not 0 < count < len(usable):
         return []
-    choices = []
+    choices, limit = [], tuned.AS_GOOD * max(error, tuned.FLOOR)
     for places in itertools.combinations(range(1, matrix.shape[1]), count):
         few = matrix[:, (0, *places)]
         coefficients = solve(few, target)
-        if relative_error(few @ coefficients, target) <= tuned.AS_GOOD * max(
-            best.error, tuned.FLOOR
-        ):
+        if relative_error(few @ coefficients, target) <= limit:
             exponents, p = np.zeros(problem.width), coefficients[1:]
             exponents[usable[np.array(places) - 1]] = p
             whole, half = (np.abs(p - np.round(k * p) / k) < tuned.WHOLE_POWER for k in (1, 2))
@@ -280,9 +278,8 @@ def _ways_without(problem: SearchProblem) -> Iterator[tuple[int, float, SearchPr
     """Yield a column, a power of it, and the problem without both."""
     estimate = exponents_of(problem)
     half = np.round(2 * estimate) / 2
-    good = (np.abs(estimate - half) < tuned.HALF_TOLERANCE) & (
-        np.abs(half) <= tuned.HIGHEST_EXPONENT
-    )
+    good = np.abs(estimate - half) < tuned.HALF_TOLERANCE
+    good &= np.abs(half) <= tuned.HIGHEST_EXPONENT
     for i, power in enumerate(np.where(good, half, 0.0).tolist()):
         for exponent in sorted({0.0, power}):
             yield i, exponent, divided(problem, exponent * np.eye(problem.width)[i], {i})

@@ -26,8 +26,7 @@ class Limits:
 
 # --- rounding and noise -------------------------------------------------------------------------
 
-EXACT = 1e-24  # error at rounding level; errors below do not differ
-EXACT_SINGLE = 1e-12  # likewise of single precision
+EXACT, EXACT_SINGLE = 1e-24, 1e-12  # errors at rounding level, also of single precision
 SINGLE_STEPS = 2.0**29  # steps of rounding of double precision in one of single precision
 ROUNDING_ERROR = 1e-9  # error from which rounding is as any noise
 NOISELESS = 1e-12  # error up to which it is the truth; above, rows are weighted as errors of y
@@ -38,19 +37,15 @@ NEGLIGIBLE_TERM = 1e-9  # of the largest term of a sum, below which one is round
 
 # --- columns ------------------------------------------------------------------------------------
 
-DIVISOR = 1e-4  # least over largest size of a column that may divide
-CLEAR_OF_ZERO = 1e-3  # likewise where formulas are made of it
+DIVISOR, CLEAR_OF_ZERO = 1e-4, 1e-3  # least over largest size of one that divides; in formulas
 CLEAR_OF_BOTH_SIGNS = 0.1  # likewise of a column of both signs
 CLEAR_OF_POLE = 1e-2  # least size of a sine that may divide
 NO_ZERO = 1e-6  # least over largest size of a column that may have a logarithm
 POWER = 1e-9  # likewise of a target or factor that may have a power below 1
-LOGARITHM = 1e-250  # likewise of a target that may have a logarithm
-LOGARITHM_OF_SURFACE = 1e-100  # likewise of one whose logarithm is to be smooth
-TURN = 1.0  # range of a column that may be an angle
-ANGLE = 0.5  # range of a target that may be an angle or a logarithm
-EXPONENT = 30.0  # range and size below which a target may have an exponential
-EXPONENT_INSIDE = 20.0  # likewise of a column, under an elementary function
-DICTIONARY_EXPONENT = 12.0  # likewise in the dictionary
+LOGARITHM, LOGARITHM_OF_SURFACE = 1e-250, 1e-100  # likewise a logarithm, and a smooth one
+TURN, ANGLE = 1.0, 0.5  # ranges of a column, and of a target, that may be an angle
+# range and size below which a target may have an exponential, and a column; in the dictionary
+EXPONENT, EXPONENT_INSIDE, DICTIONARY_EXPONENT = 30.0, 20.0, 12.0
 LARGEST_ATOM, LARGEST_TERM = 1e12, 1e8  # values of functions that least squares takes
 LIGHTEST = 1e-4  # least weight of a row
 DIFFERENCE_STEP = 1e-6  # of a difference quotient, in parts of the target
@@ -67,9 +62,8 @@ SEPARABLE = Limits(
 SEPARABLE_ROUNDS, SEPARABLE_WAIT = 25, 3  # rounds over the factors, and those without a gain
 MAX_PRODUCT_ERROR = 0.2  # error after these rounds from which no more are made
 GOOD_ADDITIVE = 3e-4  # error of an additive model that is worth more than two formulas
-DEAD_PART = 1e-3  # of the largest part's deviation, times the root of the error
+DEAD_PART, IDLE_WEIGHT = 1e-3, 1e-3  # of the largest part's deviation, or weight: it says nothing
 SUMS_WRITTEN, OUTER_WRITTEN = 6, 12  # sums of functions, and functions of each
-IDLE_WEIGHT = 1e-3  # share of the largest weight at which a column says nothing
 MONOMIALS = Limits(error=0.1, tried=4, written=3, targets=EVERY_TARGET)
 LIBRARY, LONGEST_SUM = 130, 12  # monomials that are fitted together, and that a sum may keep
 DEGREES, DEGREES_OF_ONE = (2, 3, 4, 6), (2, 3, 4, 6, 8, 10)
@@ -80,19 +74,17 @@ RATIO_DEGREES = (  # of numerator and denominator
 )
 RATIO_POWERS = {2: (-1.0, -0.5, 0.0, 0.5, 1.0), 3: (-1.0, 0.0, 1.0)}  # by the number of columns
 RATIO_LIBRARY, RATIO_TERMS = 90, 15  # terms of both sums that are fitted, and that are kept
-NULL_VALUE = 0.02  # smallest singular value, in parts of the typical one, that is a null vector's
-RATIO_NOISELESS = 1e-9  # and that of one without noise, in parts of the largest
+# smallest singular value of a null vector, in parts of the typical one; without noise, the largest
+NULL_VALUE, RATIO_NOISELESS = 0.02, 1e-9
 SPARSE = Limits(narrowest=2, widest=8, error=0.02, tried=2, targets=("id", "sq", "inv", "invsq"))
 SPARSE_POWERS, SPARSE_DEGREE = (1.0, 2.0, -1.0, -2.0, 3.0, 4.0, -3.0, -4.0), 12
 BARE_PRODUCTS, WAVE_PRODUCTS = 3000, 1500  # products, and those with a wave
-SPARSE_ROWS = 300  # on which sums are compared
+SPARSE_ROWS, SPARSE_TERMS = 300, 5  # on which sums are compared, and terms at most
 BEAM, FIRST_BEAM = 16, 48  # sums kept, and at their first term
-SPARSE_TERMS = 5
 EXCHANGED_SUMS, EXCHANGE_ROUNDS = 4, 3  # sums of a length in which columns are exchanged
-EXACT_SUM = 1e-20
+EXACT_SUM, PAIRS_COMPARED = 1e-20, 20  # error that ends it, and pairs of terms that are solved
 DICTIONARY = Limits(narrowest=2, widest=4, error=0.01, tried=2, targets=("id", "log"))
 DICTIONARY_TERMS, DICTIONARY_ARGUMENTS = 900, 12
-PAIRS_COMPARED = 20  # pairs that are solved
 BLOCK_SUMS = Limits(  # the first pieces while blocks are compared
     narrowest=2,
     widest=6,
@@ -108,27 +100,21 @@ PRODUCTS = Limits(  # the error is not squared; the column has the first pieces
 PRODUCT_OUTER = ("id", "inv", "sq", "invsq", "sqrt", "log")  # of the function of the column
 BLOCKS, BARE_BLOCKS, BLOCK_ROWS = 8000, 5000, 250  # compared: with functions, without; rows
 ARGUMENTS, ARGUMENT_COLUMNS = 80, 3  # products, and likewise sums, that functions are taken of
-PAIR_COST = 0.5  # of a sum, added to those of its terms
+PAIR_COST, BLOCK_PRICE = 0.5, 5.0  # of a sum, added to its terms'; factor on the error of a block
 FEW_GROWN, GROWN = (2, 3), (3, 9)  # blocks added, sums kept: for all targets, for the best
-BLOCK_TARGETS = 2  # the best of all
-FEW_BLOCKS = 5  # in the end, with splines of single columns
+BLOCK_TARGETS, FEW_BLOCKS = 2, 5  # the best of all, and blocks in the end, with single columns
 BLOCK_RIDGE, BLOCK_ROUNDING = 1e-5, 1e-4  # in single precision
-BLOCK_PRICE = 5.0  # factor on the error for each
 EXACT_BLOCKS, NEAR_BLOCKS, FAR_BLOCKS = 1e-9, 1e-6, 0.5  # errors: none, written at once, hopeless
 BLOCK_ELIMINATION = 1e-7  # ridge; blocks of one combination say nearly the same
 
 # --- curves -------------------------------------------------------------------------------------
 
-GRID_POINTS = 128  # where a fitted curve is handed on
-ONE_COLUMN_CURVES = 3  # columns whose curves are offered on their own
-CURVE_ERROR = 1e-9  # of a curve that was itself fitted
-LESS_WELL = 1e-4  # likewise of one that may be known less well
+GRID_POINTS, ONE_COLUMN_CURVES = 128, 3  # of a curve, and columns whose curves are offered alone
+CURVE_ERROR, LESS_WELL = 1e-9, 1e-4  # of a curve that was fitted, or may be known less well
 AS_NEAR, NEAR_CURVE = 1e2, 1e-6  # error of a formula, in parts of the curve's, and at most
 SHORT_SUM = 27.0  # price of a sum of four powers
-CURVES_KEPT = 3
-FAMILIES = 8  # elementary functions per curve, the best ones
-INDEPENDENT = 40  # values of a curve that count as independent
-CURVE_NODE = 1.4  # price of a node, in units of the log likelihood
+CURVES_KEPT, FAMILIES = 3, 8  # the best formulas, and elementary functions, per curve
+INDEPENDENT, CURVE_NODE = 40, 1.4  # values that count, and price of a node as log likelihood
 TRANSFORM_PRICE = {"id": 0, "inv": 1, "sq": 1, "sqrt": 1, "log": 2, "invsq": 2, "invsqrt": 2}
 TRANSFORM_PRICE |= {"exp": 2, "sin": 3, "tan": 3, "cos": 3, "sinh": 3, "atanh": 3}
 INNER_PRICE = {"id": 0, "sq": 1, "inv": 1, "sqrt": 1, "log": 2, "exp": 2}
@@ -143,8 +129,8 @@ POSITIVE_POWER_SUMS: tuple[tuple[float, ...], ...] = (
 SINGLE = Limits(widest=1, error=0.5, written=10, pieces=(2, 4, 8, 16, 32, 64, 100))
 MIN_REFINEMENT_GAIN = 0.8  # factor on the error that more pieces must give
 WRITTEN_UNDER_NOISE = 24  # formulas, where noise leaves many as good
-NOISY_CURVE = 1e-5  # error of a curve that is not for want of pieces
-LOST_CURVE = 0.05  # error of a formula that is no start for a refit
+# errors of a curve that is not for want of pieces, and of a formula that is no start for a refit
+NOISY_CURVE, LOST_CURVE = 1e-5, 0.05
 CURVE_ENDS = (0.005, 0.995)  # quantiles of the column between which a curve is written
 PRODUCT_CURVES = 4  # formulas of a factor
 RATES = (-6.0, -3.0, -2.0, -1.0, -0.5, -0.25, 0.25, 0.5, 1.0, 2.0, 3.0, 6.0)
@@ -152,61 +138,52 @@ ATOM_PAIRS = Limits(widest=1, error=0.01, tried=3)
 
 # --- what slopes show ---------------------------------------------------------------------------
 
-MAX_SLOPE_COLUMNS = 12  # columns beyond which the monomials are too many
-SLOPE_ROWS = 500  # of the smooth model whose slopes are taken
-STRETCH_ROWS = 150  # on which the stretches of its columns are compared
-SLOPE_NUGGET = 1e-9
-JUDGING = 0.9  # share of the rows, those of least error, by which fewer monomials are judged
-KNOWN_SLOPES = 0.5  # share of the rows, those of least variance, whose slopes are taken
+MAX_SLOPE_COLUMNS, SLOPE_NUGGET = 12, 1e-9  # beyond which the monomials are too many
+SLOPE_ROWS, STRETCH_ROWS = 500, 150  # of the smooth model, and to compare stretches of columns
+# shares of the rows, of least error, that judge fewer monomials; of least variance, for slopes
+JUDGING, KNOWN_SLOPES = 0.9, 0.5
 STRETCH, LEAST_STRETCH = 1.6, 1.2  # factors by which a column is stretched, from first to last
 STRETCH_GAIN = 0.7  # factor on the error from which smaller factors are tried
-SPAN_GAIN, SPANNED = 0.7, 1e-6  # factor on the error that fewer monomials must reach, or error
-LOST_SPAN = 0.1  # error from which they tell nothing
+# factor on the error that fewer monomials must reach, or error; and error that tells nothing
+SPAN_GAIN, SPANNED, LOST_SPAN = 0.7, 1e-6, 0.1
 MAX_SINGULAR_RATIO = 0.7  # of singular values behind the last monomial
 SPAN_ROOM = (0.01, 2.0, 0.3)  # sine of the angle to a span: least, in parts of its error, most
 SAME_SPAN = 0.2  # of exponents, below which they are the same direction
 MAX_MONOMIAL_COLUMNS = 6  # columns up to which all of them may be in one monomial
 POWER_COSTS = {0.0: 0.0, 1.0: 1.0, -1.0: 1.1, 2.0: 1.5, -2.0: 1.6, 0.5: 1.7, -0.5: 1.8}
-SUM_PIECES, SUM_STEP = 30, 1e-4  # splines of a sum, and difference step
-SUM_ERROR = 1e-4  # of the spline of a sum
+SUM_PIECES, SUM_STEP, SUM_ERROR = 30, 1e-4, 1e-4  # splines of a sum, difference step, error
 SUMMED_PIECES, SUM_ROUNDS, SUM_RIDGE = 10, 20, 1e-6  # of splines of columns under that of a sum
 
 # --- the search, and the moves to simpler problems ----------------------------------------------
 
 DEPTH, BRANCHES = 3, 3  # pairs of columns put together, and ways of each that are followed
-MAX_UNDIVIDED_COLUMNS = 3  # columns up to which the products without division go far enough
-FEW_COLUMNS = 4  # columns up to which sums of blocks and ratios come before columns are left out
+# columns up to which products without division suffice; sums of blocks and ratios come early
+MAX_UNDIVIDED_COLUMNS, FEW_COLUMNS = 3, 4
 NO_LOO_ERROR = 1e-5  # loo_error that counts as none
 HALF_POWER_TOLERANCE, THIRD_POWER_TOLERANCE = 0.02, 1e-3  # distance at which a power is that
-HALF_TOLERANCE = 0.2  # distance of an exponent from a multiple of one half at which that is tried
-HIGHEST_EXPONENT = 6.0
-REWEIGHTINGS = 8  # of least absolute deviations
+# distance of an exponent from a multiple of one half that is tried, and the highest
+HALF_TOLERANCE, HIGHEST_EXPONENT = 0.2, 6.0
 LOO_GAIN = 0.9  # factor on the loo_error that a move must reach
-NOISE_RATIO_LIMIT = 1.15  # beyond which a noise_ratio shows more than noise
+REWEIGHTINGS, NOISE_RATIO_LIMIT = 8, 1.15  # of absolute deviations; noise_ratio of more than noise
 MAX_SELECTABLE_COLUMNS = 8  # columns among which few are chosen
-AS_GOOD = 1.01  # factor on the error of the best choice
-WHOLE_POWER = 1e-3  # distance from a whole number
+AS_GOOD, WHOLE_POWER = 1.01, 1e-3  # factor on the best choice's error; distance from a whole number
 
 # --- smooth models, noise and wrong rows --------------------------------------------------------
 
 LENGTHS = (1.0, 2.5, 6.0)  # in deviations of a column, times the root of the number of columns
-NUGGET = 1e-7
+NUGGET, SMOOTH_ROWS = 1e-7, 300
 WIDE_RANGE = 3.0  # largest over smallest value of a column whose logarithm is taken
-SMOOTH_ROWS = 300
 HARDLY_SMOOTH = 0.8  # loo_error of the logarithm of a target, from which errors are absolute
 FLAT = 1.5  # factor by which half the rows tell less at most, where noise is what is left
 MIN_NOISE, MAX_NOISE = 1e-8, 0.05  # shares of the variance between which there may be noise
 NOISE_SHARE = 0.3  # of the noise that the model is told of
 TEST_PIECES, TEST_PIECES_OF_ONE = 5, 20  # of splines that look for what is left, of one column
-TEST_SURE = 4.0  # deviations from what noise gives at most
-TEST_ROWS = 4  # per term of the test
+TEST_SURE, TEST_ROWS = 4.0, 4  # deviations from what noise gives at most, and rows of a term
 TEST_DEGREES, TEST_TERMS = (4, 3, 2), 200
 TEST_LARGE_RESIDUAL = 0.1  # noise beyond this share of the variance is not believed
-WRONG_LENGTHS = (1.0, 2.5)
-WRONG_NUGGET = 1e-2  # wrong cells are not followed
-WRONG_BLOCK = 400  # rows of one smooth model
+WRONG_LENGTHS, WRONG_NUGGET = (1.0, 2.5), 1e-2  # wrong cells are not followed
+WRONG_BLOCK, WRONG_ROUNDS = 400, 12  # rows of one smooth model
 MIN_ROWS_FOR_OUTLIERS = 8  # among which none is wrong
-WRONG_ROUNDS = 12
 OUTLIER_DEVIATIONS = 8.0  # robust deviations
 # least distance, of the inverse hyperbolic sine of robust deviations of the target
 MIN_OUTLIER_DISTANCE = 1.0
@@ -228,8 +205,7 @@ REFIT_NOW_ERROR, REFITTED = 1e-6, 2
 MAX_START_RATIO = 1e2  # factor by which a formula may start worse than a simpler one
 # nodes beyond which nothing is refitted, no part left out
 MAX_REFIT_NODES, MAX_THINNED_NODES = 120, 45
-NUMEROUS = 7  # numbers beyond which no part is left out
-THIN_ROUNDS = 12  # parts left out of one formula
+NUMEROUS, THIN_ROUNDS = 7, 12  # numbers beyond which no part is left out, and parts of a formula
 NODE, NUMBER = 3.0, 6  # price of a node in units of the log likelihood, nodes for a number
 DIGITS = 1.5  # price of a unit of the logarithm of a fraction's numerator and denominator
 ODD = 2.0  # digits of fractions, by the natural logarithm, that may stand for any number
@@ -255,15 +231,14 @@ HELD_OUT, NONE_HELD_OUT = 0.3, 4  # share of the rows, and rows with which none 
 TELLING = 0.1  # of the variance of the target that rows held out must have
 MAX_UNSEEN_ROWS = 200  # rows beyond those of the search that choose and judge
 SAME_COLUMN = 1e-8  # distance of columns of unit length, up to which they are one
-RECENTER_DISTANCE = 100.0  # of the middle, in spreads, from which zero is moved there
-DIGITS_LOST = 1e6  # and from which digits are lost where it is not
+# of the middle, in spreads, from which zero is moved there, and digits are lost where it is not
+RECENTER_DISTANCE, DIGITS_LOST = 100.0, 1e6
 CORE = (0.05, 0.95)  # quantiles between which values are no outliers
 DECADES = 3.0  # between which nearly all of a column or target of many decades lie
 LARGEST_FACTOR = 1e12  # and one over it: beyond, a factor of scaled columns is of a wrong form
 COMMON_POWER, LARGEST_IN_UNITS = 6, 1e20  # of ten, up to which a column is of common size; likewise
 SOUND_SIZES = (1e-3, 1e4)  # largest sizes that are left as they are
-ROUNDING_STEPS = 4  # that a constant may seem to vary by
-DECIMALS = 15  # to which a constant may be rounded
+ROUNDING_STEPS, DECIMALS = 4, 15  # that a constant may vary by, and be rounded to
 
 # --- time ---------------------------------------------------------------------------------------
 
@@ -274,11 +249,10 @@ PASSES = 4  # searches, each without the rows that the one before did not follow
 
 # --- trained networks, and the symmetry that they show ------------------------------------------
 
-NETWORK_ROWS = 30  # at least
+NETWORK_ROWS, UNIONS_TRIED = 30, 3  # at least; and at most
 HIDDEN, GRID = (5, 2), 3  # nodes of a trained network: sums and products; intervals of its edges
 TRAINING_STEPS, PATIENCE = 24, 6  # of training, and those without a gain
 AS_WELL, ABOUT_AS_WELL = 1.15, 3.0  # factors by which a simpler network may err more: first, best
-UNIONS_TRIED = 3
 UNTRUSTED = 0.04  # share of a column at either end where slopes are not trusted
 JOINED, LOOSE = 40.0, 0.04  # errors that the slopes of fewer columns differ by, and at most
 HIGHEST_FACTOR = 4  # power

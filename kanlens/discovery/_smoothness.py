@@ -134,7 +134,7 @@ def _terms(columns: Array, values: Array) -> Array:
     width = columns.shape[1]
     pieces = tuned.TEST_PIECES_OF_ONE if width == 1 else tuned.TEST_PIECES
     inputs = [*columns.T, values] if width > 1 else [*columns.T]
-    terms = [Basis.of(c, pieces).at(c)[:, 1:] for c in inputs if varies(c)]
+    terms = [Basis(c, pieces).at(c)[:, 1:] for c in inputs if varies(c)]
     scaled = (columns - columns.mean(axis=0)) / columns.std(axis=0)
     most = min(tuned.TEST_TERMS, len(values) // tuned.TEST_ROWS - sum(t.shape[1] for t in terms))
     for degree in tuned.TEST_DEGREES:
@@ -148,10 +148,7 @@ def _terms(columns: Array, values: Array) -> Array:
 
 
 def outlier_rows(columns: Array, target: Array) -> Array:
-    """Return the rows far from their leave-one-out prediction.
-
-    Outliers hide each other.
-    """
+    """Return the rows far from their leave-one-out prediction, round by round."""
     wrong = np.zeros(len(target), dtype=bool)
     if len(target) < tuned.MIN_ROWS_FOR_OUTLIERS:
         return wrong
@@ -190,12 +187,8 @@ def other_outliers(columns: Array, target: Array, others: Array, values: Array) 
         return _if_few(values != middle)
     pick = spread_rows(len(target), tuned.WRONG_BLOCK)
     x = even(np.concatenate((columns[pick], others)))
-    if (
-        len(target) < tuned.MIN_ROWS_FOR_OUTLIERS
-        or not len(values)
-        or spread == 0
-        or not x.shape[1]
-    ):
+    few = len(target) < tuned.MIN_ROWS_FOR_OUTLIERS
+    if few or not len(values) or spread == 0 or not x.shape[1]:
         return np.zeros(len(values), dtype=bool)
     size = np.arcsinh((target[pick] - middle) / spread)
     center, sound = float(np.median(size)), x[: len(pick)]
@@ -267,11 +260,8 @@ def unfollowed(values: Array, target: Array) -> Array:
 def exceptions(columns: Array, values: Array, target: Array, exact: float) -> Array:
     """Return the few scattered outliers of an otherwise perfect formula."""
     far, none = unfollowed(values, target), np.zeros(len(target), dtype=bool)
-    if (
-        not far.any()
-        or far.mean() > tuned.MAX_OUTLIER_SHARE
-        or len(target) < tuned.MIN_ROWS_FOR_OUTLIERS
-    ):
+    few = 0 < far.mean() <= tuned.MAX_OUTLIER_SHARE
+    if not few or len(target) < tuned.MIN_ROWS_FOR_OUTLIERS:
         return none
     error = relative_error(values[~far], target[~far])
     common = np.isin(target[far], target[~far]).mean()  # a mistake has a value of its own

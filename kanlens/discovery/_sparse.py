@@ -13,7 +13,7 @@ from kanlens.discovery import _settings as tuned
 from kanlens.discovery._ansatz import Ansatz, sum_of_terms
 from kanlens.discovery._blocks import arguments
 from kanlens.discovery._monomials import evaluate, monomial
-from kanlens.discovery._priority_front import PriorityFront
+from kanlens.discovery._pareto_front import Front
 from kanlens.discovery._regression import Array, away, best_pairs, grown_sums
 from kanlens.discovery._search_problem import SearchProblem, transformed
 from kanlens.symbolic._composition import Expr
@@ -32,8 +32,8 @@ class SparseSum(Ansatz):
     limits: tuned.Limits = tuned.SPARSE
     costly = True
 
-    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
-        library = products(problem)
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+        library = Products(problem)
         fitted = np.flatnonzero(problem.fitted)
         rows = fitted[:: max(1, len(fitted) // tuned.SPARSE_ROWS)]
         matrix = library.values[rows]
@@ -51,13 +51,27 @@ class SparseSum(Ansatz):
                 yield sum_of_terms(view, names, library.values[:, terms], weights)
 
 
-@dataclass(frozen=True, eq=False)
 class Products:
-    """Products of powers of the columns, some times a wave of one column."""
+    """The simplest products of powers of the columns, some times a wave of one column."""
 
-    exponents: Array  # (product, feature)
-    waves: tuple[tuple[int, str] | None, ...]  # the column, and the name of its wave
-    values: Array  # (row, product)
+    def __init__(self, problem: SearchProblem) -> None:
+        x = problem.columns
+        one_sign = (x > 0).all(axis=0) | (x < 0).all(axis=0)
+        divides = away(x, np.where(one_sign, tuned.CLEAR_OF_ZERO, tuned.CLEAR_OF_BOTH_SIGNS))
+        turns = np.ptp(x, axis=0) > tuned.TURN
+        bare = np.stack(list(itertools.islice(_exponents(divides), tuned.BARE_PRODUCTS)))
+        exponents, values = [bare], [evaluate(x, bare)]
+        # of every product the column of its wave and the name of that
+        self.waves: list[tuple[int, str] | None] = [None] * len(bare)
+        few = bare[: tuned.WAVE_PRODUCTS // max(1, len(WAVES) * int(turns.sum()))]
+        for i in np.flatnonzero(turns):
+            own = few[few[:, i] == 0]
+            for kind, (wave, _) in WAVES.items():
+                exponents.append(own)
+                self.waves += [(int(i), kind)] * len(own)
+                values.append(evaluate(x, own) * wave(x[:, i])[:, None])
+        self.exponents = np.concatenate(exponents)  # (product, feature)
+        self.values = np.concatenate(values, axis=1)  # (row, product)
 
     def name(self, k: int, names: tuple[Expr, ...]) -> Expr:
         """Return one product as an expression."""
@@ -65,38 +79,13 @@ class Products:
         return product if wave is None else product * WAVES[wave[1]][1](names[wave[0]])
 
 
-def products(problem: SearchProblem) -> Products:
-    """Return the simplest products, up to a limit."""
-    x = problem.columns
-    one_sign = (x > 0).all(axis=0) | (x < 0).all(axis=0)
-    divides = away(x, np.where(one_sign, tuned.CLEAR_OF_ZERO, tuned.CLEAR_OF_BOTH_SIGNS))
-    turns = np.ptp(x, axis=0) > tuned.TURN
-    bare = _exponents(divides, tuned.BARE_PRODUCTS)
-    exponents = [bare]
-    waves: list[tuple[int, str] | None] = [None] * len(bare)
-    values = [evaluate(x, bare)]
-    few = bare[: tuned.WAVE_PRODUCTS // max(1, len(WAVES) * int(turns.sum()))]
-    for i in np.flatnonzero(turns):
-        own = few[few[:, i] == 0]
-        for kind, (wave, _) in WAVES.items():
-            exponents.append(own)
-            waves += [(int(i), kind)] * len(own)
-            values.append(evaluate(x, own) * wave(x[:, i])[:, None])
-    return Products(np.concatenate(exponents), tuple(waves), np.concatenate(values, axis=1))
-
-
-def _exponents(divides: Array, most: int) -> Array:
-    """Return exponents of products, (product, feature), by their sum of sizes."""
+def _exponents(divides: Array) -> Iterator[Array]:
+    """Yield exponents of products by their sum of sizes."""
     width = len(divides)
-    levels = (_of_size(divides, total, width) for total in range(1, tuned.SPARSE_DEGREE + 1))
-    exponents = itertools.chain([np.zeros(width)], *levels)
-    return np.stack(list(itertools.islice(exponents, most)))
-
-
-def _of_size(divides: Array, total: int, width: int) -> Iterator[Array]:
-    """Yield the exponents whose sizes sum to a number."""
-    for count in range(1, min(width, total) + 1):
-        for places in itertools.combinations(range(width), count):
+    yield np.zeros(width)
+    for total in range(1, tuned.SPARSE_DEGREE + 1):
+        counts = range(1, min(width, total) + 1)
+        for places in itertools.chain(*(itertools.combinations(range(width), k) for k in counts)):
             allowed = [[p for p in tuned.SPARSE_POWERS if p > 0 or divides[i]] for i in places]
             for chosen in itertools.product(*allowed):
                 if sum(map(abs, chosen)) == total:
@@ -110,7 +99,7 @@ class DictionarySum(Ansatz):
 
     limits = tuned.DICTIONARY
 
-    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         names, matrix = dictionary(problem)
         rows = problem.fitted
         for _, view in transformed(problem, self.limits.targets):

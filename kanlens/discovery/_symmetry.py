@@ -116,12 +116,6 @@ def unions(problem: SearchProblem, slopes: Array, error: float) -> list[SearchPr
     return [trial for _, trial in sorted(candidates, key=lambda pair: pair[0])]
 
 
-def _near_half(power: float) -> float:
-    """Snap an exponent to a near multiple of one half, else to 0."""
-    half = round(2 * power) / 2 if abs(power) < tuned.HIGHEST_FACTOR + 0.25 else 0.0
-    return half if abs(power - half) < tuned.ROUND * abs(half) else 0.0
-
-
 def _forms(x: Array, y: Array, rows: Array, slopes: tuple[Array, Array]) -> list[Form]:
     """Return combinations of two columns that can be computed on all rows."""
     forms: list[Form] = [*PAIRS, *_WITH_SQUARE]
@@ -130,8 +124,10 @@ def _forms(x: Array, y: Array, rows: Array, slopes: tuple[Array, Array]) -> list
     weight = _ratio(*slopes)
     if 0.05 < abs(weight) < 20 and abs(abs(weight) - 1) > tuned.ROUND:
         forms.append(lambda a, b: weight * a + b)
-    half = _near_half(_ratio(x[rows] * slopes[0], y[rows] * slopes[1]))
-    if abs(half) not in (0.0, 1.0) and away(x) and x.min() > 0:
+    exponent = _ratio(x[rows] * slopes[0], y[rows] * slopes[1])
+    half = round(2 * exponent) / 2 if abs(exponent) < tuned.HIGHEST_FACTOR + 0.25 else 0.0
+    near = abs(exponent - half) < tuned.ROUND * abs(half)
+    if near and abs(half) != 1.0 and away(x) and x.min() > 0:
         power = sympy.Rational(half)
         forms.append(lambda a, b: a ** (half if isinstance(a, np.ndarray) else power) * b)
     return forms

@@ -13,7 +13,7 @@ import sympy
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._ansatz import POWER_LAW, Ansatz, LinearModel, sum_of_terms
 from kanlens.discovery._curve_fitting import U, clear, fit_curves
-from kanlens.discovery._priority_front import PriorityFront
+from kanlens.discovery._pareto_front import Front
 from kanlens.discovery._regression import (
     Array,
     Basis,
@@ -38,7 +38,7 @@ def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], floa
     counts = [pieces for pieces in tuned.SINGLE.pieces if pieces <= max(2, problem.count // 3)]
     for transform, scale, pieces in product(transforms, scales, counts):
         target, side = transform.value(problem.target), transform.side(problem.target)
-        basis = Basis.of(scale(x), pieces)
+        basis = Basis(scale(x), pieces)
         matrix = basis.at(scale(x))
         error = quick_error(matrix, target, problem.held_out)
         if error < tuned.MIN_REFINEMENT_GAIN * best:
@@ -62,7 +62,7 @@ class SingleColumn(Ansatz):
     inner: tuple[str, ...]
     limits = tuned.SINGLE
 
-    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         if not front.is_new(U, *problem.key, sympy.Integer(int(self.deep))):
             return
         if self.deep:
@@ -131,7 +131,7 @@ class PairOfAtoms(Ansatz):
 
     limits = tuned.ATOM_PAIRS
 
-    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         rows = problem.fitted
         names, matrix = atoms_on(problem.columns[:, 0])
         for pair in self._best(best_pairs(matrix[rows], problem.target[rows])):
@@ -185,22 +185,15 @@ CURVE = SingleColumn(
 )
 
 
-class ShortFormulas(Ansatz):
-    """Linear models, power laws, and curves of the best single columns."""
-
-    limits = tuned.Limits(tried=tuned.ONE_COLUMN_CURVES)
-
-    def _formulas(self, problem: SearchProblem, front: PriorityFront) -> Iterator[Expr]:
-        yield from POWER_LAW.formulas(problem, front)
-        fits = []
-        for name, column in zip(problem.names, problem.columns.T, strict=True):
-            matrix = Basis.of(column, tuned.SINGLE.pieces[2]).at(column)
-            error = quick_error(matrix, problem.target, problem.held_out)
-            fits.append((error, problem.onto(column, name)))
-        best = list(self._best(fits))
-        for ansatz, problems in ((_LINES, (*best, problem)), (_SIMPLE_CURVE, best)):
-            for view in problems:
-                yield from ansatz.formulas(view, front)
-
-
-SHORT_FORMULAS = ShortFormulas()
+def short_formulas(problem: SearchProblem, front: Front) -> Iterator[Expr]:
+    """Yield power laws, linear models, and curves of the best single columns."""
+    yield from POWER_LAW.formulas(problem, front)
+    fits = []
+    for name, column in zip(problem.names, problem.columns.T, strict=True):
+        matrix = Basis(column, tuned.SINGLE.pieces[2]).at(column)
+        fits.append((quick_error(matrix, problem.target, problem.held_out), column, name))
+    fits.sort(key=lambda fit: fit[0])
+    best = [problem.onto(*fit) for error, *fit in fits[: tuned.ONE_COLUMN_CURVES] if error < np.inf]
+    for ansatz, problems in ((_LINES, (*best, problem)), (_SIMPLE_CURVE, best)):
+        for view in problems:
+            yield from ansatz.formulas(view, front)

@@ -102,10 +102,7 @@ def _local(distributed: Any, count: int) -> Iterator[str]:
     where = "distributed.nanny.pre-spawn-environ"
     names: dict[str, Any] = {f"{where}.{name}": value for name, value in ENVIRONMENT.items()}
     names["distributed.worker.profile.enabled"] = False  # which takes a tenth of the work
-    with (
-        temporary_folder() as folder,
-        settings.set({**names, "temporary-directory": str(folder)}),
-    ):
+    with temporary_folder() as folder, settings.set({**names, "temporary-directory": str(folder)}):
         cluster = distributed.LocalCluster(
             n_workers=count,
             threads_per_worker=1,

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator  # noqa: TID253
 from torch import Tensor
 
 from kanlens._checks import check_count
+from kanlens._pandas import pd
 from kanlens._runtime import Interruption, interrupts_pass, progress_bar
 from kanlens.data._columns import as_names
 from kanlens.data._groups import row_groups
@@ -34,9 +35,6 @@ from kanlens.symbolic._result import SymbolicResult
 from kanlens.symbolic._simplification import complexity
 from kanlens.symbolic._symbolize import Reading, read
 from kanlens.training import fit, fit_default
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 _EXACT = 1e-16  # loss on the rows that choose at which nothing is left to explain
 _MAX_HIDDEN = 11  # hidden nodes
@@ -164,7 +162,10 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
                     result = self._read(network, schema, (x, y), parts, stop)
                 if result is None:
                     break
-                loss, bits = _description_length(result, x[tests], y[tests])
+                values = torch.from_numpy(result.predict(x[tests]))
+                loss = float(relative_losses(values, y[tests]).max())
+                nodes = sum(complexity(s.expressions[k]) for k, s in enumerate(result.picked()))
+                bits = _NODE_BITS * nodes + 0.5 * len(tests) * math.log2(max(loss, _EXACT))
                 if best is None or bits < best[0]:
                     best = bits, result
                 advance(note=f"{best[1].get_best()['equation'][:60]}")
@@ -306,10 +307,3 @@ def _budget(network: KAN, x: Tensor, y: Tensor) -> float:
     if float(gap.max()) < _CLEAN:
         return _BUDGET
     return float(min(_BUDGET, 2.0 ** (2 * _NODE_BITS * _EDGE_NODES / len(x)) - 1))
-
-
-def _description_length(result: SymbolicResult, x: Tensor, y: Tensor) -> tuple[float, float]:
-    """Return the loss of the picked formulas, and the total bits."""
-    loss = float(relative_losses(torch.from_numpy(result.predict(x)), y).max())
-    nodes = sum(complexity(s.expressions[k]) for k, s in enumerate(result.picked()))
-    return loss, _NODE_BITS * nodes + 0.5 * len(x) * math.log2(max(loss, _EXACT))

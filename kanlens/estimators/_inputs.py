@@ -9,7 +9,7 @@ import torch
 from sklearn.base import BaseEstimator, RegressorMixin  # noqa: TID253
 from sklearn.exceptions import NotFittedError as _NotFitted  # noqa: TID253
 from sklearn.utils import check_random_state, check_X_y  # noqa: TID253
-from sklearn.utils.validation import _check_sample_weight  # noqa: TID253
+from sklearn.utils.validation import _check_sample_weight, validate_data  # noqa: TID253
 
 from kanlens.data._columns import ColumnRoles
 from kanlens.data._table_reader import read_columns
@@ -61,14 +61,10 @@ def target_names(y: Targets) -> list[str] | None:
 
 
 def validated(estimator: BaseEstimator, *data: Inputs, **options: Any) -> Any:
-    """Check data as scikit-learn does, in any version."""
+    """Check data as scikit-learn does."""
     data = tuple(v.detach().cpu() if isinstance(v, torch.Tensor) else v for v in data)
     if options.get("reset", True):
         estimator._labels = getattr(data[0], "columns", None)
-    try:
-        from sklearn.utils.validation import validate_data
-    except ImportError:  # before 1.6
-        return estimator._validate_data(*data, **options)
     return validate_data(estimator, *data, **options)
 
 

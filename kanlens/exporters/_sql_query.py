@@ -110,11 +110,8 @@ def _write(subject: Export, path: Path) -> None:
     steps = ",\n".join(f"kan{k} AS MATERIALIZED {part}" for k, part in enumerate(query.parts))
     text = f"-- {subject.title}\nWITH {steps}\n{last};\n"
     if len(text) > MAX_CHARACTERS:
-        refuse(
-            f"a query of at most {MAX_CHARACTERS} characters",
-            str(len(text)),
-            "Prune the model first",
-        )
+        expected = f"a query of at most {MAX_CHARACTERS} characters"
+        refuse(expected, str(len(text)), "Prune the model first")
     path.write_text(text, encoding="utf-8")
 
 

@@ -50,11 +50,8 @@ class Sheet(Unrolled):
         """Add columns."""
         longest = max(map(len, formulas), default=0)
         if longest > MAX_FORMULA_LENGTH:
-            refuse(
-                f"terms of at most {MAX_FORMULA_LENGTH} characters",
-                str(longest),
-                "Symbolize it again",
-            )
+            expected = f"terms of at most {MAX_FORMULA_LENGTH} characters"
+            refuse(expected, str(longest), "Symbolize it again")
         start = len(self.names)
         self.names += names
         self.formulas += formulas
@@ -123,9 +120,8 @@ def _write(subject: Export, path: Path) -> None:
         sheet.classify(subject.classes, logits)
     size, width = sum(map(len, sheet.formulas)), len(sheet.names) + len(outputs)
     if size > MAX_CHARACTERS:
-        refuse(
-            f"formulas of at most {MAX_CHARACTERS} characters", str(size), "Prune the model first"
-        )
+        expected = f"formulas of at most {MAX_CHARACTERS} characters"
+        refuse(expected, str(size), "Prune the model first")
     if width > MAX_COLUMNS:
         refuse(f"a model of at most {MAX_COLUMNS} columns", str(width), "Prune the model first")
     book = openpyxl.Workbook()

@@ -53,10 +53,7 @@ def check_functions(call: str, names: Iterable[str]) -> None:
 
 
 def base_name(base: object, *, call: str = "base_activation", others: Iterable[str] = ()) -> str:
-    """Return the name in `BASES` of a name, torch form or entry.
-
-    The error lists all names, and `others` that the caller accepts.
-    """
+    """Return the name in `BASES` of a name, torch form or entry; the error lists `others` too."""
     if isinstance(base, str) and base in BASES:
         return base
     kind = base if isinstance(base, type) else type(base)
@@ -82,12 +79,9 @@ def _analyzed(**facts: Any) -> ElementaryFunction:
 def _power(name: str, exponent: float, complexity: int) -> ElementaryFunction:
     """Return u**exponent for a whole (int) or half (float) exponent."""
     whole, positive = isinstance(exponent, int), exponent > 0
-    domains: dict[tuple[bool, bool], Domain] = {
-        (True, True): "real",
-        (True, False): "nonzero",
-        (False, True): "nonnegative",
-        (False, False): "positive",
-    }
+    domain: Domain = "nonnegative" if positive else "positive"
+    if whole:
+        domain = "real" if positive else "nonzero"
     symmetry: Symmetry = "even" if exponent % 2 == 0 else "odd"
     return _analyzed(
         name=name,
@@ -95,7 +89,7 @@ def _power(name: str, exponent: float, complexity: int) -> ElementaryFunction:
         derivative=lambda u: exponent * u ** (exponent - 1),
         expression=lambda u: u ** sympy_call("Rational", round(2 * exponent), 2),
         complexity=complexity,
-        domain=domains[whole, positive],
+        domain=domain,
         symmetry=symmetry if whole else None,
         degree=float(exponent),
         closed_form=(

@@ -12,13 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens._checks import check_count
-from kanlens.errors import InvalidValueError, MethodError
+from kanlens.errors import MethodError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
 MAX_PERIODIC_POINTS = 1_000_000  # turning points or poles that are counted one by one
-MAX_ZERO_ORDER = 7
 FINITE = float(np.finfo(np.float64).max)
 _SCAN = 40.0  # beyond it no derivative of a base changes its sign
 _HALVINGS = 60
@@ -74,11 +72,7 @@ class ElementaryFunction:
         return self.together(u) if self.together else (self.value(u), self.derivative(u))
 
     def nth(self, u: Array | float, n: int) -> Array:
-        """Return the `n`-th derivative (0: the value) at `u`, in float64.
-
-        Infinite points give the limit where there is a closed form.
-        """
-        check_count("ElementaryFunction.nth", "n", n, least=0)
+        """Return the `n`-th derivative (0: the value) at `u`; a closed form has limits, too."""
         points = np.asarray(u, dtype=np.float64)
         if self.closed_form is None:
             form = self.derivative if n else self.value
@@ -88,20 +82,8 @@ class ElementaryFunction:
         with np.errstate(all="ignore"):  # pieces are evaluated where they are not selected
             return self.closed_form(points, n)
 
-    def antiderivative(self, u: Array | float) -> Array:
-        """Return the antiderivative that is 0 at 0, if it has a closed form."""
-        if self.primitive is None:
-            raise NotImplementedError(f"{self.name} has no antiderivative in closed form")
-        with np.errstate(under="ignore"):
-            return self.primitive(np.asarray(u, dtype=np.float64))
-
     def zeros_of_derivative(self, n: int) -> Array:
-        """Return the isolated zeros of a derivative, up to 7, in one period."""
-        call = "ElementaryFunction.zeros_of_derivative"
-        check_count(call, "n", n, least=0)
-        if n > MAX_ZERO_ORDER:
-            advice = f"Pass an order of at most {MAX_ZERO_ORDER}"
-            raise InvalidValueError(call, "of at most 7", repr(n), advice, argument="n")
+        """Return the isolated zeros of a derivative, up to the 7th, in one period."""
         return _zeros(self, n) if self.zeros is None else self.zeros(n)
 
     def turning(self, n: int = 0) -> tuple[float, ...] | None:

@@ -44,9 +44,7 @@ def rational(name: str) -> ElementaryFunction:
 
     Turning points are those of all pieces between kinks: some may not exist, none is missing.
     """
-    part = NAME.fullmatch(name)
-    if part is None:
-        raise ValueError(f"not a rational function: {name}")
+    part: Any = NAME.fullmatch(name)
     even = bool(part["even"])
     top, bottom = ([float(n) for n in part[key].split(",")] for key in ("top", "bottom"))
 

@@ -182,11 +182,7 @@ LOCALIZED = (
         expression=_meyer_sympy,
         complexity=6,
         symmetry="even",
-        turns=(
-            (-0.5, 0.0, 0.5),
-            _mirrored(0.7582111979308318, 5e-324),
-            (0.0, *_mirrored(*_MEYER)),
-        ),
+        turns=((-0.5, 0.0, 0.5), _mirrored(0.7582111979308318, 5e-324), (0.0, *_mirrored(*_MEYER))),
         kinks=(-1.0, -0.5, 0.0, 0.5, 1.0),
     ),
     unsearched(

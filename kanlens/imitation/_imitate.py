@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -17,8 +17,8 @@ from torch import Tensor
 from kanlens._checks import check_count, check_generator, check_positive, check_rows
 from kanlens._display import Displayed
 from kanlens._model_inputs import prepare_data
-from kanlens._resources import threads_for, within_memory
-from kanlens._runtime import Deadline, Interruption, progress_bar
+from kanlens._resources import within_memory
+from kanlens._runtime import Deadline, Interruption
 from kanlens.data._cell_parsing import Array
 from kanlens.data._columns import ColumnRoles
 from kanlens.data._groups import deal_groups, row_groups
@@ -29,9 +29,10 @@ from kanlens.errors import ShapeError, rewording
 from kanlens.imitation._teachers import Teacher, read_teacher
 from kanlens.model._network import KAN, Inputs
 from kanlens.model._trace import store_statistics
-from kanlens.symbolic._receipt import Receipt, deviations_from
+from kanlens.symbolic._receipt import RMSE_LIMIT, Receipt, deviations_from
 from kanlens.training._checkpointing import EVERY, Checkpoint
 from kanlens.training._closed_form import count_edges
+from kanlens.training._fit import warn_interrupted
 from kanlens.training._fit_default import FOLDS
 from kanlens.training._frontier_result import MIN_EDGES, Growth, trace_frontier
 from kanlens.training._objective import classes, score
@@ -51,13 +52,24 @@ REGIONS, REGION_ROWS = 6, (5, 0.05)  # of `worst`, at most; and rows of one, at 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImitationReceipt(Receipt):
-    """Validation record of an imitation; its model is the `teacher`, given by name."""
+    """Validation record of an imitation; its model is the `teacher`, given by name.
+
+    `furthest` describes the region of rows that it follows least, if there are several.
+    """
 
     teacher: str
+    furthest: str = ""
 
     @property
     def _names(self) -> tuple[str, str]:
         return "imitation", self.teacher
+
+    def _distrust(self) -> str:
+        return (
+            f"WARNING: the imitation shows what the {self.teacher} does, but do not use it in its "
+            f"place: it is off by {self.relative_rmse:.0%} of the {self._spread}, and at most "
+            f"{RMSE_LIMIT:.0%} would do.{self.furthest}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -113,7 +125,7 @@ def imitate(
     *,
     max_edges: int = MIN_EDGES,
     class_labels: Sequence[object] | None = None,
-    seconds: float | None = None,
+    time_limit: float | None = None,
     progress: bool | None = None,
     generator: torch.Generator | None = None,
 ) -> Imitation:
@@ -137,7 +149,7 @@ def imitate(
         Edges of the network, at most, over all outputs; levels of a category count once.
     class_labels : sequence, optional
         Classes, if outputs of a function, module or file are their probabilities.
-    seconds : float, optional
+    time_limit : float, optional
         Time after which no more terms are added.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
@@ -164,9 +176,9 @@ def imitate(
     (True, True)
     """
     check_generator("imitate", generator)
-    if seconds is not None:
-        check_positive("imitate", "seconds", seconds, zero=True)
-    deadline = Deadline.after(seconds)
+    if time_limit is not None:
+        check_positive("imitate", "time_limit", time_limit, zero=True)
+    deadline = Deadline.after(time_limit)
     with rewording("imitate"):
         frame, form, schema = _read(x)
         check_rows("imitate", torch.empty(len(frame)), least=MIN_ROWS)
@@ -180,7 +192,7 @@ def imitate(
         learned = frame[~held]
         table = _labelled(_with_rows_between(learned, draw), teacher, schema)
         check_count("imitate", "max_edges", max_edges, least=len(table.schema.outputs))
-        network, cut = _grown(table, max_edges, deadline, progress)
+        network, cut = _grown(table, max_edges, time_limit, deadline, progress)
         store_statistics(network, table.x[: len(learned)])
         parts = (_labelled(rows, teacher, schema) for rows in (frame[held], _beyond(frame, draw)))
         return _compared(network, teacher, *parts, interrupted=cut)
@@ -250,7 +262,11 @@ def _labelled(frame: pd.DataFrame, teacher: Teacher, schema: Schema) -> Table:
 
 
 def _grown(
-    table: Table, max_edges: int, deadline: Deadline, progress: bool | None
+    table: Table,
+    max_edges: int,
+    time_limit: float | None,
+    deadline: Deadline,
+    progress: bool | None,
 ) -> tuple[KAN, bool]:
     """Return the network that predicts other rows drawn best, and whether its growth was cut.
 
@@ -262,9 +278,10 @@ def _grown(
     folds = torch.where(torch.arange(len(x)) < len(x) - BETWEEN // FOLDS, -1, 0)
     growth = Growth(model, x, y, None, torch.arange(len(x)), max_edges, None)
     saved = Checkpoint("imitate", None, EVERY, resume=False)
-    with threads_for(0), progress_bar("growing", max_edges, shown=progress) as advance:
-        front = trace_frontier(growth, folds, saved, deadline=deadline, advance=advance, stop=stop)
-    stop.warn("imitate", "The network has the terms so far")
+    way: dict[str, Any] = {"deadline": deadline, "stop": stop, "progress": progress}
+    front = trace_frontier(growth, folds, saved, **way)
+    cut: dict[str, Any] = {"time_limit": time_limit if front.interrupted else None}
+    warn_interrupted(stop, saved, "The network has the terms so far", call="imitate", **cut)
     best = min(range(len(front.steps)), key=lambda place: front.steps[place].loss)
     return growth.finished(front._networks[best]), front.interrupted
 
@@ -289,6 +306,8 @@ def _compared(
     model.provenance = f"imitates {teacher.name}, R2{of} {scores}"
     values = {"teacher": expected.numpy(), "imitation": outputs.numpy()}
     facts = deviations_from(model, held.x, values["imitation"], values["teacher"])
+    worst = _regions(held, *values.values())
+    facts |= {"teacher": teacher.name, "furthest": _furthest(worst)}
     columns = pd.MultiIndex.from_product([list(values), model.output_names])
     return Imitation(
         model=model,
@@ -297,9 +316,9 @@ def _compared(
         fidelity=fidelity,
         beyond=beyond,
         agreement=agreement,
-        receipt=ImitationReceipt(rows=held.rows, held_out=True, teacher=teacher.name, **facts),
+        receipt=ImitationReceipt(rows=held.rows, held_out=True, **facts),
         held_out=pd.DataFrame(np.hstack(list(values.values())), held.frame.index, columns),
-        worst=_regions(held, *values.values()),
+        worst=worst,
         interrupted=interrupted,
     )
 
@@ -328,6 +347,15 @@ def _regions(held: Table, expected: Array, outputs: Array) -> pd.DataFrame:
         }
         records.append(record)
     return pd.DataFrame(records).sort_values("share_of_error", ascending=False, ignore_index=True)
+
+
+def _furthest(worst: pd.DataFrame) -> str:
+    """Return a sentence on the region with the largest differences, if there are several."""
+    if len(worst) < 2:
+        return ""
+    region = worst.iloc[int(worst.relative_rmse.to_numpy().argmax())]
+    rows, rmse = f"{region.share_of_rows:.0%} of the rows", f"{region.relative_rmse:.0%}"
+    return f" It is furthest off ({rmse}) where {region.region}, in {rows}."
 
 
 def _interval(feature: Feature, values: Array) -> str:

@@ -143,8 +143,12 @@ def _numbers(rows: pd.DataFrame) -> Array:
     except (TypeError, ValueError):
         names = [str(name) for name, kind in rows.dtypes.items() if kind.kind not in "biuf"]
         expected, got = "columns of numbers", f"{listed(names)} of other cells"
-        advice = "Pass a function that encodes them"
-        raise DataError("imitate", expected, got, advice) from None
+        advice = (
+            "Put the numbers that the model takes in their place",
+            "leave out with {drop} what it does not take",
+            "pass a function that encodes them",
+        )
+        raise DataError("imitate", expected, got, *advice, drop=",".join(names)) from None
 
 
 def _read_onnx(path: Path, first: pd.DataFrame, labels: tuple[str, ...]) -> Teacher:
@@ -183,8 +187,8 @@ def _feed(rows: pd.DataFrame, inputs: Sequence[tuple[str, str, object]]) -> dict
     whole = len(inputs) == 1 and (wide or first not in names)
     if whole and isinstance(width, int) and width != len(names):
         got = f"{len(names)} ({listed(names)})"
-        advice = "Leave out what is not a feature, such as the target"
-        raise ShapeError("imitate", f"{width} columns, as the model has", got, advice)
+        advice = "Leave out what is not a feature, such as the target, with {drop}"
+        raise ShapeError("imitate", f"{width} columns, as the model has", got, advice, drop=...)
     for name, kind, _ in inputs:
         if not whole and name not in names:
             raise DataError("imitate", f"a column {name!r}", f"columns {listed(names)}", "Add it")

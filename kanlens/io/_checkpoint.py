@@ -27,11 +27,10 @@ from kanlens._atomic_files import Pathlike, atomic_write
 from kanlens._checks import version_of
 from kanlens.errors import DTypeError, FileFormatError, InvalidValueError, KanlensError, reworded
 from kanlens.io._tensor_files import CHECKSUM, checksum, printable, read_safetensors
-from kanlens.model._analysis import Model, check_model
+from kanlens.model._analysis import Model, check_model, check_sound
 from kanlens.model._config import KANConfig
 from kanlens.model._kan_linear import LAYER_KINDS
 from kanlens.model._network import KAN
-from kanlens.model._soundness import check_sound
 from kanlens.model._statistics import LEVELS, LayerStatistics
 
 FORMAT = "kanlens.model"
@@ -100,7 +99,11 @@ def save(model: Model, path: Pathlike) -> Path:
             expected = f"layers of kind {', '.join(sorted(LAYER_KINDS))}"
             got = f"{type(layer).__name__} as layer {index}"
             raise DTypeError("save", expected, got, "Replace that layer")
-    tensors, config = _tensors(model), model.config.to_json()
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in _stored(model).items()
+    }
+    config = model.config.to_json()
     with _building("save", "a configuration that can be built", DTypeError):
         rebuilt = _build(config, tensors, model.dtype)
     fault = _mismatch(rebuilt, tensors)
@@ -162,7 +165,10 @@ def load(path: Pathlike) -> KAN:
     fault = _mismatch(model, tensors)
     if fault is not None:
         raise _damaged(f"{fault[0]} in {name!r}", fault[1])
-    _fill(model, tensors)
+    model.background = tensors.get("background")
+    for part, tensor in _stored(model).items():
+        if part != "background":
+            tensor.copy_(tensors[part])
     check_sound("load", model, FileFormatError, place=f" of {name!r}")
     if metadata.get(CHECKSUM, digest) != digest:
         got, advice = "other content: the file is damaged", "Copy the file again, or save it again"
@@ -186,8 +192,8 @@ def _damaged(expected: str, got: str) -> FileFormatError:
     return FileFormatError("load", expected, got, "Save the model again")
 
 
-def _tensors(model: KAN) -> dict[str, Tensor]:
-    """Return copies of all tensors that are saved, by name."""
+def _stored(model: KAN) -> dict[str, Tensor]:
+    """Return all tensors that are saved, by name."""
     tensors = dict(model.state_dict())
     for index, layer in enumerate(model.layers):
         if layer.statistics is not None:
@@ -195,10 +201,7 @@ def _tensors(model: KAN) -> dict[str, Tensor]:
                 tensors[f"statistics.layers.{index}.{name}"] = getattr(layer.statistics, name)
     if model.background is not None:
         tensors["background"] = model.background
-    return {
-        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, tensor in tensors.items()
-    }
+    return tensors
 
 
 def _sorted_header(content: bytes) -> bytes:
@@ -234,18 +237,33 @@ def _upgraded(config: str, tensors: dict[str, Tensor], version: int) -> str:
 
 
 def _build(text: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> KAN:
-    """Build a model; refuse a configuration of layers far larger than the file."""
+    """Build a model with room for all tensors; refuse layers far larger than the file."""
     try:
         config = KANConfig.from_json(text)
     except RecursionError as error:
         raise _damaged("a kanlens configuration", "endless nesting") from error
     largest = max((tensor.numel() for tensor in tensors.values()), default=0)
-    for index, layer in enumerate(config.layers):
-        size = max(layer.in_features * layer.out_features, layer.grid_size)
+    for index, part in enumerate(config.layers):
+        size = max(part.in_features * part.out_features, part.grid_size)
         if size > max(largest, 64):
             expected = f"a tensor of at least {size} numbers for layer {index}"
             raise _damaged(expected, f"at most {largest}")
-    return KAN.from_config(config).to(dtype)
+    model = KAN.from_config(config).to(dtype)
+    for index, layer in enumerate(model.layers):
+        names = [f"statistics.layers.{index}.{name}" for name in _STATISTICS]
+        if any(name in tensors for name in names):
+            kinds = [_floating(tensors.get(name), dtype) for name in names]
+            shapes = (layer.in_features, LEVELS), *2 * [(layer.out_features, layer.in_features)]
+            layer.statistics = LayerStatistics(
+                **{
+                    name: torch.zeros(shape, dtype=kind)
+                    for name, shape, kind in zip(_STATISTICS, shapes, kinds, strict=True)
+                }
+            )
+    if (rows := tensors.get("background")) is not None:  # expanded, it takes no memory
+        none = torch.zeros((), dtype=_floating(rows, dtype))
+        model.background = none.expand(*rows.shape[:1], model.widths[0])
+    return model
 
 
 def _floating(tensor: Tensor | None, default: torch.dtype) -> torch.dtype:
@@ -255,8 +273,7 @@ def _floating(tensor: Tensor | None, default: torch.dtype) -> torch.dtype:
 
 def _mismatch(model: KAN, tensors: dict[str, Tensor]) -> tuple[str, str] | None:
     """Return the first mismatch of model and tensors as (expected, got)."""
-    signatures = {name: _signature(t.shape, t.dtype) for name, t in model.state_dict().items()}
-    signatures.update(_statistics_signatures(model, tensors))
+    signatures = {name: _signature(t.shape, t.dtype) for name, t in _stored(model).items()}
     for name, expected in signatures.items():
         tensor = tensors.get(name)
         got = "none" if tensor is None else _signature(tensor.shape, tensor.dtype)
@@ -271,30 +288,3 @@ def _mismatch(model: KAN, tensors: dict[str, Tensor]) -> tuple[str, str] | None:
 
 def _signature(shape: tuple[int, ...], dtype: torch.dtype) -> str:
     return f"shape {tuple(shape)} and {str(dtype).removeprefix('torch.')}"
-
-
-def _statistics_signatures(model: KAN, tensors: dict[str, Tensor]) -> dict[str, str]:
-    """Return the signatures of statistics and background."""
-    shapes: dict[str, tuple[int, ...]] = {}
-    for index, layer in enumerate(model.layers):
-        names = [f"statistics.layers.{index}.{name}" for name in _STATISTICS]
-        edges = (layer.out_features, layer.in_features)
-        if any(name in tensors for name in names):
-            shapes.update(zip(names, [(edges[1], LEVELS), edges, edges], strict=True))
-    if "background" in tensors:
-        shapes["background"] = (*tensors["background"].shape[:1], model.widths[0])
-    return {
-        name: _signature(shape, _floating(tensors.get(name), model.dtype))
-        for name, shape in shapes.items()
-    }
-
-
-def _fill(model: KAN, tensors: dict[str, Tensor]) -> None:
-    """Copy tensors that fit into the model."""
-    model.load_state_dict({name: tensors[name] for name in model.state_dict()})
-    for index, layer in enumerate(model.layers):
-        start = f"statistics.layers.{index}."
-        if start + _STATISTICS[0] in tensors:
-            values = {name: tensors[start + name] for name in _STATISTICS}
-            layer.statistics = LayerStatistics(**values)
-    model.background = tensors.get("background")

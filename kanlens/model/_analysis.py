@@ -1,4 +1,4 @@
-"""Shared by analyses: models they take, float64 copies, nonzero edges, batches within memory."""
+"""Shared by analyses: models and their checks, copies, edges, ranges, batches within memory."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kanlens._checks import find_place
-from kanlens.errors import DTypeError, InvalidValueError, rewording
+from kanlens.errors import DTypeError, InvalidValueError, KanlensError, rewording
+from kanlens.functions._elementary import Array
 from kanlens.model._network import KAN
-from kanlens.model._soundness import check_weights
 
 # Numbers held at once by one step of an analysis; more leaves the caches. A step holds a few times
 # as many, which is within any limit of memory that can be set (`kanlens._resources.MIN_LIMIT`).
 BUDGET = 2**20
+TAILS, FAR = 0.05, 100.0  # of outliers: largest share at either end, distance over the range
+_DIVERGED = "The training diverged; train it again"
+_REGRID = "Update the grid on data without repeated values and save again"
+_RESCALE = "Divide by what the data spreads over, or by 1"
+_REMASK = "Use 0 for an edge that is gone and 1 for one that is there"
 
 
 class HasNetwork(Protocol):
@@ -90,10 +96,7 @@ def levels_of(model: KAN, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def float64_copy(model: KAN) -> KAN:
-    """Return a float64 copy of `model` without its hooks, with frozen parameters.
-
-    Hooks are not copied, as they may hold objects that cannot be copied.
-    """
+    """Return a float64 copy with frozen parameters, without hooks, which may not be copyable."""
     parts = [part for module in model.modules() for part in vars(module).items()]
     memo: dict[int, Any] = {
         id(value): type(value)()  # most of the time of a copy otherwise
@@ -161,6 +164,15 @@ def check_layer(model: KAN, layer: Any, *, call: str) -> int:
     raise InvalidValueError(call, expected, repr(layer), advice, argument="layer")
 
 
+def usual_range(values: Array) -> tuple[float, float]:
+    """Return the smallest and largest of some values that are not outliers."""
+    away, ordered = int(TAILS * len(values)), np.sort(values)
+    low, high = float(ordered[away]), float(ordered[-1 - away])
+    room = FAR * (high - low) or np.inf
+    usual = values[(values >= low - room) & (values <= high + room)]
+    return float(usual.min()), float(usual.max())
+
+
 def edge_units(model: KAN, layer: int, out: int, in_: int) -> tuple[float, float, float]:
     """Return shift and scale of an edge's input, and the factor of its value, in data units."""
     shift, scale, factor = 0.0, 1.0, 1.0
@@ -170,3 +182,45 @@ def edge_units(model: KAN, layer: int, out: int, in_: int) -> tuple[float, float
     if layer == len(model.layers) - 1 and out < nodes.grouping.sums:
         factor = float(model.output_scale[out]) * (float(nodes.scale[out]) if nodes.scaled else 1.0)
     return shift, scale, factor
+
+
+def check_weights(
+    call: str, model: KAN, error: type[KanlensError] = InvalidValueError, *, place: str = ""
+) -> None:
+    """Refuse values that are missing or not finite; `place` follows the names in the error."""
+    for name, tensor in model.state_dict().items():
+        if tensor.is_meta:
+            expected, got = f"values in {name}{place}", "a tensor on the meta device"
+            raise error(call, expected, got, "Load the weights into the model first")
+        ends = name in ("input_low", "input_high")  # infinite for a feature without a range
+        bad = torch.isnan(tensor) if ends else ~torch.isfinite(tensor)
+        if bool(bad.any()):
+            got = f"{int(bad.sum())} of {tensor.numel()} that are NaN or infinite"
+            raise error(call, f"finite numbers in {name}{place}", got, _DIVERGED)
+
+
+def check_sound(call: str, model: KAN, error: type[KanlensError], *, place: str = "") -> None:
+    """Refuse weights that are not finite, and invalid knots, scales, masks and ranges."""
+    check_weights(call, model, error, place=place)
+    for name, tensor in model.state_dict().items():
+        fault = _fault(f"{name}{place}", name.rpartition(".")[2], tensor)
+        if fault is not None:
+            raise error(call, *fault)
+    for name, low, high in zip(
+        model.feature_names, model.input_low.tolist(), model.input_high.tolist(), strict=True
+    ):
+        if low > high:
+            expected, got = f"a range of {name!r} that rises{place}", f"{low:g} to {high:g}"
+            raise error(call, expected, got, "Swap its ends in the file")
+
+
+def _fault(shown: str, kind: str, tensor: Tensor) -> tuple[str, str, str] | None:
+    """Describe why a tensor is invalid: expected, got, and advice; None if it is valid."""
+    if kind == "grid" and not bool((tensor.diff(dim=1) > 0).all()):
+        return f"{shown} to rise along each row", "equal or falling knots", _REGRID
+    if kind in ("input_scale", "output_scale") and not bool((tensor != 0).all()):
+        return f"{shown} without zeros", f"{int((tensor == 0).sum())} of them", _RESCALE
+    if kind == "mask" and not bool(((tensor == 0) | (tensor == 1)).all()):
+        other = float(tensor[(tensor != 0) & (tensor != 1)][0])
+        return f"{shown} of zeros and ones", f"{other:g}", _REMASK
+    return None

@@ -21,6 +21,8 @@ from kanlens.model._training_record import GrowthRecord, TrainingRecord
 
 _BYTES = 50  # for drawing each weight of a layer; measured: 100
 _SOLVED = 8  # bytes of a number in the equations by which its splines are drawn
+# of a network, as they are where the JSON lacks them
+_FACTS: dict[str, Any] = {"scaled": False, "holds_inputs": False, "provenance": ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,16 +41,9 @@ class LayerConfig:
     functions: tuple[tuple[str, ...], ...] = ()  # (out, in), of layers with symbolic edges
     series: tuple[str, ...] = ()  # functions added to the splines
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as plain JSON types."""
-        data = dataclasses.asdict(self)
-        if not self.series:  # as in files from before there were any
-            del data["series"]
-        return data
-
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> LayerConfig:
-        """Rebuild a configuration from `to_dict`."""
+        """Rebuild a configuration from its JSON."""
         rows = tuple(tuple(row) for row in data.get("functions", ()))
         return cls(**{**data, "functions": rows, "series": tuple(data.get("series", ()))})
 
@@ -61,13 +56,6 @@ class NodesConfig:
     scaled: bool = False  # a fixed scale and shift
     normalized: int = 0  # number of last sums normalized over a row
     eps: float = 1e-5  # added to their variance
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as plain JSON types."""
-        data = dataclasses.asdict(self)
-        if not self.normalized:  # as in files from before there were any
-            del data["normalized"], data["eps"]
-        return data
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> NodesConfig:
@@ -126,21 +114,16 @@ class KANConfig:
         >>> KANConfig.from_json(config.to_json()) == config
         True
         """
-        data: dict[str, Any] = {
-            "layers": [layer.to_dict() for layer in self.layers],
-            "schema": self.schema.to_dict(),
-            "scaled": self.scaled,
-            "holds_inputs": self.holds_inputs,
-        }
-        if self.nodes:
-            data["nodes"] = [nodes.to_dict() for nodes in self.nodes]
-        if self.record is not None:
-            data["record"] = self.record.to_dict()
-        if self.growth is not None:
-            data["growth"] = dataclasses.asdict(self.growth)
-        if self.provenance:
-            data["provenance"] = self.provenance
-        return json.dumps(data, sort_keys=True)
+        data = dataclasses.asdict(self)
+        for layer in data["layers"]:  # as in files from before there were any
+            if not layer["series"]:
+                del layer["series"]
+        for nodes in data["nodes"]:
+            if not nodes["normalized"]:
+                del nodes["normalized"], nodes["eps"]
+        optional = ("nodes", "record", "growth", "provenance")
+        parts = {name: part for name, part in data.items() if part or name not in optional}
+        return json.dumps(parts, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> KANConfig:
@@ -155,18 +138,15 @@ class KANConfig:
             data = json.loads(text)
             layers = tuple(LayerConfig.from_dict(item) for item in data["layers"])
             schema = Schema.from_dict(data["schema"])
-            flags = {name: data.get(name, False) for name in ("scaled", "holds_inputs")}
-            for name, flag in flags.items():
-                if not isinstance(flag, bool):
-                    raise TypeError(f"{name} is {flag!r}")
+            about = {name: data.get(name, usual) for name, usual in _FACTS.items()}
+            for name, fact in about.items():
+                if type(fact) is not type(_FACTS[name]):
+                    raise TypeError(f"{name} is {fact!r}")
             nodes = tuple(NodesConfig.from_dict(item) for item in data.get("nodes", ()))
             record = TrainingRecord.from_dict(data["record"]) if "record" in data else None
             growth = GrowthRecord.from_dict(data["growth"]) if "growth" in data else None
-            origin = data.get("provenance", "")
-            if not isinstance(origin, str):
-                raise TypeError(f"provenance is {origin!r}")
-            about: dict[str, Any] = {"record": record, "growth": growth, **flags}
-            return cls(layers=layers, schema=schema, nodes=nodes, provenance=origin, **about)
+            about |= {"nodes": nodes, "record": record, "growth": growth}
+            return cls(layers=layers, schema=schema, **about)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             got = f"{type(error).__name__}: {error}"
             raise _unfit("a kanlens configuration", got, "KANConfig") from error

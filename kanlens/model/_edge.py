@@ -18,8 +18,7 @@ from kanlens._display import Displayed
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions._catalog import find_function
 from kanlens.functions._elementary import Array
-from kanlens.functions._stretches import ScaledFunction
-from kanlens.functions._sums import FunctionSum
+from kanlens.functions._sums import FunctionSum, ScaledFunction
 from kanlens.splines._pieces import Pieces, check_spline, spline_pieces
 
 if TYPE_CHECKING:
@@ -134,13 +133,8 @@ class Edge(Displayed):
 
     @functools.cached_property
     def _pieces(self) -> Pieces:
-        return spline_pieces(
-            self.knots,
-            self.coefficients,
-            self.degree,
-            extrapolation=self.extrapolation,
-            functions=self.functions,
-        )
+        parts = self.knots, self.coefficients, self.degree
+        return spline_pieces(*parts, self.extrapolation, self.functions)
 
     @property
     def _form(self) -> Pieces | ScaledFunction:
@@ -184,7 +178,8 @@ class Edge(Displayed):
         >>> tent.scaled(-2.0).bounds()
         (-2.0, 0.0)
         """
-        terms, coefficients = self.functions.scaled(factor), factor * self.coefficients
+        terms = dataclasses.replace(self.functions, weights=factor * self.functions.weights)
+        coefficients = factor * self.coefficients
         return dataclasses.replace(self, coefficients=coefficients, functions=terms)
 
     def __call__(self, x: Array | float) -> Array:

@@ -16,19 +16,11 @@ from kanlens._checks import check_columns, check_rows
 from kanlens.errors import InvalidValueError
 from kanlens.functions._catalog import BASES, FUNCTIONS, find_function
 from kanlens.functions._sums import FunctionSum
-from kanlens.model._basis_means import basis_means, known_means
 from kanlens.model._edge import Edge
 from kanlens.model._layer_enclosures import Enclosure
-from kanlens.model._spline_forward import Weights
+from kanlens.model._spline_forward import LayerBasis, Weights, basis_means, known_means
 from kanlens.model._statistics import LayerStatistics
-from kanlens.model._terms import (
-    SPLINE,
-    EdgeTerm,
-    FunctionTable,
-    Term,
-    placed,
-    with_kinks,
-)
+from kanlens.model._terms import SPLINE, EdgeTerm, FunctionTable, Term, placed, with_kinks
 from kanlens.splines import _spline as spline
 
 
@@ -77,6 +69,11 @@ class EdgeLayer(nn.Module):
         if self._names:
             mask = mask * self.spline_mask
         return Weights(spline, scale, base, bias, mask)
+
+    @property
+    def spline_basis(self) -> LayerBasis:
+        """The B-splines and the base function of the spline edges."""
+        return LayerBasis(self.grid, self.spline_order, self.extrapolation, self.base_name)
 
     def terms(self) -> list[Term]:
         """Return the functions of every edge besides its spline: the base and the series."""
@@ -356,18 +353,8 @@ class EdgeLayer(nn.Module):
     def weight_l1(self, x: Tensor | None = None) -> Tensor:
         """Return the L1 norm of each edge's weights, as `kanlens.sparsity.weight_l1` does.
 
-        For edges that are functions, or with a series: the mean absolute deviation of the edge from
-        its mean.
-
-        Parameters
-        ----------
-        x : Tensor, shape (batch, in), optional
-            Points over which the mean of each edge is taken, in the scaled units of the layer.
-
-        Returns
-        -------
-        Tensor, shape (out, in)
-            Differentiable in the weights.
+        For edges that are functions, or with a series: the mean absolute deviation (out, in) of the
+        edge from its mean over x (batch, in).
         """
         if x is not None:
             check_columns("KANLinear.weight_l1", x, self.in_features)
@@ -383,10 +370,10 @@ class EdgeLayer(nn.Module):
 
     def _coefficients_l1(self, x: Tensor | None) -> Tensor:
         """Return the norm of each spline's coefficients and base weight."""
-        splines, base = known_means(self) if x is None else basis_means(self, x)
+        means = known_means(self) if x is None else basis_means(self, x)
         weights, line = self.weights(), BASES[self.base_name].line
         coef, weight = weights.coefficients(), weights.base_weights()
-        mean = (coef * splines).sum(-1) + weight * base
+        mean = (coef * means[:, :-1]).sum(-1) + weight * means[:, -1]
         if line is not None:  # the splines can write it: it counts as theirs
             places = spline.greville(self.grid, self.spline_order)
             coef, weight = coef + line * weight.unsqueeze(-1) * places, torch.zeros_like(weight)

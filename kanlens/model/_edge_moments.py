@@ -3,8 +3,9 @@
     var(phi) = sum_cells share * (mean of phi in the cell - mean of phi)^2
              + sum_cells share * (covariance in the cell, a quadratic form in the weights)
 
-Only degree + 1 functions and the base are nonzero in a cell. The terms of both sums, in float64,
-are not negative, and edge means are subtracted first, so that no digits cancel.
+A cell holds the points of one first function: only degree + 1 functions and the base are nonzero
+there. The terms of both sums, in float64, are not negative, and edge means are subtracted first, so
+that no digits cancel.
 """
 
 from __future__ import annotations
@@ -12,17 +13,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from kanlens.functions._catalog import BASES
 from kanlens.model._kan_linear import EdgeLayer
 from kanlens.model._spline_forward import mean_over_rows, summed
-from kanlens.splines._cells import Cells
+from kanlens.splines._local_basis import LocalBasis, local_basis
 
 CHUNK = 2**15  # values of one basis function held at once
 # edge values up to which computing them is faster than the moments of the basis
@@ -41,25 +40,24 @@ class Bands:
     base: Tensor  # (in,), of the base with itself
 
     @classmethod
-    def of(cls, products: Tensor, cells: Cells) -> Bands:
+    def of(cls, products: Tensor, degree: int) -> Bands:
         """Add up products (pair, in, cell) of `pair_products` by basis function."""
-        n_live, n_basis = cells.degree + 1, cells.count + cells.degree
+        n_live = degree + 1
         pairs = list(itertools.combinations_with_replacement(range(n_live + 1), 2))[:-1]
         rows: list[list[Tensor]] = [[] for _ in range(n_live + 1)]  # the last: with the base
         for (r, s), product in zip(pairs, products, strict=False):
-            row = F.pad(product, (r, n_basis - cells.count - r))
+            row = F.pad(product, (r, degree - r))
             rows[s - r if s < n_live else n_live].append(row)
         *bands, mixed = (torch.stack(group).sum(0) for group in rows)
         return cls(bands=torch.stack(bands), mixed=mixed, base=products[-1].sum(-1))
 
-    def form(self, coef: Tensor, weight: Tensor) -> Tensor:
-        """Return the quadratic form of every edge (out, in), differentiable once.
-
-        `coef` is (out, in, basis), and `weight`, of the base, (out, in). A form within rounding is
-        zero, and so is its gradient.
-        """
-        total = cast("Any", _BandedForm).apply(coef, self.bands)
-        total = total + weight * (2 * (coef * self.mixed).sum(-1) + weight * self.base)
+    def form(self, coef: Tensor, weight: Tensor) -> Tensor:  # (out, in, basis), (out, in)
+        """Return the quadratic form of every edge (out, in); within rounding it is zero."""
+        total = weight * (2 * (coef * self.mixed).sum(-1) + weight * self.base)
+        for d, band in enumerate(self.bands[: coef.shape[-1]].unbind()):
+            left, right = coef[..., : coef.shape[-1] - d], coef[..., d:]
+            pairs = torch.einsum("oik,oik,ik->oi", left, right, band[:, : left.shape[-1]])
+            total = total + (2 if d else 1) * pairs
         size = (coef.detach().square() * self.bands[0].detach()).sum(-1)
         size = size + weight.detach().square() * self.base.detach()
         return torch.where(total <= NOISE * size, 0.0, total)  # NaN stays NaN
@@ -76,14 +74,10 @@ class Bands:
         return matrix
 
 
-def added_by_cell(values: list[Tensor], cell: Tensor, cells: Cells) -> Tensor:
+def added_by_cell(values: list[Tensor], cell: Tensor, count: int) -> Tensor:
     """Add each of `values` (in, point) up over the points in every cell: (value, in, cell)."""
-    n_in = len(cell)
-    starts = cells.count * torch.arange(n_in, device=cell.device)
-    where = (cell + starts.unsqueeze(-1)).flatten()
-    empty = values[0].new_zeros(n_in * cells.count)
-    sums = [empty.scatter_add(0, where, value.flatten()) for value in values]
-    return torch.stack(sums).view(len(values), n_in, cells.count)
+    empty = values[0].new_zeros(len(cell), count)
+    return torch.stack([empty.scatter_add(1, cell, value) for value in values])
 
 
 def pair_products(values: list[Tensor], others: list[Tensor] | None = None) -> list[Tensor]:
@@ -93,40 +87,10 @@ def pair_products(values: list[Tensor], others: list[Tensor] | None = None) -> l
     return [values[r] * right[s] for r, s in places]
 
 
-class _BandedForm(torch.autograd.Function):
-    """The quadratic form of (out, in, basis) coefficients in a banded matrix per input."""
-
-    @staticmethod
-    def forward(ctx: Any, coef: Tensor, bands: Tensor) -> Tensor:
-        n = coef.shape[-1]
-        product = coef * bands[0]
-        for d in range(1, min(len(bands), n)):
-            band = bands[d, :, : n - d]
-            product[..., : n - d] += band * coef[..., d:]
-            product[..., d:] += band * coef[..., : n - d]
-        ctx.save_for_backward(coef, bands, product)
-        return (product * coef).sum(-1)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None]:
-        coef, bands, product = ctx.saved_tensors
-        by_coef = 2 * grad.unsqueeze(-1) * product
-        if not ctx.needs_input_grad[1]:
-            return by_coef, None
-        n, weighted = coef.shape[-1], grad.unsqueeze(-1) * coef
-        by_bands = torch.zeros_like(bands)
-        for d in range(min(len(bands), n)):
-            pair = weighted[..., : n - d] * coef[..., d:]
-            by_bands[d, :, : n - d] = pair.sum(0) * (1 if d == 0 else 2)
-        return by_coef, by_bands
-
-
 @dataclass(frozen=True, kw_only=True)
 class Moments:
     """Moments of the basis of a layer over the rows of x, in float64."""
 
-    cells: Cells
     share: Tensor  # (in, cell), of the rows in each cell
     means: Tensor  # (in, cell, degree + 2), of the nonzero functions and the base, in the cell
     covariances: Bands  # within the cells, added up over the cells with their shares
@@ -139,31 +103,30 @@ class Moments:
         Deviations are added up about the means of a sample of the rows, and the error of these
         means is subtracted at the end.
         """
-        cells = Cells.of(layer.grid, layer.spline_order, layer.extrapolation)
+        degree, grid = layer.spline_order, layer.grid.double()
+        basis = local_basis(grid, degree, extrapolation=layer.extrapolation)
         size = max(1, CHUNK // layer.in_features)
-        about = _sampled(layer, cells, x.detach()[:: -(-len(x) // size)].double())
+        about = grid.new_zeros(degree + 2, layer.in_features, layer.grid_size)
+        sample = _totals(layer, basis, x.detach()[:: -(-len(x) // size)], about)
+        about = sample[1 : degree + 3] / sample[0].clamp_min(1)
         chunks = x.split(size)
         again = len(chunks) > 1 and x.requires_grad and torch.is_grad_enabled()
-        totals = summed(chunks, lambda part: _totals(layer, cells, part, about), again=again)
+        totals = summed(chunks, lambda part: _totals(layer, basis, part, about), again=again)
         counts, sums, products = totals.split([1, len(about), len(totals) - len(about) - 1])
         away = sums / counts.detach().clamp_min(1)
         shift = torch.stack(pair_products(list(sums), list(away)))
         ends = x.detach() if layer.extrapolation == "zero" else x.detach()[:0]  # that runs out
         return cls(
-            cells=cells,
             share=counts[0] / len(x),
             means=(about + away).permute(1, 2, 0),
-            covariances=Bands.of((products - shift) / len(x), cells),
+            covariances=Bands.of((products - shift) / len(x), degree),
             constant=~layer.outside(ends).any(0),
         )
 
     def edges(self, layer: EdgeLayer) -> tuple[Tensor, Tensor]:
-        """Return mean and variance of every edge of the layer, shapes (out, in).
-
-        Both are differentiable, once, in the weights and in x.
-        """
+        """Return mean and variance (out, in) of every edge, differentiable in weights and x."""
         weight = layer.base_weights().double()
-        coef = F.pad(layer.coefficients().double(), [self.cells.padding] * 2)
+        coef = layer.coefficients().double()
         level = (self._over_cells(coef.detach()) * self.share).sum(-1) * self.constant
         coef = coef - level.unsqueeze(-1)  # the variance does not move with it
         height = (self.means[..., -1] * self.share).sum(-1)  # of the base
@@ -176,24 +139,22 @@ class Moments:
 
     def _over_cells(self, coef: Tensor) -> Tensor:  # (out, in, basis) -> (out, in, cell)
         """Return the mean of every spline over the rows in each cell."""
-        width, n_live = self.cells.count, self.cells.degree + 1
-        parts = [coef[..., r : r + width] * self.means[..., r] for r in range(n_live)]
+        count, n_live = self.share.shape[1], self.means.shape[2] - 1
+        parts = [coef[..., r : r + count] * self.means[..., r] for r in range(n_live)]
         return torch.stack(parts).sum(0)
 
     def matrix(self) -> tuple[Tensor, Tensor]:
         """Return covariances (in, basis + 1, basis + 1) and means (in, basis + 1); base last."""
-        n_in, n_basis = self.covariances.mixed.shape
-        by_cell = self.means.new_zeros(n_in, self.cells.count, n_basis + 1)
-        places = torch.arange(self.cells.count, device=by_cell.device)
-        for r in range(self.cells.degree + 1):
+        (n_in, count), n_basis = self.share.shape, self.covariances.mixed.shape[1]
+        by_cell = self.means.new_zeros(n_in, count, n_basis + 1)
+        places = torch.arange(count, device=by_cell.device)
+        for r in range(n_basis - count + 1):
             by_cell[:, places, places + r] = self.means[..., r]
         by_cell[..., -1] = self.means[..., -1]
         share = self.share.unsqueeze(-1)
         means = (by_cell * share).sum(1)
         away = by_cell - means.unsqueeze(1)
-        matrix = self.covariances.matrix() + (away * share).mT @ away
-        real = [*range(self.cells.padding, n_basis - self.cells.padding), n_basis]
-        return matrix[:, real][:, :, real], means[:, real]
+        return self.covariances.matrix() + (away * share).mT @ away, means
 
 
 def rooted(square: Tensor) -> Tensor:
@@ -202,25 +163,14 @@ def rooted(square: Tensor) -> Tensor:
     return torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())
 
 
-def _living(layer: EdgeLayer, cells: Cells, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-    cell, values = cells.evaluate(x)
-    return cell, [*values, BASES[layer.base_name].value(x)]
-
-
-@torch.no_grad()
-def _sampled(layer: EdgeLayer, cells: Cells, x: Tensor) -> Tensor:  # (live + 1, in, cell)
-    """Return the means of each cell's nonzero functions over a few rows; zero without rows."""
-    cell, values = _living(layer, cells, x.mT.contiguous())
-    sums = added_by_cell([torch.ones_like(values[0]), *values], cell, cells)
-    return sums[1:] / sums[0].clamp_min(1)
-
-
-def _totals(layer: EdgeLayer, cells: Cells, x: Tensor, about: Tensor) -> Tensor:
+def _totals(layer: EdgeLayer, basis: LocalBasis, x: Tensor, about: Tensor) -> Tensor:
     """Add up by cell: points, deviations of the nonzero functions, and their products."""
     x = x.double().mT.contiguous()
-    cell, values = _living(layer, cells, x)
+    cell, values = basis.evaluate(x)
+    values.append(BASES[layer.base_name].value(x))
     away = [value - mean.gather(1, cell) for value, mean in zip(values, about, strict=True)]
-    return added_by_cell([torch.ones_like(x), *away, *pair_products(away)], cell, cells)
+    sums = [torch.ones_like(x), *away, *pair_products(away)]
+    return added_by_cell(sums, cell, layer.grid_size)
 
 
 def means_and_norms(

@@ -200,19 +200,10 @@ class KANLinear(EdgeLayer):
     @property
     def config(self) -> LayerConfig:
         """The configuration that rebuilds this layer, without its tensors."""
-        return LayerConfig(
-            kind=self.kind,
-            in_features=self.in_features,
-            out_features=self.out_features,
-            grid_size=self.grid_size,
-            spline_order=self.spline_order,
-            base_activation=self.base_name,
-            extrapolation=self.extrapolation,
-            grid_eps=self.grid_eps,
-            enable_standalone_scale_spline=self.enable_standalone_scale_spline,
-            series=self.series,
-            functions=() if self.affine is None else self.functions,
-        )
+        facts = {field.name: getattr(self, field.name) for field in dataclasses.fields(LayerConfig)}
+        facts["base_activation"] = self.base_name
+        facts["functions"] = () if self.affine is None else self.functions
+        return LayerConfig(**facts)
 
     def assign(self, out: int, in_: int, name: str, parameters: Sequence[float] = START) -> None:
         """Set an edge to the function `name` with a, b, c, d, or back to "spline"."""
@@ -278,7 +269,7 @@ class KANLinear(EdgeLayer):
         if self._no_splines:
             y = self.bias.expand(len(x), self.out_features)
         else:
-            y = self.in_torch(edge_sum, x)
+            y = edge_sum(x, self.weights(), self.spline_basis)
         return self._with_terms(y, x) if self.series or self._names else y
 
     def _with_terms(self, y: Tensor, x: Tensor) -> Tensor:
@@ -289,17 +280,6 @@ class KANLinear(EdgeLayer):
         for term in self.edge_terms():
             total = total.index_add(1, term.out, term.at(x[:, term.in_]))
         return y + total if self._names else y
-
-    def in_torch(self, function: Callable[..., Tensor], x: Tensor) -> Tensor:
-        """Apply a function such as `edge_sum` to x (batch, in) and the tensors of the layer."""
-        return function(
-            x,
-            self.weights(),
-            grid=self.grid,
-            degree=self.spline_order,
-            extrapolation=self.extrapolation,
-            base=self.base_name,
-        )
 
     @torch.no_grad()
     def update_grid(self, x: Tensor, margin: float = 0.01) -> float:
@@ -413,7 +393,8 @@ class KANLinear(EdgeLayer):
             mean = mean_over_rows(x, lambda part: self.edge_values(part).double().abs(), size)
             return mean.to(x.dtype)
         norms = kernels.fused(self, x, self.grid, norms=True)
-        norms = self.in_torch(mean_absolute_edges, x) if norms is None else norms
+        if norms is None:
+            norms = mean_absolute_edges(x, self.weights(), self.spline_basis)
         if not self._names:
             return norms
         return placed(norms, self.edge_terms(), lambda term: term.at(x[:, term.in_]).abs().mean(0))

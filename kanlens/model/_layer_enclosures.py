@@ -61,12 +61,10 @@ class NoEnclosure:
         return torch.zeros_like(self.reach).expand(len(low), *self.reach.shape)
 
 
-def encloses(layer: object) -> bool:
+def encloses(layer: EdgeLayer) -> bool:
     """Return whether a layer bounds its edges: no subclass changes their values alone."""
-    for kind in type(layer).__mro__:
-        if "enclosure" in vars(kind) or "edge_values" in vars(kind):
-            return "enclosure" in vars(kind)
-    return hasattr(layer, "enclosure")
+    both = {"enclosure", "edge_values"}
+    return "enclosure" in next(vars(k) for k in type(layer).__mro__ if both & vars(k).keys())
 
 
 class Enclosure:
@@ -189,8 +187,8 @@ class Enclosure:
             start, end = low[:, placed.in_], high[:, placed.in_]
             steep = torch.stack(placed.slope_bounds(start, end)).abs().amax(0)
             size = torch.maximum(start.abs(), end.abs()) + (b / a).abs()
-            inner = _without_nan(times(_without_nan(steep, torch.inf), 0.01 * size), torch.inf)
-            sizes[:, placed.out, placed.in_] = inner + 2 * (mask * d).abs()
+            inner = times(_or_infinite(steep), 0.01 * size)
+            sizes[:, placed.out, placed.in_] = _or_infinite(inner) + 2 * (mask * d).abs()
         return sizes
 
     def _beyond(self, grid: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:  # (end, ray, out, in)
@@ -257,9 +255,9 @@ def _pick(table: Tensor, piece: Tensor) -> Tensor:
     return table[:, inputs, piece].movedim(0, 1)
 
 
-def _without_nan(value: Tensor, otherwise: float) -> Tensor:
-    """Replace NaN by a bound that always holds."""
-    return torch.where(value.isnan(), otherwise, value)
+def _or_infinite(bound: Tensor) -> Tensor:
+    """Replace NaN by infinity, a bound that always holds."""
+    return bound.masked_fill(bound.isnan(), torch.inf)
 
 
 def _off_chord(first: Tensor, last: Tensor, slopes: tuple[Tensor, Tensor], width: Tensor) -> Tensor:
@@ -268,7 +266,7 @@ def _off_chord(first: Tensor, last: Tensor, slopes: tuple[Tensor, Tensor], width
     low, high = torch.minimum(slopes[0], chord), torch.maximum(slopes[1], chord)
     gap = (high - low).clamp_min(1e-300)
     reach = (high - chord) * ((chord - low) / gap) * width
-    return torch.where(width > 0, _without_nan(reach, torch.inf), 0.0)
+    return torch.where(width > 0, _or_infinite(reach), 0.0)
 
 
 def _put(

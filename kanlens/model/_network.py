@@ -417,29 +417,11 @@ grid_range, enable_standalone_scale_spline
         return torch.where(held, ~((x >= self.input_low) & (x <= self.input_high)), off)
 
     def prepare(self, x: Rows, *, call: str, finite: bool = True) -> Tensor:
-        """Convert x to a tensor of the model's dtype and device.
+        """Return x as a tensor (batch, in) of the model's dtype and device.
 
-        Parameters
-        ----------
-        x : Tensor, ndarray, DataFrame, Table or Source, shape (batch, in)
-            Tables are read by column name, text and missing cells by the schema.
-        call : str
-            The public call, for error messages.
-        finite : bool
-            Whether NaN and infinity are refused.
-
-        Returns
-        -------
-        Tensor, shape (batch, in)
-
-        Raises
-        ------
-        DTypeError
-            If `x` has another type, or holds no numbers.
-        ShapeError
-            If it has no two axes, or another number of columns.
-        DataError
-            If a cell cannot be used.
+        Tables are read by column name, text and missing cells by the schema. `call` is the public
+        call in messages: a DTypeError for other types, a ShapeError for other columns, a DataError
+        for cells that cannot be used, or, if `finite`, are NaN or infinite.
         """
         tensor = self._convert(x, call)
         if tensor.dim() != 2:
@@ -463,13 +445,7 @@ grid_range, enable_standalone_scale_spline
         return as_tensor(x, call).to(self.input_shift)
 
     def output_index(self, target: int | str | None, *, call: str) -> int:
-        """Return the index of an output given by index or name.
-
-        Raises
-        ------
-        InvalidValueError
-            If there is no such output, or none is named and the model has several.
-        """
+        """Return the index of an output given by index or name, of the only one for None."""
         return find_output(self.output_names, self.class_labels, target, call)
 
     @torch.no_grad()

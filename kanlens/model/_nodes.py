@@ -47,11 +47,7 @@ def split(ours: Tensor, theirs: Tensor) -> Tensor:  # (..., factor)
     """Return the slopes that share the change of a product exactly among its factors.
 
     ``sum(split(u, v) * (u - v))`` is ``prod(u) - prod(v)``, and each term the factor's Shapley
-    value. Gauss-Legendre quadrature is exact here: the integrand is a polynomial.
-
-    References
-    ----------
-    .. [1] G. Owen, Multilinear extensions of games, 1972.
+    value [2]_. Gauss-Legendre quadrature is exact here: the integrand is a polynomial.
     """
     places, weights = np.polynomial.legendre.leggauss((ours.shape[-1] + 1) // 2)
     shares = [
@@ -243,10 +239,7 @@ class Nodes(nn.Module):
 
 
 def read_widths(widths: object) -> tuple[int, tuple[Grouping, ...]]:
-    """Return the number of features, and the grouping of every layer's outputs.
-
-    Users write 3 for sums, (3, 2) for 3 sums and 2 products of two, (3, [2, 3]) for other arities.
-    """
+    """Return the number of features, and the grouping of every layer's outputs, of `KAN`."""
     entries = list(widths) if isinstance(widths, Iterable) else []
     groups = [group for group in map(_grouping, entries) if group is not None]
     if len(entries) < 2 or len(groups) < len(entries) or not _is_count(entries[0]):

@@ -1,22 +1,43 @@
-"""A spline layer and the norms of its edges in torch operations, differentiable to any order."""
+"""A spline layer and the norms of its edges in torch operations, differentiable to any order.
+
+Means of the basis over reference points are kept; they are valid until the grid changes.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from kanlens.functions._catalog import BASES
+from kanlens.model.kernels._choice import recorded
 from kanlens.splines import _spline as spline
 from kanlens.splines._spline import Extrapolation
+
+if TYPE_CHECKING:
+    from kanlens.model._edge_layer import EdgeLayer
 
 CHUNK = 2**20  # values of edges, or of their bases, held at once
 FINE, SPARSE = 64, 2**13  # functions of an input, and values of all, from which only the nonzero
 # ones are evaluated: 1.2 to 60 times faster
+
+# By layer: means over its places, and the grid and the state of the layer they are valid for.
+_means: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor, tuple[object, ...]]]
+_means = WeakKeyDictionary()
+
+
+class LayerBasis(NamedTuple):
+    """The B-splines and the base function of a layer."""
+
+    grid: Tensor  # (in, knot)
+    degree: int
+    extrapolation: Extrapolation
+    base: str  # key into BASES
 
 
 class Weights(NamedTuple):
@@ -52,24 +73,17 @@ class Weights(NamedTuple):
         return (coef * factor.unsqueeze(-1)).contiguous(), scale, base
 
 
-def edge_sum(
-    x: Tensor,  # (batch, in)
-    weights: Weights,
-    *,
-    grid: Tensor,  # (in, knot)
-    degree: int,
-    extrapolation: Extrapolation,
-    base: str,
-) -> Tensor:  # (batch, out)
-    """Return bias_o + sum_i phi_oi(x_i) as products of matrices.
+def edge_sum(x: Tensor, weights: Weights, basis: LayerBasis) -> Tensor:
+    """Return bias_o + sum_i phi_oi(x_i), (batch, out), for x (batch, in) by matrix products.
 
     Adding the linear extrapolation separately is faster than extrapolating the basis.
     """
+    grid, degree, extrapolation, base = basis
     y = F.linear(BASES[base].value(x), weights.base_weights(), weights.bias)
     coef = weights.coefficients()
     if extrapolation == "zero":
-        basis = spline.basis(x, grid, degree, extrapolation=extrapolation)
-        return y.addmm_(basis.flatten(1), coef.flatten(1).mT)
+        values = spline.basis(x, grid, degree, extrapolation=extrapolation)
+        return y.addmm_(values.flatten(1), coef.flatten(1).mT)
     low, high = spline.grid_ends(grid, degree)
     inside = x.clamp(low, high)
     if _is_sparse(x, coef, degree):
@@ -90,16 +104,10 @@ def _is_sparse(x: Tensor, coef: Tensor, degree: int) -> bool:
 
 
 def mean_absolute_edges(
-    x: Tensor,  # (batch, in)
-    weights: Weights,
-    *,
-    grid: Tensor,  # (in, knot)
-    degree: int,
-    extrapolation: Extrapolation,
-    base: str,
-    again: bool = True,
-) -> Tensor:  # (out, in)
-    """Return the mean over the rows of |phi_oi(x_i)|."""
+    x: Tensor, weights: Weights, basis: LayerBasis, *, again: bool = True
+) -> Tensor:
+    """Return the mean over the rows of |phi_oi(x_i)|, (out, in), for x (batch, in)."""
+    grid, degree, extrapolation, base = basis
 
     def values(part: Tensor) -> Tensor:
         coef = weights.coefficients()
@@ -135,3 +143,28 @@ def summed(
             else function(part)
         )
     return cast("Tensor", total)
+
+
+def basis_means(layer: EdgeLayer, x: Tensor) -> Tensor:  # (in, basis + 1)
+    """Return the means of the B-splines over x (batch, in), and last that of the base function."""
+    grid, degree, extrapolation, base = layer.spline_basis
+
+    def values(part: Tensor) -> Tensor:
+        splines = spline.basis(part, grid, degree, extrapolation=extrapolation)
+        return torch.cat([splines, BASES[base].value(part).unsqueeze(-1)], dim=-1).double()
+
+    return mean_over_rows(x, values, grid.numel()).to(x.dtype)
+
+
+def known_means(layer: EdgeLayer) -> Tensor:  # (in, basis + 1)
+    """Return the means over the places of a layer; a training step changes weights alone."""
+    grid, *options = layer.spline_basis
+    plain = type(grid) is Tensor and not grid.requires_grad
+    if not plain or torch.is_inference_mode_enabled() or recorded():
+        return basis_means(layer, layer.places())
+    state = layer.statistics, *options, grid.dtype, grid.device
+    cached = _means.get(layer)
+    if cached is None or cached[2] != state or not torch.equal(cached[1], grid):
+        cached = basis_means(layer, layer.places()), grid.clone(), state
+        _means[layer] = cached
+    return cached[0]

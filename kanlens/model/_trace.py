@@ -91,22 +91,13 @@ class Trace(Displayed):
         """
         import pandas as pd
 
-        rows: list[dict[str, Any]] = []
+        rows: list[tuple[Any, ...]] = []
         for index, (values, share) in enumerate(zip(self.inputs, self.outside, strict=True)):
             for i, column in enumerate(values.unbind(1)):
                 name = self.feature_names[i] if index == 0 else f"h{index}_{i + 1}"
-                rows.append(
-                    {
-                        "layer": index,
-                        "in": i,
-                        "name": name,
-                        "low": float(column.min()),
-                        "high": float(column.max()),
-                        "mean": float(column.mean()),
-                        "outside": float(share[i]),
-                    }
-                )
-        return pd.DataFrame(rows)
+                numbers = column.min(), column.max(), column.mean(), share[i]
+                rows.append((index, i, name, *map(float, numbers)))
+        return pd.DataFrame(rows, columns=["layer", "in", "name", "low", "high", "mean", "outside"])
 
 
 @within_memory

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,10 +31,6 @@ class TrainingRecord:
     held_out: str  # hashes of the rows that training never saw, in base64
     given_away: dict[str, float]  # scores of columns that predict the target on their own
     weights: str  # fingerprint of the network
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record as plain JSON types."""
-        return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> TrainingRecord:
@@ -74,8 +69,7 @@ class FrontierStep:
     Attributes
     ----------
     edges : int
-        Number of edges, of which those of the levels of a category count as one. The last fit, to
-        all rows, may leave an edge at zero.
+        Number of edges, of which those of the levels of a category count as one.
     score : float
         R2 or accuracy on held-out rows.
     loss, standard_error : float

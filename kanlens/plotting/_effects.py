@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
@@ -16,10 +18,10 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from kanlens.attribution._effects import MAX_DISCRETE_VALUES, Effect, Kind, Settings
 from kanlens.attribution._effects import effect as computed
 from kanlens.errors import InvalidValueError, rewording
-from kanlens.model._analysis import Model
+from kanlens.model._analysis import Model, usual_range
 from kanlens.plotting._curve_data import MARGIN, binned
 from kanlens.plotting._curves import SHADE, draw_density, range_of, set_range, words_for
-from kanlens.plotting._formats import percent, tick
+from kanlens.plotting._formats import counted, percent, tick
 from kanlens.plotting._interactions import DIVERGING
 from kanlens.plotting._style import (
     ASIDE,
@@ -71,7 +73,7 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     their outputs. Light gray marks ranges without data, the strip is the density of the data,
     percentages are shares of rows, and the diamond is a missing cell. For several models, the
     shading is their spread. For two features, the joint effect is drawn: orange and solid lines
-    raise the output, blue and dashed ones lower it.
+    raise the output, blue and dashed ones lower it. Rows far outside all others are counted only.
 
     Parameters
     ----------
@@ -105,16 +107,50 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     elif any(option is not None for option in (feature, data, target, other)):
         text = "no feature, data, target or other with an Effect"
         raise InvalidValueError("plot.effect", text, "at least one", "Leave them out")
+    rows, source = len(source.settings[0].data), without_outliers(source)
     if len(source.settings) == 2:
-        return _draw_surface(source, ax)
-    return draw_levels(source, ax) if source.settings[0].labels else draw_curve(source, ax)
+        ax = _draw_surface(source, ax)
+    elif source.settings[0].labels:
+        return draw_levels(source, ax)
+    else:
+        ax = draw_curve(source, ax)
+    ax.set_title(outside(source, rows), loc="right", **ASIDE)
+    return ax
+
+
+def without_outliers(result: Effect) -> Effect:
+    """Return an effect at the points and rows in the usual range of its features."""
+    ranges = [
+        (part.x[0], part.x[-1]) if part.labels else usual_range(numbers(part.data))
+        for part in result.settings
+    ]
+    pairs = list(zip(result.settings, ranges, strict=True))
+    rows = torch.stack([(low <= p.data) & (p.data <= high) for p, (low, high) in pairs]).all(0)
+    points = [(low <= part.x) & (part.x <= high) for part, (low, high) in pairs]
+    settings = [
+        replace(part, x=part.x[own], codes=part.codes[own], data=part.data[rows])
+        for part, own in zip(result.settings, points, strict=True)
+    ]
+    changes: dict[str, Any] = {"settings": tuple(settings)}
+    for name in ("values", "ice", "members", "band"):
+        if (array := getattr(result, name)) is not None:
+            for axis, own in enumerate(points, -len(points)):
+                array = array.index_select(axis, own.nonzero()[:, 0])
+            changes[name] = array
+    return replace(result, **changes)
+
+
+def outside(result: Effect, rows: int) -> str:
+    """Return the words for outliers among the rows, which are not drawn."""
+    count = rows - len(result.settings[0].data)
+    return f"{counted(count, 'row')} outside" if count else ""
 
 
 def draw_curve(result: Effect, ax: Axes | None) -> Axes:
     """Draw an effect over a range, where rows are, and single rows."""
     part, ax = result.settings[0], axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
     x, y, data = numbers(part.x), numbers(result.values), np.sort(numbers(part.data))
-    width = data[-1] - data[0]
+    width = data[-1] - data[0] or 1.0
     low, high = data[0] - MARGIN * width, data[-1] + MARGIN * width
     few = len(x) <= MAX_DISCRETE_VALUES
     gaps = np.flatnonzero(np.diff(data) > (np.inf if few else GAP * width))

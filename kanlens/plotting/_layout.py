@@ -260,25 +260,21 @@ def place_labels(
     ]
     widths = np.array([text_width(text, STYLE.text) for text in texts])
     angle = _angle(at, widths, width, side)
-    longest = math.inf
-    if angle and room is not None:
-        longest = max(0.3, (room - 0.2) / math.sin(math.radians(angle)))
+    rise = math.sin(math.radians(angle))
+    longest = max(0.3, (room - 0.2) / rise) if angle and room is not None else math.inf
     if widths.max(initial=0.0) > longest:
         fit = partial(fitted, width=longest, size=STYLE.text)
         short = distinct((names[i][0] for i in picks), fit)
         pairs = zip(texts, widths, short, strict=True)
         texts = [text if wide <= longest else less for text, wide, less in pairs]
         widths = np.array([text_width(text, STYLE.text) for text in texts])
-    height = 0.24
-    if angle:
-        height = 0.2 + float(widths.max()) * math.sin(math.radians(angle))
     return Labels(
         x=at,
         nodes=picks,
         texts=texts,
         angle=angle,
         side=side,
-        height=height,
+        height=0.2 + float(widths.max()) * rise if angle else 0.24,
         overhang=_overhang(at, widths, width, side, angle),
     )
 

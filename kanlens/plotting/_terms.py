@@ -16,7 +16,15 @@ from kanlens.errors import InvalidValueError, rewording
 from kanlens.model._analysis import Model
 from kanlens.model._network import Rows, Targets
 from kanlens.plotting._curves import Grid, range_of, set_range, words_for, write_scale
-from kanlens.plotting._effects import date_ticks, draw_curve, draw_levels, paint_surface
+from kanlens.plotting._effects import (
+    LETTER,
+    date_ticks,
+    draw_curve,
+    draw_levels,
+    outside,
+    paint_surface,
+    without_outliers,
+)
 from kanlens.plotting._formats import counted, number, tick
 from kanlens.plotting._style import (
     ASIDE,
@@ -36,7 +44,7 @@ from kanlens.plotting._style import (
 CALL = "plot.terms"
 SHOWN = 12  # terms
 RARE = 0.005  # share of rows with the smallest and largest values that may set no scale
-WIDER = 1.6  # range of all rows over that of most, from which the others would be hidden
+REACH = 0.6  # of the scale beyond these values, at most, as a share of their range
 COLUMNS = 3
 # names of levels are left of a panel, and their shares right of it
 GRID = Grid(panel=(1.22, 1.05), gutter=(1.06, 0.58), before=(0.98, 0.54), after=(0.28, 0.24))
@@ -44,7 +52,7 @@ INDENT = 0.39  # inches, from a title to its panel
 NAMES, ROTATED = 0.71, 0.15  # inches, for names of levels, and for a label on the left
 TIMES = "\N{MULTIPLICATION SIGN}"
 DATES = 4  # ticks, at most
-LONG = 6  # characters of a tick from which fewer are drawn
+LINE = 0.2  # room of a name of a curve over the range of curves
 LEVELS = 8  # in a panel
 MAX_NAME_LENGTH = 14  # characters of a column in a factor
 
@@ -65,7 +73,7 @@ def terms(
     number above a panel is its standard deviation over the rows. A product of two sums is two
     panels, its factors: each curve is that of the factor with its other columns at their mean, the
     first factor has a standard deviation of 1. The last panel is the link. With `y`, 95% bands of
-    curves and levels are shaded.
+    curves and levels are shaded. Rows far outside all others are counted only.
 
     Parameters
     ----------
@@ -104,7 +112,7 @@ def terms(
             source = computed(source, x, y, target=target)
     elif any(option is not None for option in (x, y, target)):
         raise InvalidValueError(CALL, "no x, y or target with Terms", "one", "Leave them out")
-    shown = source.terms[:most]
+    rows, shown = len(source.terms[0].values), [_shown(term) for term in source.terms[:most]]
     places = _places(_widths(source, most))
     ax = axes_for(ax, GRID.size(*places), bare=True)
     ax.set_axis_off()
@@ -116,15 +124,30 @@ def terms(
         for place, effects in enumerate(term.factors):
             panel = next(panels)
             name = _draw_factor(panel, effects, ends, max(heights, default=None))
+            _count_outliers(panel, effects, rows)
             name = f"{TIMES} {name}" if place else name
             _entitle(panel, name, "" if place else number(term.importance, 2))
     if source.link is not None:
-        panel, link = next(panels), source.link
+        panel, link = next(panels), without_outliers(source.link)
         _draw_factor(panel, (link,))
         _entitle(panel, f"link: {link.target}" + (f" ({link.unit})" if link.unit else ""))
         panel.set_xlabel("sum of terms", labelpad=1)
+        _count_outliers(panel, (link,), rows)
     _write_labels(ax, source, len(shown))
     return ax
+
+
+def _shown(term: Summand) -> Summand:
+    """Return a term at the points that are drawn."""
+    factors = (tuple(map(without_outliers, effects)) for effects in term.factors)
+    return replace(term, factors=tuple(factors))
+
+
+def _count_outliers(panel: Axes, effects: tuple[Effect, ...], rows: int) -> None:
+    """Write the number of rows outside a panel below it."""
+    note = outside(min(effects, key=lambda effect: len(effect.settings[0].data)), rows)
+    if note:
+        panel.set_xlabel(f"{panel.get_xlabel()}\n{note}".strip(), **ASIDE)
 
 
 def page_size(source: Terms, most: int = SHOWN) -> tuple[float, float]:
@@ -149,23 +172,24 @@ def _places(widths: list[int]) -> tuple[list[int], int]:
 
 
 def _ends(curves: list[Summand]) -> tuple[float, float]:
-    """Return the range of all curves, of all but a few rows where these would hide the others."""
+    """Return the range of all curves and bands, up to some distance from that of most rows."""
     if not curves:
         return -1.0, 1.0
     effects = [term.factors[0][0] for term in curves]
     low, high = range_of([numbers(e.values if e.band is None else e.band) for e in effects])
     shares = [RARE, 1 - RARE]
     common = range_of([np.quantile(numbers(term.values), shares) for term in curves])
-    return (low, high) if high - low < WIDER * (common[1] - common[0]) else common
+    room = REACH * (common[1] - common[0])
+    return max(low, common[0] - room), min(high, common[1] + room)
 
 
 def _entitle(panel: Axes, name: str, importance: str = "") -> None:
     """Write the name of a term above a panel, and its importance."""
     wide = size_in_inches(panel)[0]
-    panel.set_title(importance, loc="right", pad=3, **ASIDE)
+    panel.set_title(importance, loc="right", pad=5, **ASIDE)
     room = wide + INDENT - text_width(importance, STYLE.small) - 0.08
     text = fitted(name, room, STYLE.text)
-    panel.set_title(text, loc="left", pad=3, x=-INDENT / wide, fontsize=STYLE.text)
+    panel.set_title(text, loc="left", pad=5, x=-INDENT / wide, fontsize=STYLE.text)
 
 
 def _named(part: Settings) -> str:
@@ -196,7 +220,8 @@ def _draw_factor(
         if ends is not None:
             set_range(panel, *ends)
         longest = max(len(tick(round(float(end)))) for end in (part.x[0], part.x[-1]))
-        count, whole = 4 if longest < LONG else 2, bool((part.data % 1 == 0).all())
+        count = int(np.clip(size_in_inches(panel)[0] / (LETTER * (longest + 1)), 2, 4))
+        whole = bool((part.data % 1 == 0).all())
         panel.xaxis.set_major_locator(MaxNLocator(count, integer=whole))
         if part.dates:
             date_ticks(panel.xaxis, most=DATES)
@@ -235,16 +260,19 @@ def _draw_curves(panel: Axes, effects: tuple[Effect, ...]) -> str:
         share = (x - x[0]) / (np.ptp(x) or 1.0)
         panel.plot(share, numbers(effect.values), color=color, label=name, **marker)
     panel.set_xticks([0, 1], ["lowest", "highest"])
-    panel.legend(loc="best", handlelength=1.2, borderaxespad=0.1)
+    low, high = range_of([numbers(effect.values) for effect in effects])
+    panel.set_ylim(low - 0.05 * (high - low), high + (0.1 + LINE * len(effects)) * (high - low))
+    panel.legend(loc="upper center", handlelength=1.2, borderaxespad=0.1)
     panel.yaxis.set_major_locator(MaxNLocator(4))
     return f"({' + '.join(effect.settings[0].name for effect in effects)})"
 
 
 def _write_labels(ax: Axes, source: Terms, shown: int) -> None:
     """Write the scale of all panels on the left, and on the rest below."""
+    wide, tall = size_in_inches(ax)
     text = "term of the sum before the link"
     if source.link is None:
-        text = words_for("term of", source.target, source.unit, size_in_inches(ax)[1])
+        text = words_for("term of", source.name, source.unit, tall)
     write_scale(ax, text)
     rest, rows = source.terms[shown:], len(source.terms[0].values)
     note = f"numbers: standard deviations over {counted(rows, 'row')}"
@@ -252,4 +280,5 @@ def _write_labels(ax: Axes, source: Terms, shown: int) -> None:
         note += "; shaded: 95% bands"
     if rest:
         note += f"; {counted(len(rest), 'more term')}, of at most {number(rest[0].importance, 2)}"
+    note = words_for(note, "", "", wide)
     ax.text(1.0, 0.0, note, ha="right", va="bottom", transform=ax.transAxes, **ASIDE)

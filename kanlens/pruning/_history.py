@@ -7,12 +7,13 @@ import dataclasses
 import json
 import numbers
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from kanlens._display import Displayed
+from kanlens._pandas import pd
 from kanlens._plain_json import to_plain
 from kanlens.errors import InvalidValueError
 from kanlens.model._edge_moments import means_and_norms
@@ -21,9 +22,6 @@ from kanlens.model._network import KAN
 from kanlens.model._statistics import summarize
 from kanlens.pruning._propagation import Edge, Propagation
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 COLUMNS = (
     *("step", "layer", "out", "in", "name", "score", "relative_score", "reason"),
     *("loss_before", "loss_after", "edges_left", "loss_against"),
@@ -31,24 +29,18 @@ COLUMNS = (
 
 
 class RemovalLog:
-    """Log of removals and fine-tuning on `rows`, to rebuild any earlier network.
-
-    `changes` are the removed edges, each with the bias () of its sum, and the layer before if it
-    was refitted.
-    """
+    """Log of removals and fine-tuning on `rows`, to rebuild any earlier network."""
 
     def __init__(self, model: KAN, rows: Tensor) -> None:
+        # removed edges, the biases () of their sums, and layers before that were refitted
         self.rows, self.changes = rows, list[tuple[Edge, Tensor, KANLinear | None]]()
-        self._networks = [(0, copy.deepcopy(model))]  # number of changes, and the network
-
-    def add_network(self, model: KAN) -> None:
-        """Record a whole network, after fine-tuning."""
-        self._networks.append((len(self.changes), copy.deepcopy(model)))
+        # numbers of changes, and whole networks: the first, and those after fine-tuning
+        self.networks = [(0, copy.deepcopy(model))]
 
     @torch.no_grad()
     def at(self, step: int) -> KAN:
         """Return a copy of the network after `step` changes, in its first shape."""
-        start, network = next(pair for pair in reversed(self._networks) if pair[0] <= step)
+        start, network = next(pair for pair in reversed(self.networks) if pair[0] <= step)
         model = copy.deepcopy(network)
         for (index, out, in_), bias, refitted in self.changes[start:step]:
             if refitted is not None:
@@ -136,8 +128,6 @@ class PruneResult(Displayed):
         The first row is the model before; a refit, or fine-tuning, adds a row with the number of
         edges of the row above it.
         """
-        import pandas as pd
-
         rows = [(0, self.edges_before, self.loss_before)]
         rows += [(r["step"] + 1, r["edges_left"], r["loss_after"]) for r in self.removed]
         edges = [left for _, left, _ in rows]
@@ -186,8 +176,6 @@ class PruneResult(Displayed):
 
     def to_frame(self) -> pd.DataFrame:
         """Return `removed` as one row per edge, with a column `loss_against`."""
-        import pandas as pd
-
         frame = pd.DataFrame(list(self.removed), columns=list(COLUMNS))
         return frame.assign(loss_against=self.loss_against)
 

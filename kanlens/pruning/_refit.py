@@ -24,10 +24,9 @@ COPIES = 6  # of the normal matrix, at most at once, beside the inverses
 class LayerFit:
     """Fits of a layer to its `target` sums (batch, out), given inputs x (batch, in).
 
-    `weights` are of rows (batch,). Coefficients (coefficient, out) are those of the edges, one
-    input after the other, and last the bias. Where the rows do not determine them they stay.
-    `fits` are of sums (out,) that read the same nodes: their places, their free coefficients, the
-    inverse of the normal matrix of these, and their best values.
+    Coefficients (coefficient, out) are those of the edges, one input after the other, and last the
+    bias. `fits` are of sums (out,) that read the same nodes: their places, their free coefficients,
+    the inverse of the normal matrix of these, and their best values.
     """
 
     @torch.no_grad()

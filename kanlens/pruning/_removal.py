@@ -29,11 +29,7 @@ PARTS = 200  # edges are scored again after every removal of this part of them
 
 
 class EdgeRemover:
-    """A network whose edges are being removed, its loss, and the record of every removal.
-
-    The model of `state` is changed; options are those of `kanlens.prune`. Rows `held_out` of
-    fine-tuning are those of the loss.
-    """
+    """A network whose edges are removed, its loss, and a record of each removal."""
 
     def __init__(
         self,
@@ -185,29 +181,24 @@ class EdgeRemover:
         bias = self.model.layers[index].bias[out].detach().clone()
         self.journal.changes.append((edge, bias, refitted))
         score = float(self.scores[index][out, in_])
-        self.removed.append(
-            {
-                "step": len(self.removed),
-                "layer": index,
-                "out": out,
-                "in": in_,
-                "name": self.model.edge_name(index, out, in_),
-                "score": score,
-                "relative_score": score / self.largest[index],
-                "reason": reason,
-                "loss_before": self.current_loss,
-                "loss_after": loss,
-                "edges_left": self.model.edges_alive,
-            }
-        )
+        record: dict[str, Any] = {"step": len(self.removed), "layer": index, "out": out, "in": in_}
+        record |= {"name": self.model.edge_name(index, out, in_), "score": score}
+        record |= {"relative_score": score / self.largest[index], "reason": reason}
+        record |= {"loss_before": self.current_loss, "loss_after": loss}
+        self.removed.append({**record, "edges_left": self.model.edges_alive})
         self.current_loss = loss
 
+    @torch.no_grad()
     def _trained(self) -> bool:
         """Refit and fine-tune the network where that lowers the loss; return whether it does."""
-        refitted = self.refit and self._keep_if_better(self._refitted())
-        return (self.finetune > 0 and self._tune()) or refitted
+        better = self.refit and self._keep_if_better(self._refitted())
+        if self.finetune > 0:
+            trained = copy.deepcopy(self.model)
+            data = self.rows, self.evaluator.target, self.held_out
+            tuned = fine_tune(trained, *data, self.finetune) and self._keep_if_better(trained)
+            better = tuned or better
+        return better
 
-    @torch.no_grad()
     def _refitted(self) -> KAN:
         """Return the network whose layers are refitted, one after the other."""
         state = Propagation(copy.deepcopy(self.model), self.rows)
@@ -218,13 +209,6 @@ class EdgeRemover:
         return state.model
 
     @torch.no_grad()
-    def _tune(self) -> bool:
-        """Fine-tune the network if that lowers the loss; return if it does."""
-        trained = copy.deepcopy(self.model)
-        data = self.rows, self.evaluator.target, self.held_out
-        return fine_tune(trained, *data, self.finetune) and self._keep_if_better(trained)
-
-    @torch.no_grad()
     def _keep_if_better(self, trained: KAN) -> bool:
         """Continue with a trained network if its loss is lower; return if it is."""
         before, after = self.current_loss, self.evaluator.loss(trained(self.rows))
@@ -232,7 +216,7 @@ class EdgeRemover:
         if not (math.isfinite(after) and after < self.evaluator.loss(self.model(self.rows))):
             return False
         self.model, self.state, self.current_loss = trained, Propagation(trained, self.rows), after
-        self.journal.add_network(trained)
+        self.journal.networks.append((len(self.journal.changes), copy.deepcopy(trained)))
         step = len(self.removed)
         self.tuned.append({"step": step, "loss_before": before, "loss_after": after})
         self.scorer = Scorer(self.score, self.state, self.evaluator)

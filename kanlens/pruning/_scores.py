@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from kanlens._checks import check_rows, warn_of_distant
 from kanlens._model_inputs import prepare_target
+from kanlens._pandas import pd
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import progress_bar
 from kanlens.errors import MethodError
@@ -22,20 +23,13 @@ from kanlens.pruning._propagation import Propagation
 from kanlens.sparsity import activation_l2, raw_l1, weight_l1
 from kanlens.training._objective import constant_loss, task_loss
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 FLOOR = 1e-6  # smallest rise of the loss a budget allows, in parts of that of the best constant
 
 Matrices = list[Tensor]  # one per layer, each of shape (out, in)
 
 
 class LossEvaluator:
-    """Loss during pruning: against targets, or the original outputs (distillation).
-
-    Without y it is the mean square of the output's change over its variance. `allowed` is the
-    largest loss within a budget, `target` the values to train on, for all rows.
-    """
+    """Loss during pruning: against targets, or the original outputs."""
 
     @torch.no_grad()
     def __init__(
@@ -54,7 +48,7 @@ class LossEvaluator:
         self.against_targets, self._model = y is not None, model
         self._rows = slice(None) if rows is None else rows
         if y is None:
-            self.target = first
+            self.target = first  # to train on, for all rows
             selected = first[self._rows]
             variance, size = selected.var(0, correction=0), selected.abs().amax(0)
             varies = variance > (10 * torch.finfo(selected.dtype).eps * size).square()
@@ -93,17 +87,12 @@ class LossEvaluator:
 
 @dataclass(frozen=True)
 class EdgeScore:
-    """A score of edges: its name for `prune`, and its column in `edge_scores`.
+    """A score of edges, of a layer and its inputs or of a whole network."""
 
-    The function maps a layer and its inputs to (out, in), to be divided by the layer's largest
-    value. If `of_network`, it maps a propagation and its evaluator to matrices whose values can be
-    compared across layers.
-    """
-
-    name: str
-    column: str
-    function: Callable[..., Any]
-    of_network: bool = False
+    name: str  # for `prune`
+    column: str  # of `edge_scores`
+    function: Callable[..., Any]  # to matrices, in parts of the layer's largest unless of a network
+    of_network: bool = False  # it takes a propagation and its evaluator
 
 
 @dataclass(eq=False)
@@ -117,10 +106,7 @@ class Scorer:
 
     @torch.no_grad()
     def matrices(self) -> Matrices:
-        """Return the scores of the current network's edges, 0 if masked.
-
-        Of a layer, only edges whose inputs have changed are scored again: 1.5 to 2 times as fast.
-        """
+        """Return the scores of all edges, 0 if masked; old ones of equal inputs."""
         if self.score.of_network:
             matrices = self.score.function(self.state, self.evaluator)
         else:
@@ -194,8 +180,6 @@ def edge_scores(
     >>> edge_scores(kanlens.KAN([2, 1]), torch.rand(9, 2))["name"].tolist()
     ['x1 -> y', 'x2 -> y']
     """
-    import pandas as pd
-
     model = check_model("edge_scores", model)
     rows = model.prepare(x, call="edge_scores")
     check_rows("edge_scores", rows)
@@ -247,13 +231,11 @@ def _backward(state: Propagation, _: LossEvaluator) -> Matrices:
     return scores[::-1]
 
 
-SCORES = {
-    score.name: score
-    for score in (
-        EdgeScore("l1", "weight_l1", weight_l1),
-        EdgeScore("raw_l1", "raw_l1", lambda layer, _: raw_l1(layer)),
-        EdgeScore("std", "std", activation_l2),
-        EdgeScore("damage", "damage", _damage, of_network=True),
-        EdgeScore("backward", "backward", _backward, of_network=True),
-    )
-}
+_ALL = (
+    EdgeScore("l1", "weight_l1", weight_l1),
+    EdgeScore("raw_l1", "raw_l1", lambda layer, _: raw_l1(layer)),
+    EdgeScore("std", "std", activation_l2),
+    EdgeScore("damage", "damage", _damage, of_network=True),
+    EdgeScore("backward", "backward", _backward, of_network=True),
+)
+SCORES = {score.name: score for score in _ALL}

@@ -79,7 +79,8 @@ def _growth(analysis: Analysis) -> dict[str, Picture]:
         return {}
     paint = partial(plotting.terms, analysis.terms)
     sizes = draw(partial(plotting.frontier, analysis.subject.model), (5.2, 3.2))
-    return {"terms": draw(paint, page_size(analysis.terms)), "frontier": sizes}
+    terms = draw(paint, page_size(analysis.terms), axes_only=True)
+    return {"terms": terms, "frontier": sizes}
 
 
 def _network(model: KAN, edges: list[dict[str, Any]]) -> Picture:

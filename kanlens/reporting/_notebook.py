@@ -47,8 +47,10 @@ def to_html(result: object) -> str:
     return escaped(f"<div><p><strong>{escape(repr(result))}</strong></p>\n{parts}\n</div>")
 
 
-def _picture(paint: Callable[..., Any], width: float, height: float, alt: str) -> str:
-    svg = draw(paint, (width, height), alt=alt).svg
+def _picture(
+    paint: Callable[..., Any], width: float, height: float, alt: str, axes_only: bool = False
+) -> str:
+    svg = draw(paint, (width, height), alt=alt, axes_only=axes_only).svg
     if 'class="plate' in svg.partition(">")[0]:  # its scale of colors is one for white paper
         return svg
     paper = "var(--jp-layout-color0,var(--vscode-editor-background,none))"
@@ -141,7 +143,7 @@ def _(result: Effect) -> Iterator[str]:
 @_parts.register
 def _(result: Terms) -> Iterator[str]:
     paint = partial(plotting.terms, result)
-    yield _picture(paint, *page_size(result), f"Terms of {result.target}")
+    yield _picture(paint, *page_size(result), f"Terms of {result.name}", axes_only=True)
 
 
 @_parts.register

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,21 +17,21 @@ from kanlens.model import _edge_moments as edge_moments
 from kanlens.model._edge_moments import Average, Bands
 from kanlens.model._kan_linear import EdgeLayer, KANLinear
 from kanlens.splines import _spline as spline
-from kanlens.splines._cells import Cells
+from kanlens.splines._local_basis import local_basis
 
 NODES = 12  # of Gauss-Legendre on a piece no wider than WIDEST
 MAX_PANEL_WIDTH = 1.0  # every base is analytic within pi / 2 of the real line, or farther
 FLAT_BEYOND = 60.0  # beyond it the second derivative of every base is below 1e-20
 
 
-def activation_l1(layer: EdgeLayer, x: Tensor) -> Tensor:  # (out, in)
+def activation_l1(layer: KANLinear, x: Tensor) -> Tensor:  # (out, in)
     """Return the mean of ``|phi_oi(x_i)|`` over the rows: the exact penalty of the paper [1]_.
 
-    If the layer has a method of this name, it is used. Memory does not grow with the batch.
+    Memory does not grow with the batch.
 
     Parameters
     ----------
-    layer : EdgeLayer
+    layer : KANLinear
         The layer.
     x : Tensor, shape (batch, in)
         Inputs of the layer, in its scaled units.
@@ -56,10 +56,7 @@ def activation_l1(layer: EdgeLayer, x: Tensor) -> Tensor:  # (out, in)
     torch.Size([2, 3])
     """
     _check_rows("activation_l1", layer, x)
-    own = getattr(layer, "activation_l1", None)
-    if own is not None:
-        return cast("Tensor", own(x))
-    return edge_moments.mean_over_edges(layer, x, torch.abs).to(x.dtype)
+    return layer.activation_l1(x)
 
 
 def activation_l2(
@@ -197,17 +194,17 @@ def _integrals(layer: EdgeLayer) -> Bands:
     knots, degree = layer.grid.double(), max(2, layer.spline_order)
     dropped = min(2, layer.spline_order)
     inner = knots[:, dropped : knots.shape[1] - dropped]
-    cells = Cells(knots=inner, degree=degree - 2, padding=0, slopes=None)
-    cuts = _refined(cells.cuts, BASES[layer.base_name].kinks)
+    basis = local_basis(inner, degree - 2, extrapolation="zero")
+    cuts = _refined(spline.breakpoints(inner, degree - 2), BASES[layer.base_name].kinks)
     points, shares = (torch.as_tensor(a).to(cuts) for a in np.polynomial.legendre.leggauss(NODES))
     half = cuts.diff(dim=1).unsqueeze(-1) / 2
     x = (cuts[:, :-1, None] + half + half * points).flatten(1)  # (in, point)
     weights = (half * shares).flatten(1)
-    cell, values = cells.evaluate(x)
+    cell, values = basis.evaluate(x)
     values.append(torch.from_numpy(BASES[layer.base_name].nth(x.cpu().numpy(), 2)).to(x))
     weighted = [value * weights for value in values]
     products = edge_moments.pair_products(values, weighted)
-    return Bands.of(edge_moments.added_by_cell(products, cell, cells), cells)
+    return Bands.of(edge_moments.added_by_cell(products, cell, layer.grid_size), degree - 2)
 
 
 def _refined(cuts: Tensor, kinks: Sequence[float]) -> Tensor:

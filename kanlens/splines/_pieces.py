@@ -193,12 +193,7 @@ class Pieces:
 
 
 def spline_pieces(
-    knots: Array,
-    coefficients: Array,
-    degree: int,
-    *,
-    extrapolation: str = "linear",
-    functions: FunctionSum | None = None,
+    knots: Array, coefficients: Array, degree: int, extrapolation: str, functions: FunctionSum
 ) -> Pieces:
     """Return the pieces of a B-spline, continued outside the grid, plus functions.
 
@@ -224,7 +219,7 @@ def spline_pieces(
         coefficients=np.ascontiguousarray(powers),
         origins=np.concatenate((breaks[:1], breaks)),
         magnitude=sizes,
-        functions=FunctionSum() if functions is None else functions,
+        functions=functions,
     )
     kinks, _ = pieces.functions.jumps(1)
     return _cut(pieces, kinks) if kinks.size else pieces

@@ -279,10 +279,8 @@ def quantiles(values: Tensor, places: Tensor) -> Tensor:  # (value, ...) -> (pla
     return ordered[left] + part * (ordered[right] - ordered[left])
 
 
-def resized_breakpoints(
-    cuts: Tensor, grid_size: int
-) -> Tensor:  # (in, G + 1) -> (in, grid_size + 1)
-    """Return breakpoints of another size; a finer grid keeps all old ones."""
+def resized_breakpoints(cuts: Tensor, grid_size: int) -> Tensor:
+    """Return breakpoints (in, grid_size + 1) for some (in, G + 1); a finer grid keeps all."""
     old_size = cuts.shape[1] - 1
     if grid_size < old_size:
         return quantiles(cuts.mT, torch.linspace(0, 1, grid_size + 1, dtype=torch.float64)).mT

@@ -20,7 +20,7 @@ from sympy.printing.str import StrPrinter
 
 from kanlens.errors import DataError
 from kanlens.functions._elementary import ElementaryFunction
-from kanlens.functions._stretches import ScaledFunction
+from kanlens.functions._sums import ScaledFunction
 from kanlens.model._edge import Edge
 
 _PLACE = "_u_"  # placeholder of the argument in the text of a function

@@ -19,7 +19,7 @@ from kanlens.symbolic._simplification import complexity
 from kanlens.symbolic._validity import broken_parts, poles, valid_ranges
 from kanlens.training._objective import classes, row_losses
 
-_RMSE_LIMIT = 0.1  # RMSE over the model's deviation beyond which a formula is another function
+RMSE_LIMIT = 0.1  # RMSE over the model's deviation beyond which a formula is another function
 _ACCURACY_LOSS = 0.02  # accuracy below the model's up to which classes count as predicted as well
 EXPLAINED = 0.999  # R2 from which a formula explains y
 _ROUNDING = 1e-9  # relative distance from a constant target that counts as zero
@@ -53,6 +53,8 @@ class Receipt:
         all outputs; of logits for classification). None: the formula was not read from a model.
     relative_rmse : float or None
         RMSE against the model over the deviation of the model's output; the worst output.
+    worst_output : str or None
+        Name of that output, if there are several.
     loss : float or None
         Against y: mean squared error over the variance of y, mean over the outputs; for
         classification the mean cross-entropy.
@@ -109,6 +111,7 @@ class Receipt:
     max_deviation: float | None = None
     mean_deviation: float | None = None
     relative_rmse: float | None = None
+    worst_output: str | None = None
     loss: float | None = None
     rmse: float | None = None
     r2: float | None = None
@@ -143,8 +146,14 @@ class Receipt:
         return "formula", "model"
 
     @property
+    def _spread(self) -> str:
+        if self.worst_output is None:
+            return "output's standard deviation"
+        return f"standard deviation of {self.worst_output}, the worst output"
+
+    @property
     def _follows(self) -> bool:
-        return self.relative_rmse is not None and self.relative_rmse <= _RMSE_LIMIT
+        return self.relative_rmse is not None and self.relative_rmse <= RMSE_LIMIT
 
     def summary(self) -> str:
         """Return the record as text, warnings last."""
@@ -154,7 +163,7 @@ class Receipt:
             lines = [
                 f"On {self._rows()}, the {name} differs from the {original} by "
                 f"{self.mean_deviation:.3g} on average and by {self.max_deviation:.3g} at most "
-                f"(RMSE {self.relative_rmse:.2%} of the output's standard deviation)."
+                f"(RMSE {self.relative_rmse:.2%} of the {self._spread})."
             ]
         if self.r2 is not None:
             model = "" if self.model_r2 is None else f" (model {self.model_r2:.6f})"
@@ -320,10 +329,12 @@ def deviations_from(model: KAN, x: Tensor, values: Array, output: Array) -> dict
         return facts | dict.fromkeys(("max_deviation", "mean_deviation", "relative_rmse"), np.inf)
     gap, deviation = np.abs(values - output)[good], output.std(axis=0)
     deviation = np.where(deviation > 1e-12 * np.abs(output).max(axis=0), deviation, 1.0)
+    errors, names = np.sqrt(np.square(gap).mean(axis=0)) / deviation, model.output_names
     return facts | {
         "max_deviation": float(gap.max()),
         "mean_deviation": float(gap.mean()),
-        "relative_rmse": float((np.sqrt(np.square(gap).mean(axis=0)) / deviation).max()),
+        "relative_rmse": float(errors.max()),
+        "worst_output": names[int(errors.argmax())] if len(names) > 1 else None,
     }
 
 

@@ -103,7 +103,8 @@ def baseline_scores(
 ) -> dict[str, float]:
     """Return scores of models that are simple, or boosted, by name."""
     classifies = model.task == "classification"
-    rows, targets = x.detach().double().cpu().numpy(), y.cpu().numpy().reshape(len(y), -1)
+    x = x.detach().clamp(model.input_low, model.input_high)  # as the network does
+    rows, targets = x.double().cpu().numpy(), y.cpu().numpy().reshape(len(y), -1)
     truth = y[torch.cat([judged for _, judged in splits])].cpu()
     estimators, scores = _baselines(classifies, names), {}
     if rows.shape[1] * len(model.output_names) > MAX_BOOSTING_WIDTH:

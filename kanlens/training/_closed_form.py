@@ -111,6 +111,14 @@ def count_edges(model: KAN) -> int:
     return len({(out, names[in_]) for out, in_ in first}) + sum(map(len, others))
 
 
+def joint_edges(networks: Sequence[SmallNetwork]) -> int:
+    """Return the number of edges of the KAN of one small network for each output."""
+    products = any(network.products for network in networks)
+    links = any(network.link is not None for network in networks)
+    passing = sum((products and not n.products) + (links and n.link is None) for n in networks)
+    return passing + sum(network.curves() for network in networks)
+
+
 def make_columns(model: KAN, x: Array, *, rough: bool = True) -> list[ColumnCurves]:
     """Return the columns that vary among scaled rows x (batch, in)."""
     names = column_names(model)
@@ -244,10 +252,13 @@ def offsets(networks: Sequence[SmallNetwork], place: int) -> Array | None:
     return -np.asarray(logsumexp(others, 0))
 
 
-def to_kan(model: KAN, networks: Sequence[SmallNetwork]) -> KAN:
-    """Return the KAN of one small network for each output, scaled as `model`."""
+def to_kan(model: KAN, networks: Sequence[SmallNetwork], *, flat: bool = False) -> KAN:
+    """Return the KAN of one small network for each output, scaled as `model`.
+
+    Edges that are zero are masked; with `flat`, those with a curve in the networks are not.
+    """
     count, products = len(networks), [len(network.products) for network in networks]
-    layers, nodes = [_curve_layer(model, networks)], [Grouping(count)]
+    layers, nodes = [_curve_layer(model, networks, flat)], [Grouping(count)]
     if any(products):
         owners = np.concatenate([np.arange(count), np.repeat(np.arange(count), products)])
         nodes = [Grouping(count, (2,) * sum(products)), Grouping(count)]
@@ -268,7 +279,7 @@ def to_kan(model: KAN, networks: Sequence[SmallNetwork]) -> KAN:
     return network
 
 
-def _curve_layer(model: KAN, networks: Sequence[SmallNetwork]) -> KANLinear:
+def _curve_layer(model: KAN, networks: Sequence[SmallNetwork], flat: bool) -> KANLinear:
     """Return the layer of the curves of columns and of factors."""
     factors = [
         (network, *own)
@@ -288,27 +299,31 @@ def _curve_layer(model: KAN, networks: Sequence[SmallNetwork]) -> KANLinear:
     )
     for row, network in enumerate(networks):
         layer.bias[row] = network.level
-        for column, own in zip(network.columns, network.main_coefficients(), strict=True):
-            _set_curves(layer, row, column, own)
+        for place, own in enumerate(network.main_coefficients()):
+            whole = flat and place in network.curved
+            _set_curves(layer, row, network.columns[place], own, flat=whole)
     for row, (network, factor, level) in enumerate(factors, len(networks)):
         layer.bias[row] = level
         for edge in factor:
             column = network.columns[edge.column]
             own = np.zeros(len(column.design.owners))
             own[column.factor] = edge.coefficients
-            _set_curves(layer, row, column, own)
+            _set_curves(layer, row, column, own, flat=flat)
     return layer
 
 
-def _set_curves(layer: KANLinear, row: int, column: ColumnCurves, coefficients: Array) -> None:
-    """Set the edges of a column's curves; edges that are zero stay masked."""
+def _set_curves(
+    layer: KANLinear, row: int, column: ColumnCurves, coefficients: Array, *, flat: bool
+) -> None:
+    """Set the edges of a column's curves; those that are zero are masked, unless all may be."""
     heights = column.design.heights(coefficients)
+    flat = flat and not any(np.ptp(height) > 0 for height in heights)
     for curve, height in zip(column.design.curves, heights, strict=True):
         knots = _padded(curve.breakpoints, layer.grid_size)
         values = np.interp(knots, curve.breakpoints, height)
         layer.grid[curve.feature] = spline.extend(torch.from_numpy(knots)[None], 1)[0]
         layer.spline_weight[row, curve.feature] = torch.from_numpy(values)
-        layer.mask[row, curve.feature] = float(np.ptp(values) > 0)
+        layer.mask[row, curve.feature] = float(flat or np.ptp(values) > 0)
 
 
 def _padded(knots: Array, size: int) -> Array:

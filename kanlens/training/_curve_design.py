@@ -293,17 +293,17 @@ class DenseDesign:
         self, weights: Array, response: Array, places: Array | None = None
     ) -> tuple[NormalEquations, float]:
         """Return the normal equations of all coefficients, and the response's mean."""
-        total = weights.sum()
+        total, roots = weights.sum(), np.sqrt(weights)
         mean = float(weights @ response / total)
-        means = weights @ self.matrix / total
-        weighted, rest = self.matrix * weights[:, None], response - mean
+        scaled, rest = self.matrix * roots[:, None], response - mean
+        sums = roots @ scaled
         equations = NormalEquations(
-            gram=self.matrix.T @ weighted - total * np.outer(means, means),
-            cross=weighted.T @ rest,
+            gram=scaled.T @ scaled - np.outer(sums, sums) / total,  # half the work of others
+            cross=scaled.T @ (roots * rest),
             square=float(weights @ rest**2),
             rows=max(float(total) - 1, 1.0),
             owners=self.owners,
-            blocks=int(self.owners.max()) + 1,
+            blocks=int(self.owners.max(initial=-1)) + 1,
         )
         return equations, mean
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from kanlens._runtime import Interruption, progress_bar
 from kanlens.data._groups import row_groups
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
-from kanlens.errors import DTypeError, InvalidValueError, LostProcessError
+from kanlens.errors import DTypeError, InvalidValueError, KanlensWarning, LostProcessError
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._network import KAN, PerRow
 from kanlens.training._checkpointing import EVERY, Checkpoint
@@ -198,12 +199,23 @@ def carry_out(
 
 
 def warn_interrupted(
-    stop: Interruption, saved: Checkpoint, advice: str, *, call: str = "fit"
+    stop: Interruption,
+    saved: Checkpoint,
+    advice: str,
+    *,
+    call: str = "fit",
+    time_limit: float | None = None,
 ) -> None:
-    """Warn that training was interrupted; name the checkpoint to continue from."""
+    """Warn that training was interrupted, or else that it was cut short by a `time_limit`.
+
+    The warning names the checkpoint to continue from.
+    """
     if saved.path is not None:
         advice += f"; {{resume}} continues from {saved.path.name!r}"
     stop.warn(call, advice, resume=True)
+    if time_limit is not None and not stop.happened:
+        fields = call, "growth to end within {time_limit}", "the end of the time", advice
+        warnings.warn(KanlensWarning(*fields, time_limit=time_limit, resume=True), stacklevel=3)
 
 
 @contextmanager

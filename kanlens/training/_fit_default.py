@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from kanlens._checks import check_generator
 from kanlens._model_inputs import needed_widths, prepare_data
 from kanlens._resources import Memory, threads_for, within_memory
-from kanlens._runtime import Deadline, Interruption, interrupts_wait, progress_bar
+from kanlens._runtime import NEVER, Interruption, interrupts_wait
 from kanlens.data._groups import deal_groups, row_groups
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
@@ -37,7 +37,7 @@ from kanlens.training._fit import (
     row_weights,
     warn_interrupted,
 )
-from kanlens.training._frontier_result import Growth, trace_frontier
+from kanlens.training._frontier_result import Frontier, Growth, trace_frontier
 from kanlens.training._options import FitOptions
 from kanlens.training._process_group import Ranks, joined
 from kanlens.training._result import FitResult
@@ -47,6 +47,8 @@ REFINED = FitOptions(  # of a network chosen on some rows of a source, for all o
 )
 
 FOLDS = 5  # of growth
+Rows: TypeAlias = "tuple[Table | Source | tuple[Any, Any], PerRow, PerRow]"  # weights, labels
+Limits: TypeAlias = "tuple[int | Literal['few'] | None, int | Sequence[tuple[str, str]] | None]"
 GAIN, LEAST = 0.01, 5e-4  # of the held-out loss, that a hidden layer must save: share, amount
 
 
@@ -74,7 +76,7 @@ def fit_default(
     is kept unless one with a hidden layer lowers the held-out loss by at least one percent. The
     latter is an ensemble merged into one network; each row is held out from one member. The metric
     is computed from predictions of held-out rows. For a source larger than memory, a sample chooses
-    the network, and two passes over all rows follow.
+    the network, and two passes over all rows follow, except for a small network.
 
     Parameters
     ----------
@@ -129,19 +131,17 @@ def fit_default(
     with rewording("fit_default"), joined(strategy, torch.device("cpu"), checkpoint) as ranks:
         data, labels = labelled(data, groups)
         features, outputs = needed_widths(data)
-        build = build or (
-            lambda hidden, grid_size: KAN(
-                [features, *hidden, outputs], grid_size=grid_size, generator=generator
-            ).double()
-        )
+        build = build or default_build(data, generator)
+        way: dict[str, Any] = {"resume": resume, "written": ranks.index == 0}
+        saved = Checkpoint("fit_default", checkpoint, checkpoint_every, **way)
+        task = _DefaultFit(build, hidden, ranks, saved, progress, generator)
+        if small is not None:
+            return task.grow((data, sample_weight, labels), small)
         numbers, held = features + MEMBERS * (NODES + outputs), 0
         if hidden is not None:
             numbers = sum(build(list(hidden), 3).widths)
         if isinstance(data, Source):
             data, held = held_rows(data, numbers, ranks, torch.device("cpu"))
-        way: dict[str, Any] = {"resume": resume, "written": ranks.index == 0}
-        saved = Checkpoint("fit_default", checkpoint, checkpoint_every, **way)
-        task = _DefaultFit(build, hidden, small, ranks, saved, progress, generator)
         if not isinstance(data, Source):
             return task.run(data, sample_weight, labels)
         way = {"checkpoint": checkpoint, "checkpoint_every": checkpoint_every}
@@ -151,8 +151,7 @@ def fit_default(
             return fit(model.to(build([], 3).dtype), data, REFINED, resume=resume, **way)
         sample, labels = labelled(data.sample(held), None)
         first = task.run(sample, None, labels)
-        done = first.interrupted or small is not None
-        return first if done else fit(first.model, data, REFINED, **way)
+        return first if first.interrupted else fit(first.model, data, REFINED, **way)
 
 
 @dataclass
@@ -161,7 +160,6 @@ class _DefaultFit:
 
     build: Callable[[list[Any], int], KAN]
     hidden: Sequence[Any] | None
-    small: tuple[int | Literal["few"] | None, int | Sequence[tuple[str, str]] | None] | None
     ranks: Ranks
     saved: Checkpoint
     progress: bool | None
@@ -182,8 +180,6 @@ class _DefaultFit:
         rows, copies = prepared_rows(model, data, sample_weight, labels)
         if self.hidden:
             return self._ensemble(model, rows)
-        if self.small is not None:
-            return self._small(model, rows, copies)
         identity = identity_of(model, FitOptions(), *rows)
         self.saved.begin({"identity": identity, "draws": draws})
         if self.hidden is not None and self.saved.begun is not None:  # of a hidden layer
@@ -211,29 +207,23 @@ class _DefaultFit:
             result = fit_additive(model, x, y, weights, folds, copies)
         if result is None:  # an interrupt before its first line
             raise KeyboardInterrupt
-        self.ranks.copy(result.model.state_dict().values(), torch.device("cpu"))
-        if self.stop.happened:
-            warn_interrupted(
-                self.stop, self.saved, "The network without a hidden layer is returned"
-            )
-        seconds = time.perf_counter() - self.started
-        return replace(result, seconds=seconds, interrupted=self.stop.happened)
+        return self._shared(result, "The network without a hidden layer is returned")
 
-    def _small(
-        self, model: KAN, rows: tuple[Tensor, Tensor, Tensor | None, Tensor], copies: Tensor
-    ) -> FitResult:
-        """Grow a small network."""
-        x, y, weights, groups = rows
-        growth = Growth(model, x, y, weights, copies, *cast("tuple[Any, Any]", self.small))
-        folds, shown = deal(y, groups, FOLDS), self.progress if self.ranks.index == 0 else False
-        way: dict[str, Any] = {"deadline": Deadline.after(None), "stop": self.stop}
-        with threads_for(0), progress_bar("growing", growth.max_edges, shown=shown) as advance:
-            front = trace_frontier(growth, folds, self.saved, advance=advance, **way)
+    def grow(self, rows: Rows, limits: Limits) -> FitResult:
+        """Return the simplest of small networks."""
+        way: dict[str, Any] = {"ranks": self.ranks, "progress": self.progress}
+        way |= {"deadline": NEVER, "stop": self.stop, "generator": self.generator}
+        front = grow_networks(self.build, rows, limits, self.saved, **way)
         with threads_for(0), self.stop.kept(), interrupts_wait():
             result = front.result()
-        self.ranks.copy(result.model.state_dict().values(), torch.device("cpu"))
-        if self.stop.happened:
-            warn_interrupted(self.stop, self.saved, "The network has the terms so far")
+        return self._shared(result, "The network has the terms so far")
+
+    def _shared(self, result: FitResult, advice: str) -> FitResult:
+        """Return a result with an interrupt of any process, or else with the first's model."""
+        self.stop.happened = self.ranks.any(self.stop.happened)
+        if not self.stop.happened:  # else networks may have grown differently far
+            self.ranks.copy(result.model.state_dict().values(), torch.device("cpu"))
+        warn_interrupted(self.stop, self.saved, advice)
         seconds = time.perf_counter() - self.started
         return replace(result, seconds=seconds, interrupted=self.stop.happened)
 
@@ -245,6 +235,48 @@ class _DefaultFit:
         run = EnsembleRun(model, x, y, weights, self.generator, self.ranks, groups)
         run.begin(self.saved.begun)
         return carry_out(run, self.started, self.saved, self.stop, self.progress)
+
+
+def default_build(
+    data: Table | Source | tuple[Any, Any], generator: torch.Generator | None
+) -> Callable[[list[Any], int], KAN]:
+    """Return the function that builds networks for the features and outputs of data."""
+    features, outputs = needed_widths(data)
+    return lambda hidden, grid_size: KAN(
+        [features, *hidden, outputs], grid_size=grid_size, generator=generator
+    ).double()
+
+
+def grow_networks(
+    build: Callable[[list[Any], int], KAN],
+    rows: Rows,
+    limits: Limits,
+    saved: Checkpoint,
+    *,
+    ranks: Ranks,
+    progress: bool | None,
+    generator: torch.Generator | None,
+    **way: Any,
+) -> Frontier:
+    """Return networks grown on `rows`, or on a sample of a source.
+
+    `limits` are `max_edges` and `interactions`; `way` is the rest of `trace_frontier`. The folds
+    are drawn as if `build` drew nothing.
+    """
+    data, sample_weight, labels = rows
+    draws = generator or torch.default_generator
+    state = draws.get_state()
+    model = build([], 3)
+    draws.set_state(state)
+    if isinstance(data, Source):
+        data, held = held_rows(data, sum(model.widths), ranks, torch.device("cpu"))
+    if isinstance(data, Source):
+        data, labels = labelled(data.sample(held), None)
+    (x, y, weights, groups), copies = prepared_rows(model, data, sample_weight, labels)
+    growth, folds = Growth(model, x, y, weights, copies, *limits), deal(y, groups, FOLDS, draws)
+    ranks.copy([folds], torch.device("cpu"))
+    shown = progress if ranks.index == 0 else False
+    return trace_frontier(growth, folds, saved, progress=shown, **way)
 
 
 def prepared_rows(

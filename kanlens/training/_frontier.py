@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from kanlens._checks import check_choice, check_generator, check_positive, optional_module
-from kanlens._model_inputs import needed_widths
-from kanlens._resources import threads_for, within_memory
-from kanlens._runtime import Deadline, Interruption, interrupts_pass, progress_bar
+from kanlens._resources import within_memory
+from kanlens._runtime import Deadline, Interruption, interrupts_pass
+from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.errors import rewording
 from kanlens.model._network import KAN, PerRow
@@ -22,15 +23,16 @@ from kanlens.training._baselines import MACHINES, baseline_scores
 from kanlens.training._checkpointing import EVERY, Checkpoint
 from kanlens.training._closed_form import count_edges
 from kanlens.training._fit import labelled, warn_interrupted
-from kanlens.training._fit_default import FOLDS, deal, fit_default, prepared_rows
-from kanlens.training._frontier_result import Frontier, Growth, trace_frontier
+from kanlens.training._fit_default import default_build, fit_default, grow_networks
+from kanlens.training._frontier_result import Frontier, Growth
+from kanlens.training._process_group import Ranks
 
 REFERENCES = {"default": "default network", "boosting": "gradient boosting", "ebm": "EBM"}
 
 
 @within_memory
 def frontier(
-    data: Table | tuple[Any, Any],
+    data: Table | Source | tuple[Any, Any],
     *,
     max_edges: int | None = None,
     interactions: int | Sequence[tuple[str, str]] | None = None,
@@ -38,7 +40,7 @@ def frontier(
     sample_weight: PerRow | None = None,
     groups: PerRow | str | None = None,
     references: Collection[str] = (),
-    seconds: float | None = None,
+    time_limit: float | None = None,
     checkpoint: str | Path | None = None,
     checkpoint_every: float = EVERY,
     resume: bool = False,
@@ -52,8 +54,9 @@ def frontier(
 
     Parameters
     ----------
-    data : Table or tuple (x, y)
-        As for `kanlens.fit`. Networks grow on at most 10,000 evenly spread rows.
+    data : Table, Source or tuple (x, y)
+        As for `kanlens.fit`. Networks grow on at most 10,000 evenly spread rows. Of a source larger
+        than memory, they are fitted to a sample.
     max_edges : int, optional
         Largest number of edges; levels of a category count once. Default: 30, or 2 for each column
         if there are more than 15.
@@ -68,7 +71,7 @@ def frontier(
         Other models to score on the same folds, if growth was not cut short: the default network
         and gradient boosting, which take about as long as growth, and an explainable boosting
         machine of the package interpret-core, which takes minutes. Default: none.
-    seconds : float, optional
+    time_limit : float, optional
         Time after which no more terms are added, and no references.
     checkpoint, checkpoint_every, resume
         As for `kanlens.fit`; the folds are those of the checkpoint.
@@ -99,38 +102,33 @@ def frontier(
         check_choice("frontier", "references", name, REFERENCES)
     if "ebm" in references:
         optional_module(MACHINES, call="frontier", extra="bench")
-    if seconds is not None:
-        check_positive("frontier", "seconds", seconds, zero=True)
+    if time_limit is not None:
+        check_positive("frontier", "time_limit", time_limit, zero=True)
     with rewording("frontier"):
         data, labels = labelled(data, groups)
-        features, outputs = needed_widths(data)
-        model = KAN([features, outputs]).double() if build is None else build([], 3)
-        (x, y, weights, codes), copies = prepared_rows(model, data, sample_weight, labels)
-        growth, stop = Growth(model, x, y, weights, copies, max_edges, interactions), Interruption()
-        folds = deal(y, codes, FOLDS, generator or torch.default_generator)
-        way: dict[str, Any] = {"deadline": Deadline.after(seconds), "stop": stop}
-        with threads_for(0), progress_bar("growing", growth.max_edges, shown=progress) as advance:
-            front = trace_frontier(growth, folds, saved, advance=advance, **way)
+        stop, build = Interruption(), build or default_build(data, generator)
+        rows, limits = (data, sample_weight, labels), (max_edges, interactions)
+        way: dict[str, Any] = {"deadline": Deadline.after(time_limit), "stop": stop}
+        way |= {"ranks": Ranks(), "progress": progress, "generator": generator}
+        front = grow_networks(build, rows, limits, saved, **way)
         if references and not front.interrupted:
             with stop.kept(), interrupts_pass(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of the data, for the second time
-                _add_references(front, growth, references, progress, generator)
-        warn_interrupted(stop, saved, "The sizes so far are returned", call="frontier")
+                _add_references(front, references, progress, generator)
+        cut: dict[str, Any] = {"time_limit": time_limit if front.interrupted else None}
+        warn_interrupted(stop, saved, "The sizes so far are returned", call="frontier", **cut)
         return replace(front, interrupted=front.interrupted or stop.happened)
 
 
 def _add_references(
     front: Frontier,
-    growth: Growth,
     names: Collection[str],
     progress: bool | None,
     generator: torch.Generator | None,
 ) -> None:
     """Add the scores of other models on the rows and folds of growth."""
-    rows = torch.from_numpy(np.sort(growth.rows[np.concatenate(growth.held)]))
-    model, x, y, folds = growth.model, growth.x[rows], growth.y[rows], growth.folds[rows]
-    places = torch.arange(len(rows))
-    splits = [(places[folds != fold], places[folds == fold]) for fold in folds.unique()]
+    growth = front._growth
+    model, rows = growth.model, _judged(growth)
 
     def build(hidden: list[Any], grid_size: int) -> KAN:
         widths = [model.widths[0], *hidden, model.widths[-1]]
@@ -139,12 +137,26 @@ def _add_references(
         return network.to(model.dtype)
 
     weights = None if growth.sample_weight is None else growth.sample_weight[rows]
-    way: dict[str, Any] = {"progress": progress, "generator": generator, "groups": folds}
+    way: dict[str, Any] = {"progress": progress, "generator": generator}
+    way |= {"groups": growth.folds[rows], "sample_weight": weights}
     for key in (key for key in REFERENCES if key in names):
         if key == "default":
-            result = fit_default((x, y), build=build, sample_weight=weights, **way)
+            result = fit_default((growth.x[rows], growth.y[rows]), build=build, **way)
             name = f"the default network of {count_edges(result.model):,} edges"
             front.references[name] = result.metric
         else:
-            for score in baseline_scores(model, x, y, splits, [key]).values():
+            for score in simple_scores(front, [key]).values():
                 front.references[REFERENCES[key]] = score
+
+
+def simple_scores(front: Frontier, names: Sequence[str]) -> dict[str, float]:
+    """Return the scores of baseline models on the rows and folds of growth."""
+    growth, rows = front._growth, _judged(front._growth)
+    folds = growth.folds[rows]
+    splits = [(rows[folds != fold], rows[folds == fold]) for fold in folds.unique()]
+    return baseline_scores(growth.model, growth.x, growth.y, splits, names)
+
+
+def _judged(growth: Growth) -> Tensor:
+    """Return the rows that a fold has held out, in order."""
+    return torch.from_numpy(np.sort(growth.rows[np.concatenate(growth.held)]))

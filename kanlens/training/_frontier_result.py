@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +21,8 @@ from torch import Tensor
 from kanlens._checks import check_count
 from kanlens._display import Displayed
 from kanlens._plain_json import to_plain
-from kanlens._runtime import Deadline, Interruption
+from kanlens._resources import one_thread
+from kanlens._runtime import Deadline, Interruption, progress_bar
 from kanlens.data._cell_parsing import Array
 from kanlens.errors import InvalidValueError
 from kanlens.model._network import KAN
@@ -34,6 +36,7 @@ from kanlens.training._closed_form import (
     cross_fit,
     distinct_weights,
     held_rows,
+    joint_edges,
     offsets,
     scaled_targets,
     take_rows,
@@ -140,6 +143,14 @@ class Growth:
         parts = zip(paths[1:], self.held, strict=True)
         return float(sum(path.at(terms).losses[rows].sum() for path, rows in parts))
 
+    def held_out(self, terms: int) -> Tensor:
+        """Return the outputs (batch, out) of networks of some terms on the rows held out."""
+        outputs = [
+            np.stack([paths[1 + fold].at(terms).outputs[rows] for paths in self.paths], 1)
+            for fold, rows in enumerate(self.held)
+        ]
+        return torch.from_numpy(np.concatenate(outputs))
+
     def finished(self, chosen: Sequence[GrowthStep]) -> KAN:
         """Return the network of a step of each output, fitted to all rows, with rough parts."""
         zeros = np.zeros(len(self.x)) if self.classes else None
@@ -152,7 +163,7 @@ class Growth:
                 network.offsets = offsets(networks, own)
                 network.step(1)
         with torch.no_grad():
-            model = to_kan(self.model, networks)
+            model = to_kan(self.model, networks, flat=True)
         store_statistics(model, self.x)
         return model
 
@@ -206,8 +217,8 @@ class Frontier(Displayed):
         sizes = [step.edges for step in self.steps]
         last = len(sizes) if edges is None else int(np.searchsorted(sizes, edges, side="right"))
         if not last:
-            expected, got = f"edges of at least {sizes[0]}", repr(edges)
-            raise InvalidValueError("Frontier", expected, got, "Allow more edges")
+            expected, advice = f"to be at least {sizes[0]}, the smallest size", "Allow more edges"
+            raise InvalidValueError("frontier", expected, repr(edges), advice, argument="edges")
         best = min(range(last), key=lambda place: self.steps[place].loss)
         for place in range(best):
             rise, error = mean_and_error(self._losses[place] - self._losses[best])
@@ -262,26 +273,28 @@ class Frontier(Displayed):
         return json.dumps(to_plain({**fields, "steps": [vars(step) for step in self.steps]}))
 
 
+@one_thread()
 def trace_frontier(
     growth: Growth,
     folds: Tensor,
     saved: Checkpoint,
     *,
     deadline: Deadline,
-    advance: Callable[..., None],
     stop: Interruption,
+    progress: bool | None,
 ) -> Frontier:
     """Grow networks on all rows and without each fold; return their scores."""
     started, begun = time.perf_counter(), saved.begun
     if begun is not None:
         check_identity(begun, growth.identity, call="fit")
-    growth.start(folds if begun is None else begun["folds"])
-    for paths, states in zip(growth.paths, (begun or {}).get("paths", ()), strict=False):
-        for path, state in zip(paths, states, strict=True):
-            path.restore(state)
-    saved.note(growth.state)
-    with stop.kept():
-        growth.grow(deadline, advance, lambda: saved.note(growth.state))
+    with progress_bar("growing", growth.max_edges, shown=progress) as advance:
+        growth.start(folds if begun is None else begun["folds"])
+        for paths, states in zip(growth.paths, (begun or {}).get("paths", ()), strict=False):
+            for path, state in zip(paths, states, strict=True):
+                path.restore(state)
+        saved.note(growth.state)
+        with stop.kept():
+            growth.grow(deadline, advance, lambda: saved.note(growth.state))
     if stop.happened:  # in the middle of a round, perhaps
         saved.write()
     else:
@@ -298,18 +311,17 @@ def _scored(growth: Growth, seconds: float, cut: bool) -> Frontier:
     weights = torch.from_numpy(growth.weights[order]).to(growth.x)
     for terms in range(max(path.terms for path, *_ in paths) + 1):
         chosen = [path.at(terms) for path, *_ in paths]
-        if networks and chosen == networks[-1]:
+        edges = joint_edges([step.network for step in chosen])
+        if networks and (chosen == networks[-1] or edges > growth.max_edges):
             continue
+        stop = bisect_left(steps, edges, key=lambda step: step.edges)
+        del networks[stop:], steps[stop:], losses[stop:]
         networks.append(chosen)
-        outputs = [
-            np.stack([own[1 + fold].at(terms).outputs[rows] for own in paths], 1)
-            for fold, rows in enumerate(growth.held)
-        ]
-        held_out = model.scale_outputs(torch.from_numpy(np.concatenate(outputs)).to(growth.x))
+        held_out = model.scale_outputs(growth.held_out(terms).to(growth.x))
         losses.append(row_losses(model, held_out, y) * weights)
         mean, error = mean_and_error(losses[-1])
         step = FrontierStep(
-            edges=sum(step.edges for step in chosen),
+            edges=edges,
             score=score(model, held_out, y),
             loss=mean,
             standard_error=error,

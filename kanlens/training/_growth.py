@@ -73,28 +73,31 @@ class ScoreTest:
 
     def __init__(self, network: SmallNetwork) -> None:
         weights, errors = network.working(network.sums())
-        self.weights = weights / network.noise
+        self.roots = np.sqrt(weights / network.noise)
         design, owners, coefficients, variances = network.linear()
         own = variances[owners]
         live = np.flatnonzero(own > 1e-6)
-        matrix = self.centered(np.asarray(design.matrix[:, live]))
-        self.weighted = matrix * self.weights[:, None]
-        information = self.weighted.T @ matrix
+        matrix = np.asarray(design.matrix[:, live])
+        self.matrix = self.centered(matrix * self.roots[:, None])
+        information = self.matrix.T @ self.matrix
         information[np.diag_indices(len(live))] += 1 / own[live]
         self.covariance = np.linalg.inv(information)
-        self.response = self.centered(errors + matrix @ coefficients[live])
-        self.fitted = self.covariance @ (self.weighted.T @ self.response)
+        response = errors + matrix @ coefficients[live]
+        self.response = self.centered(response * self.roots)
+        self.fitted = self.covariance @ (self.matrix.T @ self.response)
 
-    def centered(self, values: Array) -> Array:
-        """Return values (batch, ...) less their weighted mean."""
-        return np.asarray(values - self.weights @ values / self.weights.sum())
+    def centered(self, scaled: Array) -> Array:
+        """Return values (batch, ...) times the roots of weights less their weighted mean."""
+        means = self.roots @ scaled / (self.roots @ self.roots)
+        return np.asarray(scaled - np.multiply.outer(self.roots, means))
 
     def __call__(self, block: Array) -> tuple[float, Array]:
         """Return the gain of a block (batch, k), and its coefficients."""
-        block = self.centered(block)
-        cross, weighted = self.weighted.T @ block, block * self.weights[:, None]
-        information = weighted.T @ block - cross.T @ self.covariance @ cross
-        score = weighted.T @ self.response - cross.T @ self.fitted
+        scaled = block * self.roots[:, None]
+        cross, sums = self.matrix.T @ scaled, self.roots @ scaled
+        information = scaled.T @ scaled - np.outer(sums, sums) / (self.roots @ self.roots)
+        information -= cross.T @ self.covariance @ cross
+        score = scaled.T @ self.response - cross.T @ self.fitted
         values, vectors = np.linalg.eigh((information + information.T) / 2)
         values, turned = np.maximum(values, 0.0), vectors.T @ score
         shrink = VARIANCES[:, None] / (1 + VARIANCES[:, None] * values)

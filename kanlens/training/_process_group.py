@@ -77,6 +77,10 @@ class Ranks:
                 torch.distributed.broadcast(sent, 0)
             tensor.detach().copy_(sent)
 
+    def any(self, flag: bool) -> bool:
+        """Return whether a flag is True in any process."""
+        return bool(add_up(torch.tensor(float(flag)))) if self.count > 1 else flag
+
     def check_same(self, identity: str, device: torch.device) -> None:
         """Refuse processes whose models, rows or options differ."""
         digest = hashlib.sha256(identity.encode()).digest()

@@ -38,6 +38,7 @@ MIN_SHARE = 1e-6  # least share of a class, at the start
 MIN_WEIGHT, MIN_SLOPE = 1e-5, 0.1  # of a row in classification; of a link in working responses
 SHARES = (1.0, 0.5, 0.25, 0.125, 0.0)  # of a step, tried until the loss does not rise
 PRIOR = 0.25, 1.0  # maximum, and factor of variances per row: for noise in 30 columns of 200 rows
+FAR = 0.1  # rise of the criterion per row, by a link left out, after which it stays
 NOISE = 0.3  # initial error variance over the variance of the targets
 GROWING = ("level", "noise", "freedom", "side", "owners", "coefficients", "variances", "bases")
 
@@ -118,6 +119,10 @@ class SmallNetwork:
 
     def _set_mains(self, owners: Sequence[Array], coefficients: Array) -> None:
         """Set the coefficients of columns, their blocks, and initial variances."""
+        self.coefficients = coefficients
+        if not owners:
+            self.owners, self.variances = np.zeros(0, dtype=np.intp), coefficients
+            return
         designs = [self.columns[place].design for place in self.curved]
         sizes = [int(own.max()) + 1 for own in owners]
         firsts = np.cumsum([0, *sizes])
@@ -129,7 +134,7 @@ class SmallNetwork:
             pairs = zip(sizes, levels, strict=True)
             kinds = np.concatenate([np.arange(size) - own for size, own in pairs])
         _, places, kinds = np.unique(kinds, return_index=True, return_inverse=True)
-        self.owners, self.coefficients = kinds[blocks], coefficients
+        self.owners = kinds[blocks]
         self.variances = np.concatenate(starts)[places] / len(sizes)
 
     def _compress(self) -> None:
@@ -196,7 +201,7 @@ class SmallNetwork:
 
     def sums(self) -> Array:
         """Return the argument of the link, (batch,)."""
-        total = self.level + np.sum(self.column_values(), 0)
+        total = np.full(len(self.targets), self.level) + np.sum(self.column_values(), 0)
         for product in self.products:
             total = total + np.prod(self.factor_sums(product), 0)
         return np.asarray(total)
@@ -210,7 +215,7 @@ class SmallNetwork:
         """Return the number of edges; levels of a category count once."""
         mains = sum(bool(own.any()) for own in self.main_coefficients())
         products = sum(1 + sum(map(len, product.factors)) for product in self.products)
-        return max(mains, 1) + products + bool(self.products) + (self.link is not None)
+        return mains + products + bool(self.products) + (self.link is not None)
 
     def losses(self, sums: Array) -> Array:
         """Return squared errors, or minus twice the log likelihood, (batch,)."""
@@ -255,6 +260,8 @@ class SmallNetwork:
     def _design(
         self, owners: Array, moving: list[tuple[FactorCurve, Array]]
     ) -> DenseDesign | CurveDesign:
+        if not len(owners):
+            return DenseDesign(np.zeros((len(self.targets), 0)), owners)
         columns = [(self.columns[edge.column], rest) for edge, rest in moving]
         if not self.fine:
             parts = [column.factor_values * rest[:, None] for column, rest in columns]
@@ -275,10 +282,10 @@ class SmallNetwork:
                 own = coefficients[start:stop], variances[first:last]
                 product.factors[self.side][place] = FactorCurve(edge.column, *own)
 
-    def fit(self, *, first: bool = False) -> None:
+    def fit(self, passes: int = PASSES, *, first: bool = False) -> None:
         """Fit the factors in turn until the sums stop changing."""
         linear = not self.products and self.link is None and not self.classes
-        for index in range(2 * PASSES if first else PASSES):
+        for index in range(2 * passes if first else passes):
             self.side = index % 2
             before, after = self.step(SCORING_STEPS if index or not first else MAX_STEPS)
             change = np.sqrt(self.weights @ (after - before) ** 2 / self.weights.sum())
@@ -374,7 +381,9 @@ class SmallNetwork:
         """Return the network refitted without its link if its criterion is not higher."""
         other = self.copy()
         other.link = None
-        other.fit()
+        other.fit(2)
+        if other.criterion() <= self.criterion() + FAR * self.weights.sum():
+            other.fit()
         return other if other.criterion() <= self.criterion() else self
 
     def strongest(self, count: int) -> SmallNetwork:
@@ -428,9 +437,9 @@ class SmallNetwork:
         other.columns = [own[column.index] for column in self.columns]
         other.targets, other.weights, other.offsets = targets, weights, offsets
         other.fine = True
-        other.curved = [place for place, own in enumerate(full) if own.any()] or [0]
+        other.curved = [place for place, own in enumerate(full) if own.any()]
         owners = [other.columns[place].design.owners for place in other.curved]
-        start = np.concatenate([full[place] for place in other.curved])
+        start = np.concatenate([full[0][:0], *(full[place] for place in other.curved)])
         if not self.products and self.link is None:  # fitted as a network of curves alone
             start, other.level = start * 0.0, other._constant()
         other._set_mains(owners, start)
@@ -458,4 +467,5 @@ class SmallNetwork:
                 levels = list(product.levels)
                 levels[side] -= mean
                 product.levels = levels[0], levels[1]
-        self.coefficients = np.concatenate([parts[place] for place in self.curved])
+        own = (parts[place] for place in self.curved)
+        self.coefficients = np.concatenate([self.coefficients[:0], *own])

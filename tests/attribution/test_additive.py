@@ -25,7 +25,7 @@ def edges(model, x, target):
 def conditional_means(model, x, rows, target, known):
     """E[f_i | the known features], by the definition of the copula, (batch, in)."""
     n = len(rows)
-    law = GaussianCopula.of(rows)
+    law = GaussianCopula(rows)
     scores, r = law.scores(x).numpy(), law.correlation.numpy()
     ours = edges(model, x, target)
     found = ours.copy()
@@ -128,7 +128,7 @@ def test_too_many_features_to_condition_on(draw):
 
 def test_scores_of_the_rows_are_normal_and_ties_share():
     rows = torch.tensor([[3.0], [1.0], [1.0], [2.0]]).double()
-    law = GaussianCopula.of(rows)
+    law = GaussianCopula(rows)
     expected = norm.ppf([7 / 8, 2 / 8, 2 / 8, 5 / 8])
     torch.testing.assert_close(law.scores(rows)[:, 0], torch.as_tensor(expected))
     beyond = law.scores(torch.tensor([[9.0], [-9.0], [1.5]]).double())[:, 0]

@@ -173,6 +173,29 @@ def test_a_binary_feature_has_two_points(kind):
     assert float((1 - share) * found.values[0] + share * found.values[1]) == pytest.approx(0)
 
 
+@pytest.mark.parametrize(
+    ("values", "ends"),
+    [
+        ([*range(19), 1e12], (0, 18)),
+        ([*range(19), -1e300], (0, 18)),
+        ([*range(20), 500], (0, 500)),
+        ([0] * 30 + [1e12], (0, 1e12)),
+        ([1, 1e12], (1, 1e12)),
+        ([3], (3, 3)),
+    ],
+)
+def test_the_usual_range_is_without_outliers(values, ends):
+    assert analysis.usual_range(np.array(values, dtype=float)) == ends
+
+
+def test_points_are_not_lost_to_an_outlier():
+    rows = draw(200, 3)
+    rows[7, 0] = 1e12
+    x = effect(made([3, 2, 1]), 0, rows).settings[0].x
+    assert int((x < 10).sum()) >= 60
+    assert float(x[-1]) == 1e12
+
+
 def test_points_are_where_the_data_are_and_not_far_apart():
     rows = (3 * draw(200, 3)).exp()
     x = effect(made([3, 2, 1]), 0, rows).settings[0].x

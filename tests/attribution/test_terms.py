@@ -112,6 +112,75 @@ def test_a_surface_says_nothing_of_its_columns_alone():
         np.testing.assert_allclose(values.mean(axis), 0, atol=1e-10)
 
 
+def multiplied(rho: float, seed: int = 0) -> tuple[Terms, torch.Tensor]:
+    """The terms of exactly a * b at normal rows of some correlation, and the rows."""
+    options = {"base_activation": "identity", "spline_order": 1, "grid_size": 1}
+    model = kanlens.KAN([2, (0, 1)], feature_names=["a", "b"], **options).double()
+    with torch.no_grad():
+        model.layers[0].spline_weight.zero_()
+        model.layers[0].base_weight.fill_(1.0)
+        model.layers[0].mask.copy_(torch.eye(2))
+    x = draw(500, 2, seed=seed)
+    x[:, 1] = rho * x[:, 0] + (1 - rho**2) ** 0.5 * x[:, 1]
+    torch.testing.assert_close(model(x)[:, 0].detach(), x.prod(1), rtol=0, atol=1e-12)
+    result = terms(model, x)
+    torch.testing.assert_close(total(result), x.prod(1), rtol=0, atol=1e-12)
+    return result, x
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_product_of_independent_columns_adds_the_mean_of_one_times_the_other(seed):
+    result, x = multiplied(0.0, seed)
+    surface, *mains = result.terms
+    assert surface.kind == "surface"
+    for main in mains:
+        own = "ab".index(main.name)
+        straight = x[:, 1 - own].mean() * (x[:, own] - x[:, own].mean())
+        assert float((main.values - straight).std()) < 0.03 * surface.importance
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_product_of_correlated_columns_adds_smooth_squares(seed):
+    result, x = multiplied(0.7, seed)
+    away = x - x.mean(0)
+    squares = 0.7 / (1 + 0.7**2) * away**2 + x.mean(0).flip(0) * away
+    for main in (term for term in result.terms if term.kind == "curve"):
+        truth = squares[:, "ab".index(main.name)]
+        assert float((main.values - truth + truth.mean()).std()) < 0.3 * truth.std()
+
+
+def test_planted_mains_of_a_product_come_back():
+    x = draw(500, 2, seed=3)
+    y = x[:, 0] + x[:, 1] ** 2 + 2 * x.prod(1) + 0.3 * draw(500, seed=4)
+    frame = pd.DataFrame(x.numpy(), columns=["a", "b"]).assign(y=y.numpy())
+    table = kanlens.read_table(frame, target="y")
+    generator = torch.Generator().manual_seed(0)
+    model = kanlens.fit_default(table, max_edges=6, progress=False, generator=generator).model
+    mains = {term.name: term.values for term in terms(model, x).terms if term.kind == "curve"}
+    line = x[:, 0] + 2 * x[:, 1].mean() * x[:, 0]
+    square = x[:, 1] ** 2 + 2 * x[:, 0].mean() * x[:, 1]
+    for name, truth in (("a", line), ("b", square)):
+        assert float((mains[name] - truth + truth.mean()).std()) < 0.15
+
+
+def test_a_product_of_levels_and_repeated_values_is_purified():
+    random = np.random.default_rng(0)
+    frame = pd.DataFrame({"k": random.integers(0, 5, 600) * 1.0})
+    frame["site"] = random.choice(LEVELS, 600)
+    level = frame["site"].map(LEVELS.index) - 2.5
+    frame["y"] = level * frame["k"] + 0.2 * random.normal(size=600)
+    table = kanlens.read_table(frame, target="y")
+    generator = torch.Generator().manual_seed(0)
+    model = kanlens.fit_default(table, max_edges=6, progress=False, generator=generator).model
+    result = terms(model, table.x)
+    torch.testing.assert_close(total(result), model(table.x)[:, 0].detach(), rtol=0, atol=1e-12)
+    parts = {term.name: term.values for term in result.terms}
+    for name, truth in (("k", level.mean() * frame["k"]), ("site", frame["k"].mean() * level)):
+        away = parts.pop(name).numpy() - truth + truth.mean()
+        assert away.std() < 0.05 * frame["y"].std()
+    assert [term.kind for term in result.terms if term.name in parts] == ["surface"]
+
+
 def test_factors_of_a_product_of_sums_multiply_to_it():
     model = made([3, (0, 1)])
     (term,) = terms(model, ROWS).terms
@@ -149,6 +218,7 @@ def test_each_of_three_classes_has_terms():
     for target in range(3):
         result = terms(model, x, target=target)
         assert (result.target, result.unit) == (model.output_names[target], "log-odds")
+        assert f"of {result.target}, one of 3 classes: " in repr(result)
         torch.testing.assert_close(total(result), model(x)[:, target].detach(), rtol=0, atol=1e-10)
 
 

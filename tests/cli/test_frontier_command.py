@@ -16,6 +16,7 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.cli import main
 from kanlens.training import _frontier, _growth
+from kanlens.training._closed_form import count_edges
 from tests.cli.test_commands import answer
 from tests.cli.test_interrupts import Cut
 
@@ -55,7 +56,7 @@ def test_the_simplest_network_is_marked_and_written(table, tmp_path, capsys):
 
 
 def test_lines_fit_80_columns_and_hold_numbers_in_one_piece(table, monkeypatch, capsys):
-    def scored(front, _, names, *__):
+    def scored(front, names, *_):
         known = {"default": "the default network of 240 edges", "boosting": "gradient boosting"}
         front.references.update({known[name]: 0.8125 for name in names})
 
@@ -81,6 +82,7 @@ def test_the_written_model_keeps_scores_of_simple_models_and_of_all_sizes(table,
 
 
 @pytest.mark.slow  # runs commands
+@pytest.mark.filterwarnings("always::kanlens.errors.KanlensWarning")
 def test_a_run_whose_time_ended_goes_on(table, tmp_path, capsys):
     path, options = tmp_path / "small.safetensors", ["--max-edges", "8"]
     whole = answer(capsys, *words(table, *options))
@@ -133,9 +135,13 @@ def test_classes_have_an_accuracy(table, tmp_path, capsys):
     assert kanlens.load(path).class_labels == ("no", "yes")
 
 
+@pytest.mark.filterwarnings("always::kanlens.errors.KanlensWarning")
 def test_the_end_of_the_time_leaves_curves_alone(table, tmp_path, capsys):
     path = tmp_path / "small.safetensors"
-    found = answer(capsys, *words(table, "--time-limit", "0", "-o", path))
+    assert main(words(table, "--time-limit", "0", "-o", path, "--json")) == 0
+    shown = capsys.readouterr()
+    found, line = json.loads(shown.out), "--time-limit 0.0, got the end of the time. The sizes so"
+    assert line in " ".join(shown.err.split())
     assert [step["added"] for step in found["steps"]] == ["curves alone"]
     assert found["interrupted"] is True and kanlens.load(path).shape == (6, 1)
 
@@ -164,7 +170,9 @@ def test_errors_name_options_in_one_line(table, tmp_path, capsys):
     for options, expected in {
         ("--max-edges", "0"): "expected --max-edges to be a whole number of at least 1, got 0",
         ("--interactions", "age:wine"): "expected --interactions to be one of age, cement content",
-        ("--edges", "2"): "expected edges of at least 3, got 2",
+        ("--edges", "2"): "frontier: expected --edges to be at least 3, the smallest size, got 2.",
+        ("--edges", "0"): "frontier: expected --edges to be a whole number of at least 1, got 0.",
+        ("--interactions", "-1"): "expected --interactions to be a whole number of at least 0, got",
         ("--references", "boost"): "expected --references to be one of boosting, default, ebm, got",
     }.items():
         assert main(words(table, *options, "-o", tmp_path / "m.safetensors")) == 1
@@ -180,12 +188,31 @@ def test_help_loads_no_torch():
     assert subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
+def test_noise_is_no_better_than_its_mean(tmp_path, capsys):
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame(draw.normal(size=(100, 3)), columns=["a", "b, c", "y, $"])
+    frame.to_csv(tmp_path / "noise.csv", index=False)
+    start = ["frontier", str(tmp_path / "noise.csv"), "--references", "none"]
+    assert main([*start, "--target", "y, $", "--drop", "b, c", "--edges", "1"]) == 0
+    words = "WARNING: On rows that training had not seen, the mean predicts as well."
+    assert words in " ".join(capsys.readouterr().err.split())
+    frame.assign(y=0.0, **{"$": 1.0}).to_csv(tmp_path / "noise.csv", index=False)
+    assert main([*start, "--target", "y, $"]) == 1
+    expected = "'y, $', which is both. Name the one as '\"y, $\"', the others as 'y,$'."
+    assert expected in " ".join(capsys.readouterr().err.split())
+
+
 @pytest.mark.slow  # runs commands
 def test_train_grows_a_small_network(table, tmp_path, capsys):
     path = tmp_path / "small.safetensors"
     start = ["train", str(table), "--target", "strength", "--drop", "strong", "-o", str(path)]
     assert main([*start, "--max-edges", "few"]) == 0
     model = kanlens.load(path)
+    (edges,) = (line for line in capsys.readouterr().out.splitlines() if "edges" in line)
+    assert edges.split() == ["edges", str(count_edges(model))]
+    assert main([*words(table), "--max-edges", "few", "-o", str(tmp_path / "f.safetensors")]) == 0
+    same = kanlens.load(tmp_path / "f.safetensors")
+    assert same.growth == model.growth and same.record.scores == model.record.scores
     assert model.nodes[0].grouping.arities == (2,)
     assert model.record.scores["network"] > 0.7
     assert main([*start, "--max-edges", "4", "--interactions", "0"]) == 0

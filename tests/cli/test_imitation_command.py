@@ -54,11 +54,15 @@ def test_words_are_of_the_imitation(files, capsys):
     assert "where it follows least" in shown
 
 
+@pytest.mark.filterwarnings("always::kanlens.errors.KanlensWarning")
 def test_the_time_and_interrupts_leave_a_model(files, monkeypatch, capsys):
     model, data, path = files
     options = ["--drop", "price", "-o", path, "--json"]
     assert main(["imitate", model, data, *options, "--time-limit", "0"]) == 0
-    assert json.loads(capsys.readouterr().out)["interrupted"] is True
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["interrupted"] is True
+    words = "imitate: expected growth to end within --time-limit 0.0, got the end of the time. The"
+    assert words in " ".join(shown.err.split())
     monkeypatch.setattr(GrowthPath, "grow", interrupting.once(GrowthPath.grow, 1))
     assert main(["imitate", model, data, *options]) == 130
     assert "imitate: interrupted. The network has the terms so far" in capsys.readouterr().err
@@ -71,12 +75,16 @@ def test_the_time_and_interrupts_leave_a_model(files, monkeypatch, capsys):
         (["forest.pkl"], "an .onnx file, got 'forest.pkl'. Load it in Python, and pass the model"),
         (["sum.onnx", "--max-edges", "0"], "--max-edges to be a whole number of at least 1"),
         (["sum.onnx"], "2 columns, as the model has, got 3 ('dose', 'age', 'price')"),
+        (["sum.onnx", "--features", "dose,day"], "leave out with --drop day what it does not take"),
     ],
 )
 def test_errors_are_one_line(files, words, expected, capsys):
     folder = Path(files[0]).parent
     name, *options = words
-    drop = ["--drop", "price"] if options else []
+    drop = ["--drop", "price"] if "--max-edges" in options else []
+    if "dose,day" in options:
+        dates = pd.date_range("2020-01-01", periods=200)
+        pd.read_csv(files[1]).assign(day=dates).to_csv(files[1], index=False)
     (folder / "forest.pkl").write_bytes(b"cos\nsystem\n(S'false'\ntR.")
     assert main(["imitate", str(folder / name), files[1], "-o", files[2], *drop, *options]) == 1
     assert expected in " ".join(capsys.readouterr().err.split())

@@ -36,4 +36,5 @@ def solved(ansatz, given):
     """Return the formula that one ansatz finds, with its error."""
     front = front_of(given)
     ansatz.submit(given, front)
+    front.refit()
     return front.chosen()

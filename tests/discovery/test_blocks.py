@@ -21,7 +21,7 @@ def test_functions_are_taken_of_products_and_sums_none_of_which_is_a_power_of_an
 
 
 def test_no_column_of_both_signs_is_divided_by():
-    library = BlockLibrary.of(problem("a", 3, low=-1.0), tuned.BLOCK_SUMS.pieces[0])
+    library = BlockLibrary(problem("a", 3, low=-1.0), tuned.BLOCK_SUMS.pieces[0])
     powers = np.stack([each.powers for each in library.blocks])
     assert (powers >= 0).all()
     assert (powers == np.round(powers)).all()
@@ -29,7 +29,7 @@ def test_no_column_of_both_signs_is_divided_by():
 
 def test_a_block_gains_what_least_squares_says():
     given = problem("a*sin(b*c) + c", 3, low=0.5, high=2.0)
-    library = BlockLibrary.of(given, tuned.BLOCK_SUMS.pieces[0])
+    library = BlockLibrary(given, tuned.BLOCK_SUMS.pieces[0])
     begun = library.begun(given.target)
     first = int(library.gains(begun).argmax())
     total = begun.plus(first, library.columns(first))

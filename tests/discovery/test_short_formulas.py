@@ -7,7 +7,7 @@ import sympy
 from kanlens._runtime import Deadline
 from kanlens.discovery._pareto_front import Front
 from kanlens.discovery._search_problem import SearchProblem
-from kanlens.discovery._univariate import SHORT_FORMULAS
+from kanlens.discovery._univariate import short_formulas
 from kanlens.symbolic._simplification import complexity
 
 NAMES = sympy.symbols("index people saving weeks", real=True)
@@ -30,7 +30,7 @@ def finished(columns, target):
     held_out = np.arange(len(target)) % 3 == 0
     front = Front(SearchProblem(columns, NAMES, target, held_out), Deadline.after(30.0))
     front.start()
-    short = SHORT_FORMULAS.formulas(front.problem, front)
+    short = short_formulas(front.problem, front)
     front.finish(Deadline.after(20.0), list(short))
     return front
 

@@ -10,14 +10,14 @@ from kanlens.discovery._curve_fitting import U
 from kanlens.discovery._regression import grown_sums
 from kanlens.discovery._search_problem import SearchProblem
 from kanlens.discovery._settings import EXACT
-from kanlens.discovery._sparse import SparseSum, products
+from kanlens.discovery._sparse import Products, SparseSum
 from kanlens.discovery._univariate import CURVE, multipliers
 from tests.discovery.conftest import NAMES, problem, solved
 
 
 def test_products_are_what_their_names_say():
     given = problem("a", 3, high=3.0, count=20)
-    every = products(given)
+    every = Products(given)
     draw = np.random.default_rng(1)
     for k in draw.integers(0, len(every.waves), 40):
         values = sympy.lambdify(given.names, every.name(int(k), given.names), "numpy")
@@ -27,7 +27,7 @@ def test_products_are_what_their_names_say():
 
 def test_columns_with_zeros_are_no_divisors():
     given = problem("a", 3, low=-1.0, high=1.0, count=20)
-    assert products(given).exponents.min() >= 0
+    assert Products(given).exponents.min() >= 0
 
 
 def test_the_best_pair_and_triple_are_found():

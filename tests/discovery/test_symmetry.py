@@ -9,7 +9,6 @@ import kanlens
 from kanlens._runtime import ending
 from kanlens.discovery import _discover as discover
 from kanlens.discovery import _search as search
-from kanlens.discovery._priority_front import PriorityFront
 from kanlens.discovery._search_problem import SearchProblem
 from kanlens.discovery._symmetry import Interpolator, joined_gap, unions
 from kanlens.model import kernels
@@ -130,10 +129,10 @@ def test_a_symmetry_is_used_in_spite_of_noise(monkeypatch):
         real(part, *rest, **how)
 
     monkeypatch.setattr(search, "search", watched)
-    queue = PriorityFront(front_of(given, 60.0))
-    search.explore(given, queue)
+    front = front_of(given, 60.0)
+    search.explore(given, front)
     assert (A - B,) in seen
-    made = queue.front.values(queue.front.chosen().expression)
+    made = front.values(front.chosen().expression)
     truth = np.exp(-((given.columns[:, 0] - given.columns[:, 1]) ** 2))
     assert np.mean((made - truth) ** 2) < 1e-3 * truth.var()
 
@@ -148,8 +147,8 @@ def test_training_is_repeatable_and_draws_nothing():
 
 def test_networks_do_not_wait_for_kernels(monkeypatch):
     given, seen = uniform("a*b"), []
-    monkeypatch.setattr(Interpolator, "of", lambda _: seen.append(kernels.asked()))
-    search.explore(given, PriorityFront(front_of(given, 60.0)))
+    monkeypatch.setattr(Interpolator, "of", lambda _: seen.append(kernels.ASKED.get()))
+    search.explore(given, front_of(given, 60.0))
     assert seen == ["auto"]
 
 

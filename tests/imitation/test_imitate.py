@@ -18,7 +18,14 @@ from torch import nn
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.errors import DataError, DTypeError, FileFormatError, InterruptedWarning, ShapeError
+from kanlens.errors import (
+    DataError,
+    DTypeError,
+    FileFormatError,
+    InterruptedWarning,
+    KanlensWarning,
+    ShapeError,
+)
 from kanlens.imitation import _imitate
 from kanlens.imitation._imitate import _beyond, _interval, _with_rows_between
 from kanlens.imitation._teachers import LEAST, log_odds
@@ -84,9 +91,23 @@ def test_a_receipt_speaks_of_the_imitation_and_warns():
     found = followed(lambda x: np.sign(np.sin(20 * x[:, 0])), drawn(), max_edges=3)
     text = found.receipt.summary()
     assert "held out of its fit (not of the function's), the imitation differs from the" in text
-    assert "WARNING: the imitation does not follow the function" in text
+    words = "WARNING: the imitation shows what the function does, but do not use it in its place:"
+    share = f"{found.receipt.relative_rmse:.0%} of the output's standard deviation"
+    assert f"{words} it is off by {share}, and at most 10% would do. It is furthest off (" in text
+    region = found.worst.loc[found.worst.relative_rmse.idxmax()]
+    assert f"where {region.region}, in {region.share_of_rows:.0%} of the rows." in text
     assert "formula" not in text
     assert not found.receipt.trustworthy
+
+
+def test_a_receipt_names_the_output_that_is_followed_least():
+    def outputs(x):
+        return np.stack([x[:, 0], np.sign(np.sin(20 * x[:, 1]))], 1)
+
+    receipt = followed(outputs, drawn(), max_edges=6).receipt
+    assert receipt.worst_output == "y2"
+    words = f"(RMSE {receipt.relative_rmse:.2%} of the standard deviation of y2, the worst output)"
+    assert words in receipt.summary()
 
 
 def test_a_pipeline_takes_frames_with_categories():
@@ -222,7 +243,11 @@ def test_intervals_of_regions():
 
 
 def test_the_end_of_the_time_and_an_interrupt_leave_a_network(monkeypatch):
-    found = followed(curve, drawn(), seconds=0)
+    words = (
+        "imitate: expected growth to end within time_limit=0, got the end of the time. The network"
+    )
+    with pytest.warns(KanlensWarning, match=words):
+        found = followed(curve, drawn(), time_limit=0)
     assert found.interrupted and found.edges == 3
     monkeypatch.setattr(GrowthPath, "grow", interrupting.once(GrowthPath.grow, 1))
     with pytest.warns(InterruptedWarning, match="imitate: interrupted. The network has the terms"):
@@ -254,7 +279,8 @@ def test_other_mistakes_are_one_line():
     assert not hasattr(svc, "predict_proba")
     with pytest.raises(DTypeError, match="a classifier with predict_proba, got LinearSVC without"):
         followed(svc, drawn())
-    with pytest.raises(DataError, match="columns of numbers, got 'town' of other cells"):
+    words = "got 'town' of other cells. Put the numbers .* leave out with drop='town' what it does"
+    with pytest.raises(DataError, match=words):
         followed(nn.Linear(3, 1), x)
     with pytest.raises(ShapeError, match="at least 20 rows, got 5"):
         followed(curve, drawn(5))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.model import _basis_means as basis_means
+from kanlens.model import _spline_forward as spline_forward
 from kanlens.model._kan_linear import KANLinear
 from tests.made import made
 
@@ -68,8 +68,8 @@ def test_changes_are_noticed(change: Callable[[KANLinear], None]) -> None:
 
 def test_weights_may_move_and_nothing_is_worked_out_again(monkeypatch: pytest.MonkeyPatch) -> None:
     layer, calls = layer_of(), []
-    right = basis_means.basis_means
-    monkeypatch.setattr(basis_means, "basis_means", lambda *a: calls.append(1) or right(*a))
+    right = spline_forward.basis_means
+    monkeypatch.setattr(spline_forward, "basis_means", lambda *a: calls.append(1) or right(*a))
     for _ in range(3):
         layer.weight_l1().sum().backward()
         with torch.no_grad():

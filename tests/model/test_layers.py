@@ -199,7 +199,7 @@ def test_initial_values_and_the_scales():
 
 def test_sizes_may_be_numpy_integers():
     layer = KANLinear(np.int64(2), np.int64(3), np.int64(4), np.int64(2), grid_eps=np.float32(0.5))
-    assert layer.config.to_dict() == KANLinear(2, 3, 4, 2, grid_eps=0.5).config.to_dict()
+    assert layer.config == KANLinear(2, 3, 4, 2, grid_eps=0.5).config
     assert {type(value) for value in (layer.in_features, layer.grid_size)} == {int}
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 import kanlens
 from kanlens.attribution import effect as computed
@@ -85,6 +86,17 @@ def test_where_no_data_are_is_gray(ax):
     second = rows[:, 1].sort().values[-2]
     known = [one.get_x() for one in shaded]
     assert min(abs(left - float(second)) for left in known) < 1e-9
+
+
+@pytest.mark.parametrize("other", [None, "x2"])
+def test_outliers_are_counted_and_not_drawn(ax, other):
+    rows = draw(60, 3)
+    rows[7, 0] = 1e12
+    effect(made([3, 2, 1]), "x1", rows, other=other, ax=ax)
+    low, high = ax.get_xlim()
+    assert rows[:, 0].min() - 0.5 < low < high < rows[:, 0].sort().values[-2] + 0.5
+    assert ax.get_title(loc="right") == "1 row outside"
+    effect(made([3, 2, 1]), "x1", draw(60, 3), other=other, ax=Figure().subplots())
 
 
 def test_levels_have_names_values_and_shares(ax):

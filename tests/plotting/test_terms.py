@@ -64,18 +64,49 @@ def test_surfaces_levels_and_hostile_names(grown, ax):
     assert "name" in to_svg(ax)  # written as it is
 
 
-@pytest.mark.slow  # draws pictures
-def test_the_link_is_the_last_panel(ax):
+def with_link():
     x = np.random.default_rng(1).uniform(0, 1, (400, 2))
     y = np.exp(3 * x[:, 0] + x[:, 1] ** 2)
     generator = torch.Generator().manual_seed(0)
-    model = kanlens.frontier((x, y), progress=False, generator=generator).simplest
+    return kanlens.frontier((x, y), progress=False, generator=generator).simplest, x
+
+
+@pytest.mark.slow  # draws pictures
+def test_the_link_is_the_last_panel(ax):
+    model, x = with_link()
     result = computed(model, x)
     terms(result, ax=ax)
     last = ax.child_axes[-1]
     assert (last.get_title(loc="left"), last.get_xlabel()) == ("link: y", "sum of terms")
     np.testing.assert_array_equal(labelled(last, "_curve").get_ydata(), result.link.values)
     assert texts(ax)[0] == "term of the sum before the link"
+
+    terms(model, x[:1], ax=Figure().subplots())  # of a single row
+
+
+def test_outliers_are_counted_and_not_drawn(ax):
+    rows = ROWS.clone()
+    rows[7, 0] = 1e12
+    terms(made([3, 1]), rows, ax=ax)
+    (panel,) = (panel for panel in ax.child_axes if panel.get_title(loc="left") == "x1")
+    assert panel.get_xlim()[1] < 5
+    assert panel.get_xlabel() == "1 row outside"
+
+
+def test_one_of_several_classes_is_named_and_a_note_is_wrapped():
+    frame = pd.DataFrame({"a": np.linspace(0, 1, 60), "b": np.linspace(0, 1, 60) ** 2})
+    frame["kind"] = np.array(["low", "middle", "high"])[np.arange(60) // 20]
+    table = kanlens.read_table(frame, target="kind")
+    generator = torch.Generator().manual_seed(0)
+    model = kanlens.KAN([2, 3], generator=generator).double()
+    kanlens.fit(model, table, steps=2, progress=False, generator=generator)
+    axes = terms(model, table.x, table.y, target=0, most=1)
+    words, note = axes.texts
+    name = f"term of {model.output_names[0]}, one of 3 classes (log-odds)"
+    assert " ".join(words.get_text().split()) == name
+    assert note.get_text().count("\n") == 2
+    assert note.get_window_extent().x0 >= 0
+    assert words.get_window_extent().y0 >= 0
 
 
 def test_bands_are_shaded(ax):
@@ -101,6 +132,8 @@ def test_a_product_of_sums_is_two_panels(ax):
     assert first.get_title(loc="left").startswith("(x1 + ")
     assert second.get_title(loc="left").startswith("\N{MULTIPLICATION SIGN} (")
     assert [line.get_label() for line in first.lines] == ["x1", "x2", "x3"]
+    top = max(line.get_ydata().max() for line in first.lines)
+    assert first.get_legend().get_window_extent().y0 > first.transData.transform((0, top))[1]
 
 
 def test_terms_beyond_the_most_are_counted(ax):

@@ -54,6 +54,17 @@ def test_scores_are_over_all_folds_of_the_network():
     assert record.held_out == ""
 
 
+def test_a_value_beyond_those_learned_counts_as_the_nearest():
+    x = torch.linspace(-1, 1, 40, dtype=torch.float64)[:, None]
+    y, splits = 2 * x, [(torch.arange(30), torch.arange(30, 40))]
+    model = kanlens.KAN([1, 1]).double()
+    model.input_low.copy_(x[0])
+    model.input_high.copy_(x[29])
+    inside = baseline_scores(model, x.clamp(max=float(x[29])), y, splits, ["linear"])
+    x[35] = 1e12
+    assert baseline_scores(model, x, y, splits, ["linear"]) == pytest.approx(inside)
+
+
 def test_scores_of_classes_are_accuracies_on_the_rows_held_out():
     data = table(classes=3)
     model = kanlens.KAN([3, 3], generator=seeded()).double()
@@ -76,7 +87,8 @@ def test_rows_for_testing_judge_where_no_others_do_and_are_known_again(monkeypat
     found = kanlens.fit(model, training, steps=3, validation=0, generator=seeded(), progress=False)
     add_record(found, training, test)
     record, x, y = model.record, training.x.numpy(), training.y.numpy()
-    said = LinearRegression().fit(x, y).predict(test.x.numpy())
+    inside = test.x.clamp(model.input_low, model.input_high)
+    said = LinearRegression().fit(x, y).predict(inside.numpy())
     assert record.scores["linear"] == pytest.approx(r2_score(test.y.numpy(), said), rel=1e-9)
     with torch.no_grad():
         assert record.scores["network"] == score(model, model(test.x), test.y)
@@ -95,10 +107,11 @@ def test_the_last_rows_judge_whatever_training_held_out(monkeypatch):
     found = kanlens.fit_default(training, generator=seeded(), progress=False)
     model = kanlens.KAN([3, 1], generator=seeded()).double()
     single = kanlens.fit(model, training, steps=3, generator=seeded(), progress=False)
-    said = LinearRegression().fit(training.x, training.y).predict(test.x)
     for result in (found, single):
         add_record(result, training, test, last=True)
         record = result.model.record
+        inside = test.x.clamp(result.model.input_low, result.model.input_high)
+        said = LinearRegression().fit(training.x, training.y).predict(inside)
         assert (record.rows, record.folds) == (30, 1)
         assert record.scores["linear"] == pytest.approx(r2_score(test.y.numpy(), said), rel=1e-9)
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 import re
 import signal
+from contextlib import nullcontext
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,11 @@ import kanlens
 from kanlens.errors import FileFormatError, InterruptedWarning, InvalidValueError
 from kanlens.model._kan_linear import KANLinear
 from kanlens.training import _default_ensemble as ensemble
-from kanlens.training import fit_default
+from kanlens.training import _fit_default, _process_group, fit_default
 from kanlens.training._checkpointing import read_state
 from kanlens.training._default_ensemble import EnsembleRun, add_penalties, grid_intervals
 from kanlens.training._objective import score
+from kanlens.training._process_group import Ranks
 from kanlens.training._small_network import SmallNetwork
 from tests.training.conftest import seeded
 
@@ -234,6 +236,17 @@ def test_an_interrupt_before_the_hidden_layer_is_of_use_is_told(monkeypatch):
     assert len(found.model.layers) == 1
     assert found.stopped_because == "interrupted after step 0"
     assert found.interrupted
+
+
+def test_an_interrupt_of_another_process_ends_all(monkeypatch):
+    monkeypatch.setattr(_process_group, "add_up", lambda flag: flag + 1)
+    monkeypatch.setattr(_fit_default, "joined", lambda *_: nullcontext(Ranks(count=2)))
+    monkeypatch.setattr(Ranks, "copy", lambda *_: None)
+    monkeypatch.setattr(EnsembleRun, "_learn", pytest.fail)
+    for options in ({}, {"max_edges": 4}):
+        with pytest.warns(InterruptedWarning):
+            found = fit_default(table(product), progress=False, **options)
+        assert found.interrupted
 
 
 @pytest.mark.usefixtures("briefest")

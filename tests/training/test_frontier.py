@@ -11,10 +11,12 @@ import pytest
 import torch
 
 import kanlens
+from kanlens.data._source import Source
 from kanlens.errors import (
     FileFormatError,
     InterruptedWarning,
     InvalidValueError,
+    KanlensWarning,
     MissingDependencyError,
 )
 from kanlens.training import _fit_default, _frontier, _frontier_result, _growth
@@ -61,7 +63,7 @@ def test_sizes_grow_and_the_first_has_curves_alone(front):
 
 def test_too_few_edges_are_refused(front):
     few = front.steps[0].edges
-    expected = rf"^Frontier: expected edges of at least {few}, got {few - 1}"
+    expected = rf"^frontier: expected edges to be at least {few}, the smallest size, got {few - 1}"
     with pytest.raises(InvalidValueError, match=expected):
         front.model(few - 1)
 
@@ -163,8 +165,12 @@ def test_an_interrupt_leaves_the_sizes_so_far(monkeypatch):
     assert front.simplest.widths == (4, 1)
 
 
+TIME = r"frontier: expected growth to end within time_limit=0.0, got the end of the time. The sizes"
+
+
 def test_no_time_is_curves_alone():
-    front = traced(table(), seconds=0.0)
+    with pytest.warns(KanlensWarning, match=TIME):
+        front = traced(table(), time_limit=0.0)
     assert len(front.steps) == 1
     assert front.interrupted
 
@@ -207,6 +213,44 @@ def test_a_small_network_is_a_choice_of_training_by_default(front):
         kanlens.fit_default(table(), hidden=(), max_edges=8)
 
 
+def test_training_by_default_and_growth_are_one_path(front):
+    generator = seeded(1)
+
+    def build(hidden, intervals):  # draws weights, too
+        return kanlens.KAN([4, *hidden, 1], grid_size=intervals, generator=generator).double()
+
+    options = {"max_edges": "few", "progress": False, "build": build, "generator": generator}
+    result = kanlens.fit_default(table(), **options)
+    assert result.model.growth == front.simplest.growth  # with a fingerprint of the weights
+
+
+def test_a_source_larger_than_memory_is_sampled(monkeypatch):
+    frame = table().frame
+    monkeypatch.setattr(Source, "held", lambda *_: 100)
+    source = kanlens.scan_table(frame, target="y", progress=False)
+    front = traced(source, max_edges=5)
+    assert front.rows == len(front.simplest.background) == 100
+
+
+def test_the_edges_of_a_size_are_those_of_its_model():
+    draws = np.random.default_rng(0)
+    frame = pd.DataFrame(draws.normal(size=(150, 4)), columns=list("abcd"))
+    noise, product = draws.normal(size=150), frame["a"] * frame["b"]
+    total = frame["a"] + frame["b"] + frame["c"]
+    for columns in (
+        {"y": noise},
+        {"y": product + 0.1 * noise},
+        {"y": np.exp(total) + frame["d"], "z": product + frame["c"]},
+    ):
+        front = traced(kanlens.read_table(frame.assign(**columns), target=list(columns)))
+        edges = [step.edges for step in front.steps]
+        assert edges == sorted(set(edges))
+        for networks, size in zip(front._networks, edges, strict=True):
+            assert front._growth.finished(networks).edges_alive == size
+        assert max(edges) <= 30
+    assert traced(kanlens.read_table(frame.assign(y=noise), target="y")).steps[0].edges == 0
+
+
 def test_an_interrupt_of_training_keeps_the_terms_so_far(monkeypatch, tmp_path):
     path = _growth.GrowthPath
     monkeypatch.setattr(path, "add", interrupting.once(path.add, 6))
@@ -246,8 +290,8 @@ def test_fewer_edges_than_columns_are_the_strongest_columns():
     for wrong in (0, "some", True):
         with pytest.raises(InvalidValueError, match=r"^fit_default: expected max_edges"):
             kanlens.fit_default(data, max_edges=wrong, progress=False)
-    with pytest.raises(InvalidValueError, match=r"^frontier: expected seconds"):
-        traced(data, seconds=-1)
+    with pytest.raises(InvalidValueError, match=r"^frontier: expected time_limit"):
+        traced(data, time_limit=-1)
 
 
 def test_the_model_keeps_the_scores_of_all_sizes(front, tmp_path):
@@ -299,7 +343,8 @@ def test_growth_goes_on_where_an_interrupt_or_the_time_ended_it(monkeypatch, tmp
     done = traced(data, resume=True, **options)
     assert done.steps == whole.steps
     path.unlink()
-    assert len(traced(data, seconds=0.0, **options).steps) == 1
+    with pytest.warns(KanlensWarning, match=r"The sizes .*; resume=True continues from 'run'"):
+        assert len(traced(data, time_limit=0.0, **options).steps) == 1
     assert traced(data, resume=True, **options).steps == whole.steps
     other = {**options, "max_edges": 9}
     for case, words in ((data, r"max_edges 12 there, 9 here"), (table(100), "other data")):
@@ -312,13 +357,13 @@ def test_training_by_default_goes_on_with_growth(monkeypatch, tmp_path):
     y = np.array(["low", "middle", "high"])[np.digitize(table(100).y[:, 0].numpy(), [-0.5, 0.5])]
     data = (table(100).x, y)
     options = {"max_edges": 10, "progress": False}
-    whole = kanlens.fit_default(data, **options)
+    whole = kanlens.fit_default(data, generator=seeded(1), **options)
     options |= {"checkpoint": tmp_path / "run", "checkpoint_every": 0}
     with monkeypatch.context() as patch:
         grown = _growth.GrowthPath.grow
         patch.setattr(_growth.GrowthPath, "grow", interrupting.once(grown, 8))
         with pytest.warns(InterruptedWarning, match="continues from 'run'"):
-            kanlens.fit_default(data, **options)
+            kanlens.fit_default(data, generator=seeded(1), **options)
     again = kanlens.fit_default(data, resume=True, **options)
     assert again.history == whole.history
     assert torch.equal(again.model(data[0]), whole.model(data[0]))
@@ -374,5 +419,6 @@ def test_an_interrupt_of_other_models_keeps_the_sizes(monkeypatch):
     with pytest.warns(InterruptedWarning, match="The sizes so far are returned"):
         front = traced(table(100), max_edges=5, references=["default"])
     assert front.interrupted and front.references == {} and front.steps
-    short = traced(table(100), seconds=0.0, references=["default"])
+    with pytest.warns(KanlensWarning, match=TIME):
+        short = traced(table(100), time_limit=0.0, references=["default"])
     assert short.references == {}

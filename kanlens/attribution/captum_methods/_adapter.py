@@ -15,10 +15,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from kanlens._checks import check_count
 from kanlens._runtime import progress_bar
 from kanlens.attribution._problem import Problem, borrowed_randomness
-from kanlens.errors import InvalidValueError, MethodError
+from kanlens.errors import MethodError
 from kanlens.model._analysis import over_rows, reaching
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._nodes import Nodes
@@ -99,17 +98,13 @@ class EdgeActivation(nn.Module):
         return values + slopes * (u - u.detach())
 
 
-def share_products(
-    module: Nodes,
-    inputs: Tensor,  # (2 * batch, sub): the samples' subnodes, then those of their baselines
-    outputs: Tensor,
-    grad_input: Tensor,
-    grad_output: Tensor,  # (2 * batch, node): multipliers of the nodes
-    eps: float = 0.0,
-) -> Tensor:  # (2 * batch, sub)
-    """Return captum's multipliers of a module of nodes: its rule for DeepLift."""
+def share_products(module: Nodes, inputs: Tensor, *others: Tensor, eps: float = 0.0) -> Tensor:
+    """Return captum's multipliers of subnodes (2 * batch, sub): its rule for DeepLift.
+
+    `inputs` are those of the samples, then of their baselines; last come multipliers of the nodes.
+    """
     ours, theirs = inputs.chunk(2)
-    return module.pull(grad_output, ours.repeat(2, 1), theirs.repeat(2, 1))
+    return module.pull(others[-1], ours.repeat(2, 1), theirs.repeat(2, 1))
 
 
 class EdgeView(nn.Module):
@@ -158,22 +153,6 @@ class NodeView(nn.Module):
         if self._layer < len(model.layers):
             hidden = model.scale_outputs(model.run(hidden, start=self._layer))
         return hidden[:, target]
-
-    @torch.no_grad()
-    def output_at_zero(self) -> float:
-        """Return the output with all nodes of the level at zero."""
-        problem = self._problem
-        return float(self.above(problem.x.new_zeros(1, problem.model.widths[self._layer])))
-
-
-def check_level(problem: Problem, layer: int) -> None:
-    """Refuse a `layer` that is not a level of nodes."""
-    check_count("attribute", "layer", layer)
-    most = len(problem.model.layers)
-    if layer > most:
-        expected = f"to be from 1, the first level of nodes, to {most}, the outputs"
-        advice = f"Pass a number from 1 to {most}"
-        raise InvalidValueError("attribute", expected, str(layer), advice, argument="layer")
 
 
 def live_nodes(problem: Problem, level: int) -> Tensor:

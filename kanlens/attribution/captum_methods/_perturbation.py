@@ -142,23 +142,18 @@ def captum_shapley_values(problem: Problem) -> LocalValues:
         raise MethodError("attribute", expected, str(players), advice, method="shapley")
     values = torch.zeros_like(problem.x)
     at_once = max(1, BUDGET // (2**players * 16))
+    codes = torch.arange(2**players, device=values.device)
+    inside = torch.zeros(len(codes), values.shape[1], dtype=torch.bool, device=values.device)
+    inside[:, live] = codes[:, None] >> torch.arange(players, device=values.device) & 1 == 1
     with progress_bar("captum", len(values), shown=problem.progress) as advance:
         for start in range(0, len(values), at_once):
             here = slice(start, start + at_once)
-            values[here, live] = _all_orders(_coalitions(problem, problem.x[here], live))
+            mixed = torch.where(inside, problem.x[here, None], problem.mean_row)
+            worth = finite(problem.output_in_parts(mixed.flatten(0, 1))).reshape(-1, len(codes))
+            values[here, live] = _all_orders(worth)
             advance(len(values[here]))
     remark = f"all {math.factorial(players)} orders of the features with a path to the output"
     return problem.local(values, Baseline.MEAN_ROW, evaluations=float(2**players), remark=remark)
-
-
-def _coalitions(problem: Problem, x: Tensor, live: Tensor) -> Tensor:
-    """Return the output of every coalition of the live features, shape (batch, 2^player)."""
-    codes = torch.arange(2 ** len(live), device=x.device)
-    inside = torch.zeros(len(codes), x.shape[1], dtype=torch.bool, device=x.device)
-    for bit, feature in enumerate(live.tolist()):
-        inside[:, feature] = (codes >> bit) % 2 == 1
-    mixed = torch.where(inside, x[:, None], problem.mean_row)  # (batch, 2^player, in)
-    return finite(problem.output_in_parts(mixed.flatten(0, 1))).reshape(len(x), -1)
 
 
 def _all_orders(worth: Tensor) -> Tensor:

@@ -1,7 +1,4 @@
-"""Captum's methods that draw points or coalitions: gradients under noise, and linear fits.
-
-KernelShap and Lime fit in float32, so each sample is a game of its own, scaled to about 1.
-"""
+"""Captum's gradients under noise, and its linear fits of single games."""
 
 from __future__ import annotations
 
@@ -17,13 +14,7 @@ from kanlens._checks import check_choice, check_count, check_positive
 from kanlens._runtime import progress_bar
 from kanlens.attribution._method import method
 from kanlens.attribution._problem import Baseline, LocalValues, Problem, borrowed_randomness
-from kanlens.attribution.captum_methods._adapter import (
-    REPEATS,
-    finite,
-    five_runs,
-    over_parts,
-    total_output,
-)
+from kanlens.attribution.captum_methods import _adapter as adapter
 from kanlens.errors import InvalidValueError
 from kanlens.model._analysis import live_features
 
@@ -49,7 +40,7 @@ def captum_gradient_shap(
     error. `noise` is the deviation of normal noise on the samples, in deviations of each feature in
     the background.
     """
-    check_count("attribute", "n_samples", n_samples, least=REPEATS)
+    check_count("attribute", "n_samples", n_samples, least=adapter.REPEATS)
     check_positive("attribute", "noise", noise, zero=True)
     from captum.attr import GradientShap
 
@@ -93,14 +84,17 @@ def captum_noise_tunnel(
     """
     check_choice("attribute", "of", of, TUNNELED)
     check_choice("attribute", "kind", kind, KINDS)
-    check_count("attribute", "n_samples", n_samples, least=2 * REPEATS)
+    check_count("attribute", "n_samples", n_samples, least=2 * adapter.REPEATS)
     check_positive("attribute", "noise", noise)
     check_count("attribute", "n_steps", n_steps)
-    from captum.attr import NoiseTunnel
+    from captum.attr import InputXGradient, IntegratedGradients, NoiseTunnel, Saliency
 
-    field = _NoisyField(problem)
-    inner, options, steps = _tunneled(problem, field, of, n_steps)
-    tunnel = NoiseTunnel(inner)
+    field, options, steps = _NoisyField(problem), dict[str, Any](), 1
+    if of == "integrated_gradients":
+        options = {"baselines": problem.mean_row / field.unit, "n_steps": n_steps}
+        options, steps = options | {"method": "gausslegendre"}, n_steps
+    kinds = {"saliency": Saliency, "input_x_gradient": InputXGradient}
+    tunnel = NoiseTunnel(kinds.get(of, IntegratedGradients)(field))
 
     def draw(z: Tensor, size: int) -> Any:
         how = {"nt_type": kind, "nt_samples": size, "stdevs": float(noise)}
@@ -135,7 +129,7 @@ class _NoisyField:
         with torch.no_grad():
             self._outside += int(model.outside(x).sum())
         self._seen += x.numel()
-        return total_output(self._problem, x)
+        return adapter.total_output(self._problem, x)
 
     def drawn(
         self, draw: Callable[[Tensor, int], Tensor], n_samples: int, steps: int
@@ -147,9 +141,9 @@ class _NoisyField:
                 return draw(x.detach() / self.unit, size)
 
             at_once = self._problem.rows_at_once // (size * steps)
-            return over_parts(self._problem, values, at_once=at_once)
+            return adapter.over_parts(self._problem, values, at_once=at_once)
 
-        return five_runs(self._problem, run, n_samples)
+        return adapter.five_runs(self._problem, run, n_samples)
 
     def remark(self, noise: float) -> str:
         share = self._outside / max(1, self._seen)
@@ -157,18 +151,6 @@ class _NoisyField:
             f"noise of {noise:g} deviations of the background; {share:.1%} of the inputs it read "
             "lie outside the training range"
         )
-
-
-def _tunneled(
-    problem: Problem, field: _NoisyField, of: str, n_steps: int
-) -> tuple[Any, dict[str, Any], int]:
-    """Return captum's object for the method under noise, its options, and its evaluations."""
-    from captum.attr import InputXGradient, IntegratedGradients, Saliency
-
-    if of == "integrated_gradients":
-        options = {"baselines": problem.mean_row / field.unit, "n_steps": n_steps}
-        return IntegratedGradients(field), {**options, "method": "gausslegendre"}, n_steps
-    return (Saliency if of == "saliency" else InputXGradient)(field), {}, 1
 
 
 @method(exact=False, complete=True, random=True, reference=SHAP)
@@ -237,7 +219,7 @@ def _check_weights(width: float, penalty: float, players: int) -> None:
 def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> LocalValues:
     """Run one of captum's fits on every sample."""
     reference = problem.counted_from(Baseline.MEAN_ROW)
-    changes = finite(problem.output_in_parts(problem.x) - reference)
+    changes = adapter.finite(problem.output_in_parts(problem.x) - reference)
     live = live_features(problem.model, problem.target)
     values = torch.zeros_like(problem.x)
     if int(live.sum()) < 2:  # nothing to share; captum cannot draw coalitions of one
@@ -266,4 +248,4 @@ def _worth(
     reference, scale = units
     mixed = problem.mean_row.repeat(len(members), 1)
     mixed[:, live] = torch.where(members != 0, x[live], mixed[:, live])
-    return finite(problem.output(mixed) - reference) / scale
+    return adapter.finite(problem.output(mixed) - reference) / scale

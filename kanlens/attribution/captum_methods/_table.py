@@ -21,23 +21,19 @@ from kanlens._runtime import progress_bar
 from kanlens.attribution._deeplift_gradients import SAME, gradient, gradient_x_input, secant
 from kanlens.attribution._method import Method, cited, methods_of
 from kanlens.attribution._problem import Baseline, LocalValues, Problem, pairs
+from kanlens.attribution.captum_methods import _adapter as adapter
 from kanlens.attribution.captum_methods import _perturbation as perturbation
 from kanlens.attribution.captum_methods import _sampling as sampling
-from kanlens.attribution.captum_methods._adapter import (
-    EdgeView,
-    NodeView,
-    check_level,
-    finite,
-    known_to_captum,
-    live_nodes,
-    over_parts,
-    quiet,
-    total_output,
-)
+from kanlens.attribution.captum_methods._adapter import EdgeView, NodeView
 from kanlens.attribution.captum_methods._sampling import SHAP
 from kanlens.attribution.integration._integrated_gradients import integrated_gradients
+from kanlens.errors import InvalidValueError
 
 NODES_AT_ZERO = "output with all nodes of the level at zero"
+KOKHLIKYAN = (
+    "N. Kokhlikyan et al., Captum: A unified and generic model interpretability library for "
+    "PyTorch, 2020"
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -58,14 +54,13 @@ class Run:
 def _method(
     name: str,
     summary: str,
-    reference: str,
-    *,
-    exact: bool = False,
-    complete: bool = False,
+    reference: str | Callable[..., Any],
+    counted: Any = Baseline.MEAN_OUTPUT,
     **how: Any,
 ) -> Method:
-    """Return the method that runs a class of captum's as `Run` says."""
-    run = Run(name=name, **how)
+    """Return the method that runs a class of captum's as `Run` says, cited as a function is."""
+    facts = {fact: how.pop(fact, False) for fact in ("exact", "complete")}
+    run = Run(name=name, counted=counted, **how)
     functions: dict[tuple[bool, bool], Callable[..., LocalValues]] = {  # by level and steps
         (True, True): lambda problem, *, layer=1, n_steps=200: _run(run, problem, layer, n_steps),
         (True, False): lambda problem, *, layer=1: _run(run, problem, layer),
@@ -75,11 +70,10 @@ def _method(
     return Method(
         name="captum" + re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name),
         function=functions[run.level, run.steps],
-        exact=exact,
-        complete=complete,
         needs_background=run.background,
-        reference=reference,
+        reference=reference if isinstance(reference, str) else cited(reference),
         summary=summary,
+        **facts,
     )
 
 
@@ -105,15 +99,17 @@ def _run(
         width = problem.model.widths[level or 0]
         values = _over_background(run, problem, attribute, (evaluations, width))
     else:
-        values = over_parts(problem, attribute, at_once=problem.rows_at_once)
+        values = adapter.over_parts(problem, attribute, at_once=problem.rows_at_once)
     model, names = problem.model, None
     if level is not None:
         names = tuple(model.node_name(level, index) for index in range(model.widths[level]))
-        values = torch.where(live_nodes(problem, level), values, 0.0)
-    at_zero = run.counted == NODES_AT_ZERO
+        values = torch.where(adapter.live_nodes(problem, level), values, 0.0)
+    reference = problem.counted_from(run.counted)
+    if run.counted == NODES_AT_ZERO:
+        reference = float(view.above(torch.zeros_like(values[:1])))
     return LocalValues(
         values=values,
-        reference=view.output_at_zero() if at_zero else problem.counted_from(run.counted),
+        reference=reference,
         baseline=run.counted,
         features=names,
         evaluations=float(evaluations * (len(problem.background) if run.background else 1)),
@@ -123,12 +119,16 @@ def _run(
 def _view(run: Run, problem: Problem, level: int | None) -> tuple[Any, tuple[Any, ...]]:
     """Return the model for captum, and the module that it attributes to, if any."""
     if level is not None:
-        check_level(problem, level)
+        check_count("attribute", "layer", level)
+        if level > (most := len(problem.model.layers)):
+            expected = f"to be from 1, the first level of nodes, to {most}, the outputs"
+            fields = "attribute", expected, str(level), f"Pass a number from 1 to {most}"
+            raise InvalidValueError(*fields, argument="layer")
     if run.edges:
         edges = EdgeView(problem)
         return edges, () if level is None else (edges.levels[level - 1],)
     if level is None:
-        return partial(total_output, problem), ()
+        return partial(adapter.total_output, problem), ()
     nodes = NodeView(problem, level)
     return nodes, (nodes.nodes,)
 
@@ -147,13 +147,13 @@ def _over_background(
     with (
         progress_bar("captum", len(x) * len(rows), shown=problem.progress) as advance,
         torch.enable_grad(),
-        known_to_captum() if run.edges else nullcontext(),
+        adapter.known_to_captum() if run.edges else nullcontext(),
     ):
         for here, there in pairs(len(x), len(rows), at_once):
             mean = _block(run, attribute, x[here], rows[there])
             values[here] += mean * (len(rows[there]) / len(rows))
             advance(len(x[here]) * len(rows[there]))
-    return finite(values)
+    return adapter.finite(values)
 
 
 def _block(run: Run, attribute: Callable[..., Tensor], x: Tensor, rows: Tensor) -> Tensor:
@@ -178,26 +178,20 @@ _METHODS = methods_of(
     _method(
         "IntegratedGradients",
         "Gradients along the line from each background row, by quadrature",
-        cited(integrated_gradients),
+        integrated_gradients,
         complete=True,
         steps=True,
     ),
     sampling.captum_gradient_shap,
     _gradients(
-        "Saliency",
-        "Absolute gradient of the output; not complete",
-        cited(gradient),
-        counted=Baseline.SLOPES,
+        "Saliency", "Absolute gradient of the output; not complete", gradient, Baseline.SLOPES
     ),
     _gradients(
-        "InputXGradient",
-        "Input times gradient, counted from zero",
-        cited(gradient_x_input),
-        counted=Baseline.ZERO,
+        "InputXGradient", "Input times gradient, counted from zero", gradient_x_input, Baseline.ZERO
     ),
     sampling.captum_noise_tunnel,
     # On the plain model captum's rule would be the gradient times x - b.
-    _secants("DeepLift", "Captum's DeepLift on the edge view of the model", cited(secant)),
+    _secants("DeepLift", "Captum's DeepLift on the edge view of the model", secant),
     _secants(
         "DeepLiftShap",
         "Captum's DeepLiftShap on the edge view of the model",
@@ -214,22 +208,21 @@ _METHODS = methods_of(
     _gradients(
         "LayerActivation",
         "Activations of the nodes of a level",
-        "N. Kokhlikyan et al., Captum: A unified and generic model interpretability library "
-        "for PyTorch, 2020",
+        KOKHLIKYAN,
+        Baseline.ACTIVATIONS,
         level=True,
-        counted=Baseline.ACTIVATIONS,
     ),
     _gradients(
         "LayerGradientXActivation",
         "Activation of each node of a level times the output's slope in it",
-        cited(gradient_x_input),
+        gradient_x_input,
+        NODES_AT_ZERO,
         level=True,
-        counted=NODES_AT_ZERO,
     ),
     _secants(
         "LayerDeepLift",
         "Captum's DeepLift of the nodes of a level, on the edge view of the model",
-        cited(secant),
+        secant,
         level=True,
     ),
     # Captum takes the slope at the start of every step; with both ways the completeness gap falls
@@ -246,16 +239,17 @@ _METHODS = methods_of(
     _levels(
         "LayerIntegratedGradients",
         "Gradients along the line between the values of the nodes of a level",
-        cited(integrated_gradients),
+        integrated_gradients,
         complete=True,
     ),
     _levels(
         "InternalInfluence",
         "Mean slope in each node of a level, on lines from the background",
         "K. Leino et al., Influence-Directed Explanations for Deep Convolutional Networks, 2018",
-        counted=Baseline.SLOPES,
+        Baseline.SLOPES,
     ),
 )
 CAPTUM_METHODS = {
-    name: replace(method, function=quiet()(method.function)) for name, method in _METHODS.items()
+    name: replace(method, function=adapter.quiet()(method.function))
+    for name, method in _METHODS.items()
 }

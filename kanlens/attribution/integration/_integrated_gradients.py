@@ -139,16 +139,6 @@ def _between(problem: Problem, x: Tensor, rows: Tensor) -> Lines:
 
 
 @dataclass(frozen=True, eq=False)
-class _SegmentState:
-    """Estimates of segments from outputs alone, before any gradient; shapes (segment,)."""
-
-    change: Tensor  # of the output
-    size: Tensor  # of the output
-    curved: Tensor  # rate at which the coefficients of the integrand decay: of splines
-    smooth: Tensor  # likewise, of base functions
-
-
-@dataclass(frozen=True, eq=False)
 class _Work:
     """Segments that are still to be integrated; shapes (segment,)."""
 
@@ -157,17 +147,6 @@ class _Work:
     doubted: Tensor  # whether it may have a kink, or be a part of one that may
     stalls: Tensor  # tries in a row without progress
     misses: Tensor  # the last one's error, as `Integrals.misses` counts it
-
-
-@dataclass(frozen=True, eq=False)
-class _Tried:
-    """Integrals and errors of a rule pair on segments."""
-
-    values: Tensor  # (segment, in): of the larger rule
-    apart: Tensor  # (segment, in): its distance from the smaller one
-    estimate: Tensor  # (segment, in): its error if all is smooth
-    size: Tensor  # (segment,): largest rate times the length
-    expected: Tensor  # (segment,): distance of the rules by the survey, as a share of the size
 
 
 class Integrals:
@@ -179,14 +158,13 @@ class Integrals:
         self._none = self.values.new_zeros(len(lines.start))
         # numbers of gradients, of segments, and of those that no halving got accepted: (line,)
         self.evaluations, self.segments, self.unsettled = (self._none.long() for _ in range(3))
-        self._lines = lines
         every = torch.arange(len(lines.start), device=lines.start.device)
         at = torch.cat((self._none, self._none + 1))
-        self._noise = lines.noise(every.repeat(2), at).reshape(2, -1).amax(0)
+        self.noise = lines.noise(every.repeat(2), at).reshape(2, -1).amax(0)
 
-    def start(self, segments: Segments, survey: _SegmentState, values: Tensor) -> None:
+    def start(self, trial: _Trial) -> None:
         """Set the scale of every line from all of its segments."""
-        owner, change = segments.owner, survey.change
+        owner, change, values = trial.segments.owner, trial.change, trial.values
         total = self._none.index_add(0, owner, change).abs()
         way = self._none.index_add(0, owner, change.abs())
         self._scale = total + 1e-3 * way
@@ -194,25 +172,17 @@ class Integrals:
         way = self._none.index_add(0, owner, values.abs().sum(1))
         self._spread = torch.maximum(every + 1e-3 * way, self._scale)
 
-    def add_rounding(self, segments: Segments) -> None:
-        """Add the rounding errors of segments that make no progress."""
-        owner, middle = segments.owner, segments.low + 0.5 * segments.length
-        noise = self._lines.noise(owner, middle)
-        self._noise = self._noise.scatter_reduce(0, owner, noise, "amax")
-
-    def misses(
-        self, segments: Segments, survey: _SegmentState, tried: _Tried, doubted: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def misses(self, trial: _Trial, doubted: Tensor) -> tuple[Tensor, Tensor]:
         """Return errors as multiples of those allowed, and the mask of smooth segments."""
-        owner = segments.owner
-        noise = ROUNDING * (survey.size + self._noise[owner])
-        gap = (tried.values.sum(1) - survey.change).abs()
+        owner = trial.segments.owner
+        noise = ROUNDING * (trial.output + self.noise[owner])
+        gap = (trial.values.sum(1) - trial.change).abs()
         allowed = SEGMENT_SHARE * self.tolerance * self._scale[owner] + noise
         spread = self._spread[owner]
-        size = torch.maximum(tried.size, segments.length * spread)
-        smooth = (tried.apart.amax(1) <= KINK_RATIO * tried.expected * size) & ~doubted
+        size = torch.maximum(trial.size, trial.segments.length * spread)
+        smooth = (trial.apart.amax(1) <= KINK_RATIO * trial.expected * size) & ~doubted
         # elsewhere the smaller rule's error counts for the larger one
-        error = torch.where(smooth, tried.estimate.amax(1), tried.apart.amax(1))
+        error = torch.where(smooth, trial.estimate.amax(1), trial.apart.amax(1))
         single = error / (MAX_FEATURE_ERROR * self.tolerance * spread + noise)
         return torch.maximum(gap / allowed, single), smooth
 
@@ -224,43 +194,36 @@ class Integrals:
         self.unsettled.index_add_(0, owner, unsettled.long())
 
 
-def integrate(
-    lines: Lines, knots: list[Tensor], *, tolerance: float = 1e-12, halvings: int = HALVINGS
-) -> Integrals:
-    """Integrate the gradient of a network along lines.
-
-    Segments between `knots`, which come from `meeting_points`, are halved until they are accurate,
-    so that knots may be missing. The integral is NaN on lines where an output or gradient is not
-    finite.
-    """
+def integrate(lines: Lines, knots: list[Tensor], *, tolerance: float = 1e-12) -> Integrals:
+    """Integrate the gradient along lines; NaN where it or an output is not finite."""
     integrals, segments = Integrals(lines, tolerance), smooth_segments(lines, knots)
     none, endless = torch.zeros_like(segments.owner), torch.full_like(segments.low, torch.inf)
     work = _Work(segments, none + 1, none > 0, none, endless)
-    for depth in range(halvings + 1):
+    for depth in range(HALVINGS + 1):
         segments = work.segments
         if not len(segments):
             break
-        survey = _survey(lines, segments, knots)
-        counts = torch.maximum(_counts(lines, segments, survey, tolerance), work.least)
-        tried = _apply(lines, segments, survey, counts)
-        integrals.evaluations.index_add_(0, segments.owner, 2 * counts + 1)
+        trial = _Trial(lines, segments, knots, work.least, tolerance)
+        integrals.evaluations.index_add_(0, segments.owner, 2 * trial.counts + 1)
         if depth == 0:
-            integrals.start(segments, survey, tried.values)
+            integrals.start(trial)
             most = SPENT * integrals.evaluations + SPARE
-        misses, smooth = integrals.misses(segments, survey, tried, work.doubted)
-        short = torch.maximum(survey.curved, survey.smooth) <= SLOW_DECAY
-        stalls = torch.where(short & (misses > PROGRESS * work.misses), work.stalls + 1, 0)
+        misses, smooth = integrals.misses(trial, work.doubted)
+        slow = (trial.decay <= SLOW_DECAY) & (misses > PROGRESS * work.misses)
+        stalls = torch.where(slow, work.stalls + 1, 0)
         stuck = (misses > 1) & (stalls > 0)
         if bool(stuck.any()):
-            integrals.add_rounding(segments[stuck])
-            misses, smooth = integrals.misses(segments, survey, tried, work.doubted)
+            part = segments[stuck]
+            noise = lines.noise(part.owner, part.low + 0.5 * part.length)
+            integrals.noise = integrals.noise.scatter_reduce(0, part.owner, noise, "amax")
+            misses, smooth = integrals.misses(trial, work.doubted)
         spent = (integrals.evaluations > most)[segments.owner]
-        given_up = (misses > 1) & ((stalls >= STALLS) | spent | (depth == halvings))
+        given_up = (misses > 1) & ((stalls >= STALLS) | spent | (depth == HALVINGS))
         done = ~(misses > 1) | given_up  # NaN cannot get better
         lost = (given_up & (misses > LOST))[done]
-        integrals.add(segments[done], survey.change[done], tried.values[done], lost)
+        integrals.add(segments[done], trial.change[done], trial.values[done], lost)
         left = _Work(segments, work.least, work.doubted | ~smooth, stalls, misses)
-        work = _refined(lines, knots, left, counts, ~done)
+        work = _refined(lines, knots, left, trial.counts, ~done)
     return integrals
 
 
@@ -274,71 +237,80 @@ def _refined(
     halves, parent = segments.cut(every, segments.low + 0.5 * segments.length)
     halves, half = hidden_cuts(lines, halves, knots)
     parent = cut[parent[half]]
-    least = torch.cat(
-        (
-            (counts[again] + EXTRA_NODES).clamp(max=MAX_NODES),
-            torch.where(work.doubted[parent], MIN_NODES_TO_CUT, 1),
-        )
-    )
+    more = (counts[again] + EXTRA_NODES).clamp(max=MAX_NODES)
+    least = torch.cat((more, torch.where(work.doubted[parent], MIN_NODES_TO_CUT, 1)))
     origin = torch.cat((again.nonzero()[:, 0], parent))
     segments = work.segments[again].joined(halves)
     return _Work(segments, least, work.doubted[origin], work.stalls[origin], work.misses[origin])
 
 
-def _survey(lines: Lines, segments: Segments, knots: list[Tensor]) -> _SegmentState:
-    """Run the network at both ends and in the middle of every segment."""
-    t = torch.stack((segments.low, segments.low + 0.5 * segments.length, segments.high), 1)
-    owner = segments.owner[:, None].expand_as(t)
-    *inputs, output = lines.levels(owner.reshape(-1), t.reshape(-1))
-    output = output.reshape(-1, 3)
-    curved, smooth = torch.zeros_like(segments.low), torch.zeros_like(segments.low)
-    for layer, flat, places in zip(lines.model.layers, inputs, knots, strict=True):
-        hidden = flat.reshape(len(segments), 3, -1)
-        span = hidden.amax(1) - hidden.amin(1)  # (segment, in)
-        above = (hidden[:, 1, :, None] > places).sum(-1)  # (segment, in)
-        infinite = places.new_full((len(places), 1), torch.inf)
-        widths = torch.cat((-infinite, places, infinite), 1).diff(dim=1)  # NaN: outside
-        width = widths.nan_to_num(torch.inf).gather(1, above.T).T
-        curved = torch.maximum(curved, SHARE * (span / width).amax(1))
-        if layer.piece_degree is None:
-            ratio = POLE / span.amax(1)
-            smooth = torch.maximum(smooth, 1 / (ratio + torch.sqrt(ratio * ratio + 1)))
-    size = output.abs().amax(1)
-    return _SegmentState(output[:, 2] - output[:, 0], size, curved, smooth)
+class _Trial:
+    """Integrals over segments by a pair of rules, chosen by outputs at their ends and middles."""
 
+    def __init__(
+        self, lines: Lines, segments: Segments, knots: list[Tensor], least: Tensor, tolerance: float
+    ) -> None:
+        self.segments = segments
+        self._survey(lines, knots)
+        self.counts = torch.maximum(self._needed(lines, tolerance), least)  # of smaller rules
+        self._integrate(lines)
 
-def _counts(lines: Lines, segments: Segments, survey: _SegmentState, tolerance: float) -> Tensor:
-    """Return the number m of the smaller rule's nodes: the larger's error is rate**(3 m + 2)."""
-    exact = min(MAX_NODES, -(-lines.degrees[-1] // 2))
-    allowed = torch.log(NODE_SAFETY * tolerance / segments.length)
+    def _survey(self, lines: Lines, knots: list[Tensor]) -> None:
+        """Run the network at both ends and in the middle of every segment."""
+        segments = self.segments
+        t = torch.stack((segments.low, segments.low + 0.5 * segments.length, segments.high), 1)
+        owner = segments.owner[:, None].expand_as(t)
+        *inputs, output = lines.levels(owner.reshape(-1), t.reshape(-1))
+        output = output.reshape(-1, 3)
+        self.change, self.output = output[:, 2] - output[:, 0], output.abs().amax(1)  # (segment,)
+        # rates at which the coefficients of the integrand decay: of splines, of base functions
+        self.curved, self.smooth = torch.zeros(2, len(segments)).to(output)
+        for layer, flat, places in zip(lines.model.layers, inputs, knots, strict=True):
+            hidden = flat.reshape(len(segments), 3, -1)
+            span = hidden.amax(1) - hidden.amin(1)  # (segment, in)
+            above = (hidden[:, 1, :, None] > places).sum(-1)  # (segment, in)
+            infinite = places.new_full((len(places), 1), torch.inf)
+            widths = torch.cat((-infinite, places, infinite), 1).diff(dim=1)  # NaN: outside
+            width = widths.nan_to_num(torch.inf).gather(1, above.T).T
+            self.curved = torch.maximum(self.curved, SHARE * (span / width).amax(1))
+            if layer.piece_degree is None:
+                ratio = POLE / span.amax(1)
+                rate = 1 / (ratio + torch.sqrt(ratio * ratio + 1))
+                self.smooth = torch.maximum(self.smooth, rate)
+        self.decay = torch.maximum(self.curved, self.smooth)
 
-    def needed(rate: Tensor) -> Tensor:
-        steps = allowed / torch.log(rate.nan_to_num(0.99).clamp(1e-30, 0.99))
-        return ((steps - 2) / 3).ceil().clamp(1, MAX_NODES).long()
+    def _needed(self, lines: Lines, tolerance: float) -> Tensor:
+        """Return the smaller rule's m nodes: the larger's error is rate**(3 m + 2)."""
+        exact = min(MAX_NODES, -(-lines.degrees[-1] // 2))
+        allowed = torch.log(NODE_SAFETY * tolerance / self.segments.length)
 
-    return torch.maximum(needed(survey.curved).clamp(max=exact), needed(survey.smooth))
+        def needed(rate: Tensor) -> Tensor:
+            steps = allowed / torch.log(rate.nan_to_num(0.99).clamp(1e-30, 0.99))
+            return ((steps - 2) / 3).ceil().clamp(1, MAX_NODES).long()
 
+        return torch.maximum(needed(self.curved).clamp(max=exact), needed(self.smooth))
 
-def _apply(lines: Lines, segments: Segments, survey: _SegmentState, counts: Tensor) -> _Tried:
-    """Integrate over segments; the larger rule's error is a power of the two rules' difference."""
-    values = lines.start.new_empty(len(segments), lines.start.shape[1])
-    apart, estimate, size = torch.empty_like(values), torch.empty_like(values), survey.size * 0
-    for m in counts.unique().tolist():
-        chosen = (counts == m).nonzero()[:, 0]
-        pair, part = rule(m, values.device), segments[chosen]
-        t = part.places(pair.nodes)
-        owner = part.owner[:, None].expand_as(t)
-        rates = lines.rates(owner.reshape(-1), t.reshape(-1)).reshape(*t.shape, -1)
-        half = 0.5 * part.length[:, None]
-        larger = half * torch.einsum("sni,n->si", rates, pair.weights)
-        distance = (larger - half * torch.einsum("sni,n->si", rates, pair.coarse)).abs()
-        sizes = 2 * half * rates.abs().amax(1)
-        share = distance / sizes.clamp_min(torch.finfo(sizes.dtype).tiny)
-        values[chosen], apart[chosen] = larger, distance
-        estimate[chosen] = sizes * share.pow((3 * m + 2) / (2 * m))
-        size[chosen] = sizes.amax(1)
-    expected = torch.maximum(survey.curved, survey.smooth).pow(2 * counts)
-    return _Tried(values, apart, estimate, size, expected)
+    def _integrate(self, lines: Lines) -> None:
+        """Integrate; the larger rule's error is a power of the two rules' difference."""
+        self.values = lines.start.new_empty(len(self.segments), lines.start.shape[1])
+        # (segment, in): distances of the two rules, and errors of the larger one if all is smooth
+        self.apart, self.estimate = torch.empty_like(self.values), torch.empty_like(self.values)
+        self.size = self.output * 0  # (segment,): largest rate times the length
+        for m in self.counts.unique().tolist():
+            chosen = (self.counts == m).nonzero()[:, 0]
+            pair, part = rule(m, self.values.device), self.segments[chosen]
+            t = part.places(pair.nodes)
+            owner = part.owner[:, None].expand_as(t)
+            rates = lines.rates(owner.reshape(-1), t.reshape(-1)).reshape(*t.shape, -1)
+            half = 0.5 * part.length[:, None]
+            larger = half * torch.einsum("sni,n->si", rates, pair.weights)
+            distance = (larger - half * torch.einsum("sni,n->si", rates, pair.coarse)).abs()
+            sizes = 2 * half * rates.abs().amax(1)
+            share = distance / sizes.clamp_min(torch.finfo(sizes.dtype).tiny)
+            self.values[chosen], self.apart[chosen] = larger, distance
+            self.estimate[chosen] = sizes * share.pow((3 * m + 2) / (2 * m))
+            self.size[chosen] = sizes.amax(1)
+        self.expected = self.decay.pow(2 * self.counts)  # distance of the rules over the size
 
 
 class Rule(NamedTuple):

@@ -104,9 +104,8 @@ class Lines:
 
 def range_ends(model: KAN) -> tuple[Tensor, Tensor]:  # (in,) twice
     """Return the range that the first layer's inputs are clamped to, in its scaled units."""
-    low, high = (
-        (end - model.input_shift) / model.input_scale for end in (model.input_low, model.input_high)
-    )
+    ends = model.input_low, model.input_high
+    low, high = ((end - model.input_shift) / model.input_scale for end in ends)
     return low, high
 
 
@@ -168,10 +167,7 @@ class Segments:
 
 
 def meeting_points(model: KAN, target: int) -> list[Tensor]:
-    """Return the knots of edges with a path to the output, and the clamp points of inputs.
-
-    For every layer (in, n), increasing, in its scaled units; infinite where an input has fewer.
-    """
+    """Return the knots on the way to the output, (in, n), infinite where fewer."""
     knots: list[Tensor] = []
     for layer, onward in zip(model.layers, reaching(model, target), strict=True):
         places = layer.breakpoints().clone()
@@ -258,9 +254,8 @@ def _brackets(curve: Interpolation, values: Tensor, knots: Tensor) -> tuple[Tens
     segment, unit, sample, knot = turned.nonzero(as_tuple=True)
     peak = curve.places[sample + 1] + curve.spacing * shift[segment, unit, sample]
     for ends in ((curve.places[sample], peak), (peak, curve.places[sample + 2])):
-        crossed = [
-            torch.cat(two) for two in zip(crossed, [segment, unit, knot, *ends], strict=True)
-        ]
+        more = segment, unit, knot, *ends
+        crossed = [torch.cat(two) for two in zip(crossed, more, strict=True)]
     return tuple(crossed)
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from kanlens.attribution.metrics import _concentration as concentration
 from kanlens.attribution.metrics import _exactness as exactness
 from kanlens.attribution.metrics import _faithfulness as faithfulness
+from kanlens.attribution.metrics import _rankings as rankings
 from kanlens.attribution.metrics import _robustness as robustness
-from kanlens.attribution.metrics._concentration import gini_index, share_entropy
 from kanlens.attribution.metrics._evaluation import Case, Metric, Score, case_for
 from kanlens.attribution.metrics._faithfulness import (
     area_over,
@@ -15,7 +14,12 @@ from kanlens.attribution.metrics._faithfulness import (
     removal_curve,
     subset_correlation,
 )
-from kanlens.attribution.metrics._rankings import rank_agreement, spearman
+from kanlens.attribution.metrics._rankings import (
+    gini_index,
+    rank_agreement,
+    share_entropy,
+    spearman,
+)
 from kanlens.attribution.metrics._robustness import max_sensitivity, parameter_randomization
 
 __all__ = [
@@ -39,7 +43,7 @@ __all__ = [
 
 METRICS = {
     item.name: item
-    for module in (exactness, faithfulness, robustness, concentration)
+    for module in (exactness, faithfulness, robustness, rankings)
     for item in vars(module).values()
     if isinstance(item, Metric)
 }

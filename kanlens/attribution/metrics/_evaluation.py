@@ -14,15 +14,8 @@ from torch import Tensor
 from kanlens.attribution._method import cited, headline
 from kanlens.attribution._problem import Baseline
 from kanlens.attribution._result import Attribution
-from kanlens.attribution.metrics._perturbations import (
-    BASES,
-    Outside,
-    copied_generator,
-    evaluated,
-    inside_rows,
-    slices,
-    some_rows,
-)
+from kanlens.attribution.metrics import _perturbations as perturbations
+from kanlens.attribution.metrics._perturbations import Function, Law, Outside, normal
 from kanlens.model._analysis import float64_copy
 from kanlens.model._network import KAN
 
@@ -94,10 +87,7 @@ def metric(
     of: Callable[..., Any] | None = None,
     reference: str = "",
 ) -> Callable[[Callable[[Case], Score]], Metric]:
-    """Make a function a metric, with its name, headline, and the references of `of`.
-
-    A leading underscore of the name is dropped. The metric is NaN for a case that lacks a part.
-    """
+    """Make a function a metric, NaN for a case that lacks a part it needs."""
 
     def make(function: Callable[[Case], Score]) -> Metric:
         def score(case: Case) -> Score:
@@ -120,10 +110,7 @@ def metric(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
-    """Evaluation context of a metric: an attribution and its model; missing parts are None.
-
-    Every metric draws from a copy of `generator`, by default of one with seed 0.
-    """
+    """Evaluation context of a metric: an attribution and its model, if any."""
 
     attribution: Attribution
     exact: Attribution | None = None  # of the same samples and baseline
@@ -133,7 +120,7 @@ class Case:
     method_on: MethodOn | None = None  # a model and (batch, in) to values (batch, in)
     generator: torch.Generator | None = None
 
-    def each(self, run: Callable[[Case], Tensor], numbers: int = BASES) -> Tensor:
+    def each(self, run: Callable[[Case], Tensor], numbers: int = perturbations.BASES) -> Tensor:
         """Evaluate a function (..., batch) on parts of the samples, `numbers` per value."""
 
         def cut(attribution: Attribution, part: slice) -> Attribution:
@@ -142,7 +129,7 @@ class Case:
 
         n, n_in = self.attribution.values.shape
         parts = []
-        for part in slices(n, numbers * n_in):
+        for part in perturbations.slices(n, numbers * n_in):
             exact = None if self.exact is None else cut(self.exact, part)
             parts.append(run(replace(self, attribution=cut(self.attribution, part), exact=exact)))
         return torch.cat(parts, -1)
@@ -150,7 +137,7 @@ class Case:
     def score(
         self,
         run: Callable[[Case], Tensor],
-        numbers: int = BASES,
+        numbers: int = perturbations.BASES,
         *,
         largest: bool = False,
         output: GridMonitor | None = None,
@@ -183,23 +170,22 @@ class Case:
         """The background in float64."""
         return needed(self.background).detach().double()
 
-    def method(self, x: Tensor) -> Tensor:
-        """Return the values of the method at other samples (batch, in)."""
-        return needed(self.method_on)(needed(self.model), x)
-
-    @property
-    def slopes(self) -> bool:
-        """True if the values are slopes instead of shares of a change."""
-        return self.attribution.baseline == Baseline.SLOPES
-
     @property
     def outside(self) -> Outside | None:
         """Function that masks values of samples (batch, in) outside the first layer's grid."""
         return None if self.model is None else self.model.outside
 
     def draws(self) -> torch.Generator:
-        """Return a copy of the generator; the same one every time."""
-        return copied_generator(self.generator)
+        """Return a copy of the generator, or one with seed 0; the same one every time."""
+        seeded = torch.Generator().manual_seed(0)
+        return seeded if self.generator is None else self.generator.clone_state()
+
+    def mover(self, scale: Tensor, draws: int, law: Law = normal) -> Function:
+        """Return a function that moves samples inside the grid: (draws, batch, in)."""
+        if not bool((scale > 0).any()):
+            raise MissingPartError("features that vary")
+        how: dict[str, Any] = {"generator": self.draws(), "outside": self.outside, "law": law}
+        return lambda x: perturbations.displaced(x, scale, draws, **how)  # goes on drawing
 
     @cached_property
     def references(self) -> Tensor:
@@ -209,12 +195,14 @@ class Case:
             return self.replacements
         zero = baseline == Baseline.ZERO
         row = torch.zeros_like(self.x[:1]) if zero else self.rows.mean(0, keepdim=True)
-        return inside_rows(row, self.x, self.outside)
+        return perturbations.inside_rows(row, self.x, self.outside)
 
     @cached_property
     def replacements(self) -> Tensor:
         """At most 128 background rows inside the grid, chosen as in `references`."""
-        return some_rows(inside_rows(self.rows, self.x, self.outside), ROWS, self.draws())
+        rows, draws = perturbations.inside_rows(self.rows, self.x, self.outside), self.draws()
+        order = torch.randperm(len(rows), generator=draws, device=draws.device)
+        return rows if len(rows) <= ROWS else rows[order[:ROWS].to(rows.device)]
 
     def population(self) -> Iterator[Tensor]:
         """Yield `replacements` and samples in parts; their spread scales perturbations."""
@@ -226,7 +214,7 @@ class Case:
     def variance(self) -> float:
         """Variance of the output over the `population`; NaN where it does not vary."""
         output = self.watched()
-        outputs = torch.cat([evaluated(output, part) for part in self.population()])
+        outputs = torch.cat([perturbations.evaluated(output, part) for part in self.population()])
         size = float(outputs.var(correction=0))
         return size if size > (NOISE * float(outputs.abs().max())) ** 2 else math.nan
 

@@ -5,17 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from kanlens.attribution.metrics._evaluation import Case, MissingPartError, Score, metric
-from kanlens.attribution.metrics._perturbations import (
-    Function,
-    Mover,
-    displaced,
-    evaluated,
-    normal,
-    subsets,
-    without,
-)
-from kanlens.attribution.metrics._rankings import SHARE, correlation, count_of, over_counts, top
+from kanlens.attribution._problem import Baseline
+from kanlens.attribution.metrics._evaluation import Case, Score, metric
+from kanlens.attribution.metrics._perturbations import Function, evaluated, normal, subsets, without
+from kanlens.attribution.metrics._rankings import SHARE, correlation, over_counts, top
 
 MASKS = 50  # subsets of `infidelity` and `faithfulness_correlation`
 MOVES = 100  # of each sample
@@ -48,8 +41,6 @@ def infidelity(
 ) -> Tensor:
     """Return the mean square, over masks, of the sum of values less the change by their removal.
 
-    Values are shares of a change: the factors of a removal are the mask itself.
-
     References
     ----------
     .. [1] C.-K. Yeh et al., On the (In)fidelity and Sensitivity of Explanations, 2019.
@@ -69,17 +60,14 @@ def prediction_gap(
 ) -> Tensor:
     """Return the mean |change| of the output when the k largest features move, or all others do.
 
-    Every feature moves to `moved` (draws, batch, in): noise around x, or rows of the background.
-    The mean is over k = 1, ... up to a share of the features. `important` moves the k largest
-    (PGI), else all others (PGU). In the units of the output.
+    They move to `moved` (draws, batch, in); the mean is over k, up to a share of the features.
 
     References
     ----------
     .. [1] C. Agarwal et al., OpenXAI: Towards a Transparent Evaluation of Model Explanations, 2022.
     """
-    before = evaluated(output, x)
-    parts = []
-    for k in range(1, count_of(share, x.shape[1]) + 1):
+    before, n_in, parts = evaluated(output, x), x.shape[1], []
+    for k in range(1, max(1, min(n_in, round(n_in * share))) + 1):
         chosen = top(values, k)
         points = torch.where(chosen if important else ~chosen, moved, x)
         parts.append((evaluated(output, points) - before).abs().mean(0))
@@ -89,10 +77,7 @@ def prediction_gap(
 def removal_curve(
     output: Function, x: Tensor, order: Tensor, references: Tensor, *, insert: bool = False
 ) -> Tensor:
-    """Return the output after 0, 1, ... features of an order are removed, or with `insert` put in.
-
-    Others come from references (rows, in); shape (batch, in + 1) (Petsiuk et al., RISE, 2018).
-    """
+    """Return the output after 0, 1, ... features of an order are replaced."""
     place = order.argsort(1)  # of each feature in the order
     steps = torch.arange(x.shape[1] + 1, device=x.device)
     gone = place[:, None] < steps[:, None]  # (batch, step, in)
@@ -100,9 +85,7 @@ def removal_curve(
 
 
 def area_over(curve: Tensor) -> Tensor:
-    """Return the mean height of a curve above the straight line between its ends.
-
-    Independent of the level of the output, so that it suits regression.
+    """Return the mean height of a curve above the straight line between its ends, for regression.
 
     References
     ----------
@@ -155,7 +138,8 @@ def removal_masks(case: Case, x: Tensor) -> Tensor:
 
 def _shares(part: Case, references: Tensor) -> Tensor:
     """Return the values as shares of the change; slopes are multiplied by the distance."""
-    return part.values * (part.x - references.mean(0)) if part.slopes else part.values
+    slopes = part.attribution.baseline == Baseline.SLOPES
+    return part.values * (part.x - references.mean(0)) if slopes else part.values
 
 
 @metric("higher", "model", of=prediction_gap)
@@ -171,22 +155,13 @@ def pgu(case: Case) -> Score:
 
 
 def _moved(case: Case, *, important: bool) -> Score:
-    move, output = noise(case), case.watched()
-    return case.score(
-        lambda part: prediction_gap(output, part.x, part.values, move(part.x), important=important),
-        MOVES,
-        output=output,
-    )
-
-
-def noise(case: Case) -> Mover:
-    """Return a function that moves samples by a tenth of each range, to (draws, batch, in)."""
     ends = torch.cat([torch.stack(part.aminmax(dim=0)) for part in case.population()])
-    width = ends.amax(0) - ends.amin(0)
-    if not bool((width > 0).any()):
-        raise MissingPartError("features that vary")
-    generator = case.draws()  # one for all parts of the samples
-    return lambda x: displaced(x, STRENGTH * width, MOVES, generator, outside=case.outside)
+    move, output = case.mover(STRENGTH * (ends.amax(0) - ends.amin(0)), MOVES), case.watched()
+
+    def gaps(part: Case) -> Tensor:
+        return prediction_gap(output, part.x, part.values, move(part.x), important=important)
+
+    return case.score(gaps, MOVES, output=output)
 
 
 @metric("higher", "model", of=area_over)

@@ -13,18 +13,11 @@ from kanlens.model._analysis import BUDGET
 
 Function = Callable[[Tensor], Tensor]
 Outside = Callable[[Tensor], Tensor]
-Mover = Callable[[Tensor], Tensor]
+Law = Callable[[tuple[int, ...], torch.Generator], Tensor]
 
 REDRAWS = 20  # of values that fell outside the grid
 HALVINGS = 50  # of the way from a point inside the grid to one outside
 BASES = 16  # numbers that an input takes inside a layer, about
-
-
-def copied_generator(generator: torch.Generator | None) -> torch.Generator:
-    """Return a copy of a generator, or one with seed 0; torch's state does not change."""
-    if generator is None:
-        return torch.Generator().manual_seed(0)
-    return generator.clone_state()
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -49,14 +42,6 @@ def subsets(n_in: int, size: int, draws: int, generator: torch.Generator) -> Ten
     return masks.scatter_(1, chosen.reshape(len(chosen), size), True)
 
 
-def some_rows(rows: Tensor, most: int, generator: torch.Generator) -> Tensor:
-    """Return at most `most` rows, drawn without replacement."""
-    if len(rows) <= most:
-        return rows
-    order = torch.randperm(len(rows), generator=generator, device=generator.device)
-    return rows[order[:most].to(rows.device)]
-
-
 def displaced(
     x: Tensor,
     scale: Tensor,
@@ -64,7 +49,7 @@ def displaced(
     generator: torch.Generator,
     *,
     outside: Outside | None = None,
-    law: Callable[[tuple[int, ...], torch.Generator], Tensor] = normal,
+    law: Law = normal,
 ) -> Tensor:
     """Move every value of x at random, by `scale` (in,), inside the grid: (draws, batch, in)."""
     shape = (draws, *x.shape)
@@ -87,8 +72,6 @@ def brought_inside(start: Tensor, end: Tensor, outside: Outside) -> Tensor:
         return outside(points.reshape(-1, width)).reshape(points.shape)
 
     beyond = off(end)
-    if not bool(beyond.any()):
-        return end
     low, high = torch.zeros_like(end), torch.ones_like(end)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
@@ -128,10 +111,7 @@ def evaluated(output: Function, points: Tensor) -> Tensor:
 
 
 def without(output: Function, x: Tensor, masks: Tensor, references: Tensor) -> Tensor:
-    """Return the mean output (batch, mask) over references that replace the features of each mask.
-
-    Masks are (mask, in) or (batch, mask, in), references (rows, in).
-    """
+    """Return the mean output (batch, mask) with the features of masks replaced."""
     masks = masks.to(x.device).expand(len(x), *masks.shape[-2:])
     total = x.new_zeros(masks.shape[:2])
     numbers = BASES * masks.shape[1] * x.shape[1]  # for a sample and a reference

@@ -1,4 +1,4 @@
-"""Ranks of features by their values, and the agreement of two rankings."""
+"""Rankings of features by their values: their agreement, and how few features lead them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor
 
+from kanlens.attribution.metrics._evaluation import Case, Score, metric
 from kanlens.model._analysis import BUDGET
 
 NOISE = 1e-12  # of a sample's largest |value|: less than this is rounding, and counts as zero
@@ -23,11 +24,6 @@ def top(values: Tensor, count: int) -> Tensor:
     """Return the mask of the `count` largest |values| of each row; of equal ones the first."""
     order = values.abs().argsort(dim=1, descending=True, stable=True)
     return torch.zeros_like(values, dtype=torch.bool).scatter_(1, order[:, :count], True)
-
-
-def count_of(share: float, n_in: int) -> int:
-    """Return the number of features of a share of all, at least one."""
-    return max(1, min(n_in, round(n_in * share)))
 
 
 def correlation(a: Tensor, b: Tensor) -> Tensor:
@@ -53,10 +49,7 @@ def spearman(a: Tensor, b: Tensor) -> Tensor:
 
 
 def rank_agreement(a: Tensor, b: Tensor) -> float:
-    """Return Spearman's correlation of two attributions over the features, averaged over samples.
-
-    Samples whose values are all equal are left out; NaN when none is left.
-    """
+    """Return Spearman's correlation over the features, averaged over samples."""
     return round(float(spearman(a.detach(), b.detach()).nanmean()), 12)
 
 
@@ -71,3 +64,42 @@ def over_counts(parts: list[Tensor]) -> Tensor:
 def ratio(part: Tensor, whole: Tensor) -> Tensor:
     """Return part / whole; 0 / 0 is 0, since there was nothing to miss."""
     return torch.where((whole == 0) & (part == 0), 0.0, part / whole)
+
+
+def gini_index(values: Tensor) -> Tensor:
+    """Return the Gini index of each row's |values|: 0 all equal, near 1 a single one.
+
+    References
+    ----------
+    .. [1] P. Chalasani et al., Concise Explanations of Neural Networks using Adversarial Training,
+       2020 (sparseness).
+    """
+    sizes = values.abs().sort(1).values
+    n = sizes.shape[1]
+    places = torch.arange(1, n + 1, device=sizes.device).to(sizes)
+    return ratio((sizes * (2 * places - n - 1)).sum(1), n * sizes.sum(1))
+
+
+def share_entropy(values: Tensor) -> Tensor:
+    """Return the entropy of each row's shares |value| / sum of |values|; NaN where all are zero.
+
+    References
+    ----------
+    .. [1] U. Bhatt et al., Evaluating and Aggregating Feature-based Model Explanations, 2020.
+    """
+    total = values.abs().sum(1, keepdim=True)
+    shares = values.abs() / torch.where(total > 0, total, math.nan)
+    entropy: Tensor = torch.special.entr(shares).sum(1)
+    return entropy
+
+
+@metric("none", of=gini_index)
+def gini(case: Case) -> Score:
+    """Gini index of the |values| of a sample: 0 all equal, near 1 a single one."""
+    return case.score(lambda part: gini_index(part.values))
+
+
+@metric("none", of=share_entropy)
+def effective_features(case: Case) -> Score:
+    """Exponential of the entropy of a sample's |values|: the number of equally large features."""
+    return case.score(lambda part: share_entropy(part.values).exp())

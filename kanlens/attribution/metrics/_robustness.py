@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kanlens.attribution._result import CentralMoments
-from kanlens.attribution.metrics._evaluation import (
-    Case,
-    MethodOn,
-    MissingPartError,
-    Score,
-    metric,
-    needed,
-)
-from kanlens.attribution.metrics._perturbations import (
-    Function,
-    Mover,
-    displaced,
-    evaluated,
-    normal,
-    uniform,
-)
+from kanlens.attribution.metrics import _evaluation as evaluation
+from kanlens.attribution.metrics._evaluation import Case, MethodOn, Score
+from kanlens.attribution.metrics._perturbations import Function, evaluated, normal, uniform
 from kanlens.attribution.metrics._rankings import cleaned, spearman
 from kanlens.model._analysis import float64_copy
 from kanlens.model._network import KAN
@@ -49,36 +37,19 @@ def max_sensitivity(method: Function, x: Tensor, values: Tensor, moved: Tensor) 
     return ratio
 
 
-@metric("lower", "model", "method", of=max_sensitivity)
+@evaluation.metric("lower", "model", "method", of=max_sensitivity)
 def _max_sensitivity(case: Case) -> Score:
     """Largest relative change of the values within a tenth of a deviation."""
-    move, output = mover(case), case.watched()
-    needed(case.method_on)
+    total, output = CentralMoments.over(case.population()), case.watched()
+    move = case.mover(RADIUS * (total.squares / total.rows).sqrt(), NEIGHBORS, uniform)
+    method = partial(evaluation.needed(case.method_on), evaluation.needed(case.model))
 
     def changes(part: Case) -> Tensor:
         moved = move(part.x)
         evaluated(output, moved)
-        return max_sensitivity(part.method, part.x, part.values, moved)
+        return max_sensitivity(method, part.x, part.values, moved)
 
     return case.score(changes, NEIGHBORS, output=output)
-
-
-def mover(case: Case) -> Mover:
-    """Return a function that draws neighbors (draws, batch, in) of samples (batch, in)."""
-    total, draws = CentralMoments.over(case.population()), case.draws()
-    scale = RADIUS * (total.squares / total.rows).sqrt()
-    if not bool((scale > 0).any()):
-        raise MissingPartError("features that vary")
-    return lambda x: displaced(x, scale, NEIGHBORS, draws, outside=case.outside, law=uniform)
-
-
-@torch.no_grad()
-def redraw(layer: nn.Module, generator: torch.Generator) -> None:
-    """Redraw every parameter of a layer: normal, with the mean and deviation of its entries."""
-    for parameter in layer.parameters():
-        mean, spread = parameter.mean(), parameter.std(correction=0)
-        spread = torch.where(spread > 0, spread, mean.abs())
-        parameter.copy_(mean + spread * normal(tuple(parameter.shape), generator).to(parameter))
 
 
 def parameter_randomization(
@@ -86,8 +57,9 @@ def parameter_randomization(
 ) -> Tensor:
     """Rank-correlate |values| with those of models whose layers are redrawn from the top down.
 
-    The last layer first, then the last two, and so on, in a copy of the model. Returns Spearman's
-    correlation (layer, batch): 1 for an attribution that does not depend on the model.
+    The last layer first, then the last two, and so on, in a copy of the model: entries of a
+    parameter become normal, of the same mean and deviation. Returns Spearman's correlation (layer,
+    batch): 1 for an attribution that does not depend on the model.
 
     References
     ----------
@@ -95,16 +67,19 @@ def parameter_randomization(
     """
     changed, correlations = float64_copy(model), []
     for layer in reversed(list(changed.layers)):
-        redraw(layer, generator)
+        for entries in layer.parameters():  # which are frozen
+            mean, spread = entries.mean(), entries.std(correction=0)
+            spread = torch.where(spread > 0, spread, mean.abs())
+            entries.copy_(mean + spread * normal(tuple(entries.shape), generator).to(entries))
         after = method_on(changed, x).detach().to(values)
         correlations.append(spearman(cleaned(values).abs(), cleaned(after).abs()))
     return torch.stack(correlations)
 
 
-@metric("lower", "model", "method", of=parameter_randomization)
+@evaluation.metric("lower", "model", "method", of=parameter_randomization)
 def mprt(case: Case) -> Score:
     """Rank correlation with the values of models with randomized layers, mean over layers."""
-    method_on, model = needed(case.method_on), needed(case.model)
+    method_on, model = evaluation.needed(case.method_on), evaluation.needed(case.model)
 
     def correlation(part: Case) -> Tensor:  # each part draws the same models
         draws = case.draws()

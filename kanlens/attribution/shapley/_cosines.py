@@ -15,7 +15,7 @@ from numpy.polynomial.polynomial import polyder, polyval
 
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions._elementary import Array
-from kanlens.functions._stretches import ScaledFunction
+from kanlens.functions._sums import ScaledFunction
 from kanlens.model._edge import Edge
 from kanlens.splines._pieces import Index
 
@@ -31,10 +31,7 @@ SAFETY = 1.15  # factor of the estimated number of cosines
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CosineSeries:
-    """``sum_j polynomial[j] s**j + sum_m cosines[m - 1] cos(m pi s)``, s from 0 to 1.
-
-    s is ``(u - low) / (high - low)``.
-    """
+    """A polynomial and cosines of m pi s, s from 0 at `low` to 1 at `high`."""
 
     low: float
     high: float
@@ -46,14 +43,6 @@ class CosineSeries:
     def length(self) -> float:
         """Length of the interval."""
         return self.high - self.low
-
-    def __call__(self, u: Array) -> Array:
-        """Return the value of the series at points u of the interval."""
-        s = (np.asarray(u, dtype=np.float64) - self.low) / (self.length or 1.0)
-        total = polyval(s, self.polynomial)
-        for m, factor in enumerate(self.cosines, start=1):
-            total = total + factor * np.cos(math.pi * m * s)
-        return np.asarray(total)
 
 
 def fit(
@@ -112,7 +101,7 @@ def _with_terms(edge: Edge, low: float, high: float, terms: int, tolerance: floa
     """Return the series with `terms` cosines; cells are cut where they dominate the bound."""
     cells = max(MIN_CELLS, CELLS * terms)
     while True:
-        points = samples(edge, low, high, cells)
+        points = Samples(edge, low, high, cells)
         polynomial, cosines = _coefficients(points, terms)
         seen, error = bound(points, polynomial, cosines)
         if not seen <= tolerance < error or cells >= MAX_CELLS:
@@ -126,24 +115,18 @@ def _coefficients(points: Samples, terms: int) -> tuple[Array, Array]:
     """Return the polynomial and cosines of a near-best approximation to an edge."""
     from scipy.fft import dct
 
-    polynomial = _end_polynomial(points)
-    rest = points.values - polyval(points.places, polynomial)
+    polynomial, (first, last) = np.zeros(5), points.slopes
+    largest = LARGEST * float(np.ptp(points.values))
+    for thirds in (np.zeros(2), points.thirds):  # with the odd derivatives of both ends
+        if np.abs((first, last, *thirds)).max() <= largest:  # neither infinite nor NaN
+            cubic, quartic = thirds[0] / 6, (thirds[1] - thirds[0]) / 24
+            square = (last - first - 3 * cubic - 4 * quartic) / 2
+            polynomial = np.array([0.0, first, square, cubic, quartic])
+    rest = points.values - polyval(points.places, polynomial)  # which is smooth
     cosines = dct(rest, type=1)[: terms + 1] / points.cells
     polynomial[0] += 0.5 * cosines[0]
     m = np.arange(1, terms + 1)
     return polynomial, cosines[1:] * (1.0 + BOOST * (m / terms) ** STEEP)  # for those left out
-
-
-def _end_polynomial(points: Samples) -> Array:
-    """Return the polynomial (5,) with the odd derivatives of both ends: the rest is smooth."""
-    largest = LARGEST * float(np.ptp(points.values))
-    first, last = points.slopes
-    for thirds in (points.thirds, np.zeros(2)):
-        if np.abs((first, last, *thirds)).max() <= largest:  # neither infinite nor NaN
-            cubic, quartic = thirds[0] / 6, (thirds[1] - thirds[0]) / 24
-            square = (last - first - 3 * cubic - 4 * quartic) / 2
-            return np.array([0.0, first, square, cubic, quartic])
-    return np.zeros(5)
 
 
 def bound(points: Samples, polynomial: Array, cosines: Array) -> tuple[float, float]:
@@ -193,61 +176,41 @@ def _trimmed(series: CosineSeries, tolerance: float) -> CosineSeries:
 # --- samples of an edge ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Samples:
-    """An edge at the ends of even cells of an interval, s from 0 to 1, and bounds inside them."""
+    """An edge at the ends of even cells from `low` to `high`, and bounds inside; poles are refused.
 
-    values: Array  # (cell + 1,)
-    second: Array  # (cell + 1,): second derivative, may be infinite
-    jumps: Array  # (3, cell): sums of the absolute jumps of value, slope and second derivative
-    swing: Array  # (cell,): the second derivative moves no more than this inside, jumps aside
-    slopes: Array  # (2,): first derivative at both ends of the interval; may be infinite
-    thirds: Array  # (2,): third derivative, likewise
-    magnitude: float  # size of the terms that values are summed from: what rounding is relative to
-    reach: float  # size of the numbers that points are computed from, in units of the interval
+    In units of the interval, s from 0 to 1.
+    """
 
-    @property
-    def cells(self) -> int:
-        """Number of cells."""
-        return len(self.swing)
-
-    @property
-    def places(self) -> Array:
-        """The ends of the cells in s."""
-        return np.arange(self.cells + 1) / self.cells
-
-
-def samples(edge: Edge, low: float, high: float, cells: int) -> Samples:
-    """Return an edge at the ends of `cells` cells between `low` and `high`; refuse poles."""
-    _check_finite(edge, low, high)
-    length, shift, scale = high - low, edge.input_shift, edge.input_scale
-    u, ends = low + length * np.arange(cells + 1) / cells, np.array([low, high])
-    with np.errstate(all="ignore"):
-        values, second = edge(u), edge.derivative(u, 2) * length**2
-        kinks, jumps = edge.functions.jumps(3)
-        kinks, jumps = shift + scale * kinks, jumps / scale ** np.arange(3.0)[:, None]
-        if edge.single is None:
-            spline = edge.to_scipy().spline
-            cuts, steps = _jumps(spline)
-            kinks, jumps = np.append(cuts, kinks), np.append(steps, jumps, axis=1)
-            swing, size, origin = *_of_spline(edge, spline, low, high, cells), 0.0
-        else:
-            a, size = edge.single.a, 2 * abs(edge.single.d)
-            swing = _of_function(edge, edge.single, low, length, second)
-            origin = abs(edge.single.b) * scale / abs(a) if a else 0.0
-        points = Samples(
-            values=values,
-            second=second,
-            jumps=_spread(kinks, jumps, low, high, cells),
-            swing=swing,
-            slopes=edge.derivative(ends) * length,
-            thirds=edge.derivative(ends, 3) * length**3,
-            magnitude=float(np.abs(values).max()) + size,
-            reach=max(abs(low), abs(high), abs(shift), origin) / length,
-        )
-    if not np.isfinite(points.values).all():
-        raise _not_finite(edge, low, high)
-    return points
+    def __init__(self, edge: Edge, low: float, high: float, cells: int) -> None:
+        _check_finite(edge, low, high)
+        length, shift, scale = high - low, edge.input_shift, edge.input_scale
+        self.cells, self.places = cells, np.arange(cells + 1) / cells  # number of cells, their ends
+        u, ends = low + length * np.arange(cells + 1) / cells, np.array([low, high])
+        with np.errstate(all="ignore"):
+            self.values = edge(u)  # (cell + 1,)
+            self.second = edge.derivative(u, 2) * length**2  # (cell + 1,), may be infinite
+            kinks, jumps = edge.functions.jumps(3)
+            kinks, jumps = shift + scale * kinks, jumps / scale ** np.arange(3.0)[:, None]
+            # (cell,): the second derivative moves no more than this inside, jumps aside
+            if edge.single is None:
+                spline = edge.to_scipy().spline
+                cuts, steps = _jumps(spline)
+                kinks, jumps = np.append(cuts, kinks), np.append(steps, jumps, axis=1)
+                self.swing, size, origin = *_of_spline(edge, spline, low, high, cells), 0.0
+            else:
+                a, size = edge.single.a, 2 * abs(edge.single.d)
+                self.swing = _of_function(edge, edge.single, low, length, self.second)
+                origin = abs(edge.single.b) * scale / abs(a) if a else 0.0
+            # (3, cell): sums of the absolute jumps of value, slope and second derivative
+            self.jumps = _spread(kinks, jumps, low, high, cells)
+            # (2,): first and third derivatives at both ends, may be infinite
+            self.slopes, self.thirds = (edge.derivative(ends, k) * length**k for k in (1, 3))
+        # sizes of terms that values are summed from, and of numbers that points are computed from
+        self.magnitude = float(np.abs(self.values).max()) + size
+        self.reach = max(abs(low), abs(high), abs(shift), origin) / length
+        if not np.isfinite(self.values).all():
+            raise _not_finite(edge, low, high)
 
 
 def _not_finite(edge: Edge, low: float, high: float) -> MethodError:

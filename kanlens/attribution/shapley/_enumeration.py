@@ -10,7 +10,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from kanlens.model.kernels import _pool as pool
 if TYPE_CHECKING:
     from kanlens.model._kan_linear import KANLinear
     from kanlens.model._nodes import Nodes
-    from kanlens.model.kernels._local_basis import LocalBasis
+    from kanlens.splines._local_basis import LocalBasis
 
 STEP = 2**28  # functions evaluated between two moves of the bar
 TRIAL = 2**21  # functions evaluated to estimate the time of all
@@ -45,7 +45,8 @@ def enumerated(
     weights = value_weights(n).to(game.x)
     both = pair_weights(n).to(game.x) if interactions else None
     values, shared = [], []
-    for part in torch.arange(len(game.x)).split(_samples_at_once(game)):
+    at_once = max(1, min(BUDGET >> n, STEP // (functions(game) * len(game.rows))))
+    for part in torch.arange(len(game.x)).split(at_once):
         worths = _worths(game, part)
         worths -= worths[:, :1].clone()  # of nobody; the weights add up to 0
         values.append(worths @ weights)
@@ -71,11 +72,6 @@ def seconds(game: Game) -> float:
         enumerated(few)
         spent.append(time.monotonic() - start)
     return min(spent) * (len(game.x) / samples) * (len(game.rows) / rows)
-
-
-def _samples_at_once(game: Game) -> int:
-    """Return the number of samples whose coalitions are solved before the bar moves."""
-    return max(1, min(BUDGET >> game.size, STEP // (functions(game) * len(game.rows))))
 
 
 def functions(game: Game) -> int:
@@ -149,9 +145,8 @@ def coalition_worths(
 ) -> Tensor | None:
     """Return the worth of all coalitions (batch, 2 ** player), None where no kernel can run.
 
-    Each player adds `ours` (batch, sub, player) to the sums of samples and `theirs` (rows, sub,
-    player) to those of background rows, `start` (rows, sub). Worths are means over rows, without
-    the bias of the layer, which has one output; bit p of a coalition's place is player p.
+    Players add `ours` (batch, sub, player) to the sums of samples, and `theirs` (rows, sub, player)
+    to those of background rows, `start` (rows, sub); bit p of a coalition's place is player p.
     """
     able = layer.splines_alone and kernels.can_run_double(ours)  # and a base that it knows
     able = able and (layer.base_name in ("silu", "zero") or not layer.base_weights().any())
@@ -159,7 +154,7 @@ def coalition_worths(
     basis = kernels.local_basis_of(*layers) if able else None
     if basis is None:
         return None
-    from kanlens.attribution.shapley._coalition_loops import add_worths
+    from kanlens.attribution.shapley._game_loops import add_worths
     from kanlens.model.kernels._compiling import flat, is_ready
 
     batch, sums, players = ours.shape
@@ -168,7 +163,7 @@ def coalition_worths(
     base = layer.base_weights()[0] if silu else ours.new_zeros(layer.in_features)
     sources = tuple(flat(side.contiguous()) for side in (ours, theirs, start))
     sizes, window = (len(theirs), sums, players), (0,) * (layer.spline_order + 1)
-    curves = tuple(_curves(layer, basis)), flat(base.contiguous()), sizes, window
+    curves = _curves(layer, basis), flat(base.contiguous()), sizes, window
     work = WORK * totals.numel() * len(theirs) * sums
     arguments = (*sources, flat(totals), _ends(nodes), *curves)
     code = COMPILE.format(layer.spline_order)
@@ -196,21 +191,13 @@ def _ends(nodes: Nodes) -> tuple[Array, Array, Array]:
     return ends, np.ones(len(ends)), np.zeros(len(ends))
 
 
-class _Curves(NamedTuple):
-    """Flat arrays of a layer's functions as polynomials, and of bins that find their pieces."""
+def _curves(layer: KANLinear, basis: LocalBasis) -> tuple[Any, ...]:
+    """Return a layer's functions as flat polynomials, and bins that find their pieces.
 
-    numbers: Array  # (node, piece, degree + 3): origin and scale of u, then coefficients of powers
-    starts: Array  # (node, piece): where the next piece begins, infinity for the last
-    bins: Array  # (node, bin): the first piece that each bin touches
-    low: Array  # (node,): start of the bins
-    density: Array  # (node,): bins per unit
-    pieces: int
-    n_bins: int
-    hops: int  # most knots in a bin
-
-
-def _curves(layer: KANLinear, basis: LocalBasis) -> _Curves:
-    """Multiply a layer's coefficients into its basis, and sort the pieces into bins."""
+    For every node and piece: origin and scale of u, then the coefficients of its powers; and where
+    the next piece begins, infinity for the last. The first piece that each bin of a node touches,
+    start of the bins, bins per unit; numbers of pieces and bins, and most knots in a bin.
+    """
     nodes, degree, pieces = layer.in_features, layer.spline_order, basis.pieces
     rows = 1 if basis.stride == 0 else nodes
 
@@ -226,16 +213,8 @@ def _curves(layer: KANLinear, basis: LocalBasis) -> _Curves:
     cuts = shaped(basis.starts, pieces)[:, 1:]  # (node, knot)
     after = np.concatenate([cuts, np.full((nodes, 1), np.inf)], axis=1)
     bins, density, hops = _bins(cuts)
-    return _Curves(
-        numbers=np.ascontiguousarray(numbers).ravel(),
-        starts=after.ravel(),
-        bins=bins.ravel(),
-        low=cuts[:, 0].copy(),
-        density=density,
-        pieces=pieces,
-        n_bins=bins.shape[1],
-        hops=hops,
-    )
+    flat, sizes = np.ascontiguousarray(numbers).ravel(), (pieces, bins.shape[1], hops)
+    return flat, after.ravel(), bins.ravel(), cuts[:, 0].copy(), density, *sizes
 
 
 def _bins(cuts: Array) -> tuple[Array, Array, int]:

@@ -6,10 +6,9 @@ over t from 0 to 1: a polynomial for powers and cosines, so Gauss-Legendre rules
 
 from __future__ import annotations
 
-import functools
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -24,22 +23,32 @@ from kanlens.model._analysis import BUDGET
 from kanlens.model.kernels import _pool as pool
 
 TERM = 1e-9  # seconds for one player, cosine and node of a quadrature rule
-NODES = 0.5 - 0.5 / math.sqrt(3.0), 0.5 + 0.5 / math.sqrt(3.0)  # of the rule of two points
 WORK = 0.8  # nanoseconds of one product
 TORCH = 10  # time of torch over that of the kernel
 COMPILE = "from kanlens.attribution.shapley._fourier import compile_games; compile_games()"
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
 class Expansion:
-    """A game in cosine series."""
+    """A game of two layers, without products, in a polynomial and cosines.
 
-    game: Game  # of two layers, without products
-    ours: Tensor  # (batch, node, player): what each player adds to each node in samples
-    theirs: Tensor  # (rows, node, player): and in background rows
-    start: Tensor  # (rows, node): the nodes in background rows
-    series: list[CosineSeries]  # of each node's function, on the range that coalitions reach
-    factor: float  # what the functions are multiplied by
+    `tolerance` is the wanted bound on every Shapley value, in units of the output; it may not be
+    reached. Refuse a function that is not finite on the range that coalitions reach.
+    """
+
+    def __init__(self, game: Game, *, tolerance: float) -> None:
+        self.game, (nodes, last) = game, game.model.nodes
+        # what each player adds to each node: in samples (batch, node, player), and background rows
+        self.ours, self.theirs = game.shares(game.x), game.row_shares
+        self.start = game.row_sums  # (rows, node): the nodes in background rows
+        if nodes.scaled:
+            self.ours, self.theirs = (k * nodes.scale[:, None] for k in (self.ours, self.theirs))
+            self.start = self.start * nodes.scale + nodes.shift
+        self.factor = float(game.model.output_scale * (last.scale if last.scaled else 1.0))
+        low, high = _reach(self.ours, self.theirs, self.start)
+        size = max(abs(self.factor), torch.finfo(torch.float64).tiny)
+        fitted = partial(fit, tolerance=tolerance / (2 * len(low) * size))
+        ranges = enumerate(zip(low.tolist(), high.tolist(), strict=True))
+        self.series = [fitted(game.model.layers[1].edge(0, j), *ends) for j, ends in ranges]
 
     @property
     def bound(self) -> float:
@@ -64,9 +73,10 @@ class Expansion:
                 steps = self.ours[here, None, j] - self.theirs[there, j]  # (batch, rows, player)
                 shape, starts = steps.shape[:2], self.start[there, j].expand(steps.shape[:2])
                 flat = steps.flatten(0, 1), starts.flatten(), series
-                values[here] += product_game_values(*flat).unflatten(0, shape).sum(1)
+                values[here] += product_games(*flat).unflatten(0, shape).sum(1)
                 if both is not None:
-                    both[here] += product_game_interactions(*flat).unflatten(0, shape).sum(1)
+                    joint = product_games(*flat, interactions=True)
+                    both[here] += joint.unflatten(0, shape).sum(1)
             if advance is not None and there.stop >= rows:
                 advance(len(values[here]))
         scale = self.factor / rows
@@ -84,28 +94,6 @@ def seconds(game: Game, cosines: int) -> float:
     return TERM * pairs_of_rows * cosines * n * math.ceil(n / 2)
 
 
-def expand(game: Game, *, tolerance: float) -> Expansion:
-    """Expand the functions of a game's nodes in a polynomial and cosines.
-
-    `tolerance` is the wanted bound on every Shapley value, in units of the output; it may not be
-    reached. Refuse a function that is not finite on the range that coalitions reach.
-    """
-    model = game.model
-    nodes, last = model.nodes
-    ours, theirs, start = game.shares(game.x), game.row_shares, game.row_sums
-    if nodes.scaled:
-        ours, theirs = ours * nodes.scale[:, None], theirs * nodes.scale[:, None]
-        start = start * nodes.scale + nodes.shift
-    factor = float(model.output_scale * (last.scale if last.scaled else 1.0))
-    low, high = _reach(ours, theirs, start)
-    wanted = tolerance / (2 * len(low) * max(abs(factor), torch.finfo(torch.float64).tiny))
-    series = [
-        fit(model.layers[1].edge(0, j), float(low[j]), float(high[j]), tolerance=wanted)
-        for j in range(len(low))
-    ]
-    return Expansion(game=game, ours=ours, theirs=theirs, start=start, series=series, factor=factor)
-
-
 def _reach(ours: Tensor, theirs: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
     """Return each node's range over all coalitions, shapes (node,)."""
     low, high = start.amin(0), start.amax(0)
@@ -116,24 +104,19 @@ def _reach(ours: Tensor, theirs: Tensor, start: Tensor) -> tuple[Tensor, Tensor]
     return low, high
 
 
-def product_game_values(steps: Tensor, offsets: Tensor, series: CosineSeries) -> Tensor:
+def product_games(
+    steps: Tensor, offsets: Tensor, series: CosineSeries, *, interactions: bool = False
+) -> Tensor:
     """Return the Shapley values of ``v(S) = series(offset + sum of steps in S)``: (game, player).
 
-    Exact for the series, which must hold on the range that coalitions reach; at most
-    ``2 * series.error`` away for its function. A player whose step is 0 gets exactly 0.
+    Or the interactions, (game, player, player), zero on the diagonal. Exact for the series, which
+    must hold on the range that coalitions reach; for its function, values are at most
+    ``2 * series.error`` away, interactions ``4 * series.error``, and exactly 0 for a step of 0.
     """
     scaled = _scaled(steps, offsets, series)
-    return _power_values(*scaled, series.polynomial) + cosine_games(*scaled, series.cosines)
-
-
-def product_game_interactions(steps: Tensor, offsets: Tensor, series: CosineSeries) -> Tensor:
-    """Return the Shapley interaction index of every two players of such games.
-
-    Shape (game, player, player), zero on the diagonal; at most ``4 * series.error`` away.
-    """
-    scaled = _scaled(steps, offsets, series)
-    in_cosines = cosine_games(*scaled, series.cosines, interactions=True)
-    return _power_interactions(*scaled, series.polynomial) + in_cosines
+    worths = partial(_power_worths, *scaled, series.polynomial)
+    powers = _mean_derivatives(worths, steps, 2, interactions=interactions)  # of degree 3
+    return powers + cosine_games(*scaled, series.cosines, interactions=interactions)
 
 
 def _scaled(steps: Tensor, offsets: Tensor, series: CosineSeries) -> tuple[Tensor, Tensor]:
@@ -143,37 +126,41 @@ def _scaled(steps: Tensor, offsets: Tensor, series: CosineSeries) -> tuple[Tenso
     return steps / series.length, (offsets - series.low) / series.length
 
 
-def _power_values(steps: Tensor, starts: Tensor, powers: Array) -> Tensor:
-    """Return the Shapley values of a polynomial of degree 4 at most, shape (game, player)."""
+def _mean_derivatives(
+    worths: Callable[[Tensor], Tensor], like: Tensor, order: int, *, interactions: bool
+) -> Tensor:
+    """Return derivatives by one chance or two, averaged over equal ones by Gauss-Legendre nodes.
+
+    `worths` maps the chances (game, player) of the players to join to expected worths (game,).
+    """
+    means = torch.zeros_like(
+        like.unsqueeze(1).expand(-1, like.shape[1], -1) if interactions else like
+    )
+    for node, weight in zip(*np.polynomial.legendre.leggauss(order), strict=True):
+        with torch.enable_grad():
+            chances = torch.full_like(like, (1 + node) / 2).requires_grad_()
+            total = worths(chances).sum()
+            (slopes,) = torch.autograd.grad(total, chances, create_graph=interactions)
+            if interactions:
+                columns = [slope.sum() for slope in slopes.unbind(1)]
+                rows = [torch.autograd.grad(c, chances, retain_graph=True)[0] for c in columns]
+                slopes = torch.stack(rows, 1)
+        means += weight / 2 * slopes.detach()
+    if interactions:
+        means.diagonal(dim1=1, dim2=2).zero_()
+    return means
+
+
+def _power_worths(steps: Tensor, starts: Tensor, powers: Array, chances: Tensor) -> Tensor:
+    """Return the expected value of a polynomial of degree 4 at most, by central moments."""
     _, p1, p2, p3, p4 = (float(power) for power in powers)
-    sums = [(steps**k).sum(1, keepdim=True) - steps**k for k in (1, 2, 3)]  # of the others
-    total, a = torch.zeros_like(steps), steps
-    for t in NODES:
-        spread = t * (1 - t)
-        x1 = starts[:, None] + t * sums[0]
-        x2 = x1**2 + spread * sums[1]
-        x3 = x1**3 + 3 * x1 * spread * sums[1] + spread * (1 - 2 * t) * sums[2]
-        total += p1 * a + p2 * a * (2 * x1 + a) + p3 * a * (3 * x2 + 3 * a * x1 + a**2)
-        total += p4 * a * (4 * x3 + 6 * a * x2 + 4 * a**2 * x1 + a**3)
-    return total / 2
-
-
-def _power_interactions(steps: Tensor, starts: Tensor, powers: Array) -> Tensor:
-    """Return the interactions in a polynomial of degree 4 at most, shape (game, player, player)."""
-    _, _, p2, p3, p4 = (float(power) for power in powers)
-    a, b = steps[:, :, None], steps[:, None, :]
-    both, squares, product = a + b, a**2 + b**2, a * b
-    first = steps.sum(1)[:, None, None] - both  # sums of all others
-    second = (steps**2).sum(1)[:, None, None] - squares
-    total = torch.zeros_like(first)
-    for t in NODES:
-        x1 = starts[:, None, None] + t * first
-        x2 = x1**2 + t * (1 - t) * second
-        total += 2 * p2 + 3 * p3 * (2 * x1 + both)
-        total += p4 * (12 * x2 + 12 * x1 * both + 4 * squares + 6 * product)
-    total = total * product / 2
-    total.diagonal(dim1=1, dim2=2).zero_()
-    return total
+    spread = chances * (1 - chances)
+    mean, second = starts + (chances * steps).sum(1), (spread * steps**2).sum(1)
+    third = (spread * (1 - 2 * chances) * steps**3).sum(1)
+    fourth = 3 * second**2 + (spread * (1 - 6 * spread) * steps**4).sum(1)
+    worths = mean * (p1 + mean * (p2 + mean * (p3 + mean * p4)))
+    worths = worths + second * (p2 + 3 * p3 * mean + 6 * p4 * mean**2)
+    return worths + third * (p3 + 4 * p4 * mean) + p4 * fourth
 
 
 def cosine_games(
@@ -191,34 +178,49 @@ def cosine_games(
     if not work:
         return torch.from_numpy(totals).to(steps)
     if kernels.can_run_double(steps):
-        from kanlens.attribution.shapley import _product_games_loops as loops
+        from kanlens.attribution.shapley import _game_loops as loops
         from kanlens.model.kernels._compiling import is_ready
 
-        kernel = loops.add_interactions if interactions else loops.add_values
         rules = half_rules((players + 1 - interactions) // 2)
         numbers = (part.contiguous().numpy() for part in (steps, starts))
-        arguments = (*numbers, np.ascontiguousarray(cosines), *rules, totals)
-        if is_ready(kernel, arguments, TORCH * work / 1e9, COMPILE):
-            pool.share(kernel, arguments, games, work)
+        rows = totals.reshape(games, -1)
+        arguments = (*numbers, np.ascontiguousarray(cosines), *rules, int(interactions), rows)
+        if is_ready(loops.add_games, arguments, TORCH * work / 1e9, COMPILE):
+            pool.share(loops.add_games, arguments, games, work)
             return torch.from_numpy(totals)
-    return (_torch_interactions if interactions else _torch_values)(steps, starts, cosines)
+    return _torch_games(steps, starts, cosines, interactions=interactions)
+
+
+def _torch_games(steps: Tensor, starts: Tensor, cosines: Array, *, interactions: bool) -> Tensor:
+    """Return the result of `cosine_games` by torch operations."""
+    games, players = steps.shape
+    totals = steps.new_zeros((games, players, players) if interactions else (games, players))
+    terms = max(1, min(len(cosines), BUDGET // (40 * players)))  # 40: complex numbers of each
+    order = max(1, (players + 1 - interactions) // 2)
+    for here in torch.arange(games).split(max(1, BUDGET // (40 * players * terms))):
+        for first in range(0, len(cosines), terms):
+            factors = torch.as_tensor(cosines[first : first + terms]).to(steps)
+            waves = 1j * math.pi * torch.arange(first + 1, first + len(factors) + 1).to(steps)
+            phases = (starts[here, None] * waves).exp() * factors  # (game, cosine)
+            turns = (steps[here, :, None] * waves).exp() - 1  # (game, player, cosine)
+
+            def worths(chances: Tensor, turns: Tensor = turns, phases: Tensor = phases) -> Tensor:
+                return (phases * (1 + chances[..., None] * turns).prod(1)).real.sum(-1)
+
+            part = _mean_derivatives(worths, steps[here], order, interactions=interactions)
+            totals[here] += part
+    return totals
 
 
 def compile_games() -> None:
-    """Compile the kernels of games in cosines into numba's cache."""
+    """Compile the kernel of games in cosines into numba's cache."""
     with kernels.use("sparse"):
-        for interactions in (False, True):
-            parts = torch.zeros(1, 2, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
-            cosine_games(*parts, np.ones(1), interactions=interactions)
+        cosine_games(torch.zeros(1, 2).double(), torch.zeros(1).double(), np.ones(1))
 
 
-@functools.lru_cache(maxsize=16)
+@lru_cache(maxsize=16)
 def half_rules(most: int) -> tuple[Array, Array]:
-    """Return the nodes up to 1/2 and weights of Gauss-Legendre rules on [0, 1], read-only.
-
-    Row q of each, (most + 1, (most + 1) // 2 + 1), has the rule of q nodes; a node at 1/2 has half
-    its weight.
-    """
+    """Return nodes up to 1/2 and weights of Gauss-Legendre rules on [0, 1]."""
     nodes: Array = np.zeros((most + 1, (most + 1) // 2 + 1))
     weights: Array = np.zeros_like(nodes)
     for count in range(1, most + 1):
@@ -231,60 +233,3 @@ def half_rules(most: int) -> tuple[Array, Array]:
     for array in (nodes, weights):
         array.flags.writeable = False
     return nodes, weights
-
-
-def _blocks(
-    steps: Tensor, starts: Tensor, cosines: Array, numbers: int
-) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Yield blocks of games and cosines: phase factors (game, player, cosine), and the start's."""
-    terms = max(1, min(len(cosines), BUDGET // numbers))
-    games = max(1, BUDGET // (numbers * terms))
-    for game in range(0, len(steps), games):
-        here = slice(game, game + games)
-        for term in range(0, len(cosines), terms):
-            factors = torch.as_tensor(cosines[term : term + terms]).to(steps)
-            waves = math.pi * torch.arange(term + 1, term + len(factors) + 1).to(steps)
-            angles, phase = steps[here, :, None] * waves, starts[here, None] * waves
-            turns = torch.polar(torch.ones_like(angles), angles)
-            yield here, turns, torch.polar(torch.ones_like(phase), phase) * factors
-
-
-def _products(turns: Tensor, t: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the factors ``1 - t + t z``, and products of those before and after each player."""
-    factors = (1 - t) + t * turns
-    one = torch.ones_like(factors[:, :1])
-    before = torch.cat([one, factors[:, :-1]], 1).cumprod(1)
-    after = torch.cat([factors[:, 1:], one], 1).flip(1).cumprod(1).flip(1)
-    return factors, before, after
-
-
-def _torch_values(steps: Tensor, starts: Tensor, cosines: Array) -> Tensor:
-    """Return Shapley values of `cosine_games` by torch operations."""
-    players, totals = steps.shape[1], torch.zeros_like(steps)
-    rule = half_rules((players + 1) // 2)
-    for here, turns, phases in _blocks(steps, starts, cosines, 12 * players):
-        ends = (phases - (phases * turns.prod(1)).conj())[:, None]
-        total = torch.zeros_like(turns)
-        for t, weight in zip(*(row[-1] for row in rule), strict=True):
-            _, before, after = _products(turns, float(t))
-            total += float(weight) * before * after
-        totals[here] += (total * (turns - 1) * ends).real.sum(-1)
-    return totals
-
-
-def _torch_interactions(steps: Tensor, starts: Tensor, cosines: Array) -> Tensor:
-    """Return interactions of `cosine_games` by torch operations."""
-    players = steps.shape[1]
-    totals = steps.new_zeros(len(steps), players, players)
-    rule = half_rules(players // 2)
-    for here, turns, phases in _blocks(steps, starts, cosines, 20 * players):
-        ends = (phases + (phases * turns.prod(1)).conj())[:, None]
-        for t, weight in zip(*(row[-1] for row in rule), strict=True):
-            factors, before, after = _products(turns, float(t))
-            for j in range(players - 1):  # and every player after it
-                between = torch.cat([before[:, j : j + 1], factors[:, j + 1 : -1]], 1).cumprod(1)
-                pair = (turns[:, j : j + 1] - 1) * (turns[:, j + 1 :] - 1) * ends
-                part = float(weight) * (pair * between * after[:, j + 1 :]).real.sum(-1)
-                totals[here, j, j + 1 :] += part
-                totals[here, j + 1 :, j] += part
-    return totals

@@ -85,11 +85,9 @@ def players(problem: Problem, *, by_column: bool) -> tuple[tuple[str, ...], Tens
 
 
 def games(problem: Problem, member: Tensor) -> list[Game]:
-    """Divide an output that is not additive into games, those of most players first.
+    """Divide an output that is not additive into games of nodes with the same players.
 
-    There is one for each node of the last hidden layer; nodes of the same players are joined, and a
-    product at the output is one game. In two layers, sums and products are kept apart if they have
-    too many players to enumerate.
+    In two layers, sums and products are kept apart if they have too many players to enumerate.
     """
     decomposition = _GameDecomposition(problem)
     moving = decomposition.moving  # (unit, in)
@@ -104,16 +102,15 @@ def games(problem: Problem, member: Tensor) -> list[Game]:
     for (who, _), nodes in sorted(units.items(), key=lambda item: (-len(item[0][0]), item[0])):
         features = moving[nodes].any(0).nonzero().flatten()
         chosen = torch.tensor(who, device=features.device)
-        parts.append(
-            Game(
-                model=decomposition.cut(nodes, features),
-                features=features,
-                players=chosen,
-                member=member[features][:, chosen],
-                x=problem.x[:, features],
-                rows=problem.background[:, features],
-            )
+        game = Game(
+            model=decomposition.cut(nodes, features),
+            features=features,
+            players=chosen,
+            member=member[features][:, chosen],
+            x=problem.x[:, features],
+            rows=problem.background[:, features],
         )
+        parts.append(game)
     return parts
 
 

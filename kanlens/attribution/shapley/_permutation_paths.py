@@ -92,10 +92,7 @@ class PermutationPaths:
 
 @dataclass(frozen=True, eq=False)
 class Surrogate:
-    """Odd polynomial of each sample and background row: ``cubes z**3 + fifths z**5 + form(z)``.
-
-    z are the sums of the first layer, from the middle on, in units of `scale`.
-    """
+    """Odd polynomial ``cubes z**3 + fifths z**5 + form(z)`` of scaled sums z."""
 
     scale: Tensor  # (batch, rows, sub)
     cubes: Tensor  # (batch, rows, sub)

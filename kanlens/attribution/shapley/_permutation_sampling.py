@@ -57,9 +57,7 @@ def sampled(
     """Return Shapley values from permutations, each taken with its reverse.
 
     A polynomial serves as a control variate (Goldwasser and Hooker, 2023) where many are needed.
-    `tolerance` bounds the standard errors, `most` the permutations of a sample, both ways. A round
-    gives each background row at least two pairs. If there is no time for one, each sample uses a
-    few random rows, and the errors include that.
+    Without time for two pairs of each background row, errors include that samples meet few rows.
     """
     if generator is None:
         generator = torch.Generator()
@@ -130,15 +128,9 @@ def _against_few_rows(
     """Pair samples with random rows until the deadline; errors are from the spread of rows."""
     walks, generator = PermutationPaths(game, x), torch.Generator().manual_seed(seed)
     batch, rows, players, _ = walks.shape
-    drawn = (
-        torch.randperm(rows, generator=generator)
-        .repeat(math.ceil(MIN_BACKGROUND_ROWS / rows))
-        .to(x.device)
-    )
-    least, gains = (
-        (MIN_BACKGROUND_ROWS if rows >= MIN_BACKGROUND_ROWS else len(drawn)),
-        list[Tensor](),
-    )
+    times, gains = math.ceil(MIN_BACKGROUND_ROWS / rows), list[Tensor]()
+    drawn = torch.randperm(rows, generator=generator).repeat(times).to(x.device)
+    least = MIN_BACKGROUND_ROWS if times == 1 else len(drawn)
     parts = torch.arange(batch, device=x.device).split(walks.at_once(players))
     late = stop.happened
     with stop.kept():
@@ -163,10 +155,7 @@ def _against_few_rows(
 
 
 class _JointSampling:
-    """Joint sampling of several samples, each until its standard errors are small enough.
-
-    Three estimates: a round without polynomials, one with them, the others with the best share.
-    """
+    """Joint sampling of several samples, each until its errors are small."""
 
     def __init__(self, game: Game, x: Tensor, seed: int, *, tolerance: float, most: int) -> None:
         self.walks = PermutationPaths(game, x)
@@ -194,7 +183,16 @@ class _JointSampling:
             stopped = self._work(deadline, advance)
         if self.estimates is None:
             raise KeyboardInterrupt
-        return self._solution(*self.estimates, stopped)
+        (values, errors), rounds, still = self.estimates, self.rounds.sum(0), self.walks.still
+        looks = self.rows * self.looks * (self.seat >= 0).double().mean()
+        walks = self.orders * (self.players - 1) * rounds.mean()
+        return SampledSolution(
+            values=values.masked_fill(still, 0.0),
+            standard_error=errors.masked_fill(still, 0.0),
+            evaluations=float(walks + looks) + self.rows + 1,
+            permutations=int(rounds.amax()) * self.orders,
+            stopped=stopped,
+        )
 
     def _work(self, deadline: Deadline, advance: Callable[..., None]) -> str:
         """Sample round by round, and return the reason for the end."""
@@ -252,7 +250,8 @@ class _JointSampling:
 
     def _meet(self, who: Tensor, orders: Tensor, surrogate: Surrogate | None) -> None:
         """Accumulate marginal contributions, with or without control variates."""
-        stage, rows = self._stage(who), torch.arange(self.rows, device=who.device)
+        met, rows = self.rounds[1, who, 0] > 0, torch.arange(self.rows, device=who.device)
+        stage = torch.where(self.seat[who] < 0, 0, 1 + met.long())  # the estimate of this round
         joint, own = self.share.new_zeros(2, len(self.seat))
         at_once = self.walks.at_once(self.pairs * self.players)
         for here, there in pairs(len(who), self.rows, at_once):
@@ -271,11 +270,6 @@ class _JointSampling:
         first = who[stage == 1]
         self.share[first] = -joint[first] / own[first].clamp_min(TINY)
 
-    def _stage(self, who: Tensor) -> Tensor:
-        """Return the estimate, 0 to 2, that a sample's next round belongs to."""
-        met = self.rounds[1, who, 0] > 0
-        return torch.where(self.seat[who] < 0, 0, 1 + met.long())
-
     def _estimate(self) -> tuple[Tensor, Tensor]:
         """Return values and standard errors, shape (batch, player)."""
         rounds = self.rounds.clamp_min(1)
@@ -285,16 +279,3 @@ class _JointSampling:
         weights = weights / weights.sum(0)
         values = (weights * self.total / rounds).sum(0)
         return values, (weights**2 * variances).sum(0).sqrt()
-
-    def _solution(self, values: Tensor, errors: Tensor, stopped: str) -> SampledSolution:
-        rounds = self.rounds.sum(0)
-        looks = self.rows * self.looks * (self.seat >= 0).double().mean()
-        walks = self.orders * (self.players - 1) * rounds.mean()
-        still = self.walks.still
-        return SampledSolution(
-            values=values.masked_fill(still, 0.0),
-            standard_error=errors.masked_fill(still, 0.0),
-            evaluations=float(walks + looks) + self.rows + 1,
-            permutations=int(rounds.amax()) * self.orders,
-            stopped=stopped,
-        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -18,7 +18,7 @@ from kanlens.attribution._method import method
 from kanlens.attribution._problem import Baseline, LocalValues, Problem
 from kanlens.attribution.shapley import _enumeration as enumeration
 from kanlens.attribution.shapley._cosines import MIN_COSINES
-from kanlens.attribution.shapley._fourier import Expansion, expand, seconds
+from kanlens.attribution.shapley._fourier import Expansion, seconds
 from kanlens.attribution.shapley._games import LIMIT, Game, Solution, games, players
 from kanlens.attribution.shapley._permutation_sampling import sampled
 from kanlens.errors import MethodError
@@ -158,13 +158,18 @@ def _solved(problem: Problem, groups: Groups, solver: SolverOptions) -> LocalVal
     else:
         solved = solve(problem, games(problem, member), solver)
         total, remark = _sum(problem, member, solved), _remark(solved, groups)
+    both = None  # pairs, and on the diagonal values less half of the pairs
+    if solver.interactions:
+        pairs = 0.0 if total.pairs is None else total.pairs
+        own = total.values if total.pairs is None else total.values - total.pairs.sum(2) / 2
+        both = pairs + own.diag_embed()
     result = problem.local(
         total.values,
         Baseline.MEAN_OUTPUT,
         features=names if groups == "columns" else None,
         standard_error=total.standard_error,
         bound=total.bound,
-        interactions=_with_main_effects(total) if solver.interactions else None,
+        interactions=both,
         evaluations=total.evaluations,
         remark=remark,
     )
@@ -203,13 +208,6 @@ def _sum(problem: Problem, member: Tensor, solved: Sequence[Solved]) -> Solution
     return Solution(**totals, evaluations=sum(part.evaluations for _, part, _ in solved))
 
 
-def _with_main_effects(total: Solution) -> Tensor:
-    """Return pairs and, on the diagonal, values less half of the pairs: (batch, player, player)."""
-    if total.pairs is None:
-        return total.values.diag_embed()
-    return total.pairs + (total.values - total.pairs.sum(2) / 2).diag_embed()
-
-
 def _remark(solved: Sequence[Solved], groups: Groups) -> str:
     """Return the number, size and algorithm of the games, in words."""
     counts = Counter((how, game.size) for game, _, how in solved)
@@ -222,12 +220,17 @@ def _remark(solved: Sequence[Solved], groups: Groups) -> str:
 
 def solve(problem: Problem, cut: Sequence[Game], solver: SolverOptions) -> list[Solved]:
     """Solve all games of an output; those that are sampled come last."""
-    unit, plans = _range(problem), plan_games(problem, cut, solver)
+    unit, solved, plans = _range(problem), list[Solved](), plan_games(problem, cut, solver)
     drawn = [game for game, plan in plans if plan == "sampling"]
     others = [(game, plan) for game, plan in plans if plan != "sampling"]
     shown = problem.progress if others else False  # sampling shows its own
     with progress_bar("shapley", len(others) * len(problem.x), shown=shown) as advance:
-        solved = [_exact(game, plan, solver, advance) for game, plan in others]
+        options: dict[str, Any] = {"interactions": solver.interactions, "advance": advance}
+        for game, plan in others:
+            if isinstance(plan, Expansion):
+                solved.append((game, plan.solve(**options), "in cosines"))
+            else:
+                solved.append((game, enumeration.enumerated(game, **options), "enumerated"))
     stop = Interruption()
     for left, game in zip(range(len(drawn), 0, -1), drawn, strict=True):
         deadline = solver.deadline.portion(1 / left)
@@ -288,7 +291,7 @@ def _expanded(game: Game, solver: SolverOptions, unit: float, share: int) -> Exp
     if free and seconds(game, MIN_COSINES * game.model.layers[1].in_features) > limit:
         return None
     try:
-        expansion = expand(game, tolerance=tolerance / share)
+        expansion = Expansion(game, tolerance=tolerance / share)
     except MethodError:
         if free:
             return None
@@ -297,27 +300,11 @@ def _expanded(game: Game, solver: SolverOptions, unit: float, share: int) -> Exp
     return None if free and (poor or expansion.seconds > limit) else expansion
 
 
-def _exact(
-    game: Game, plan: str | Expansion, solver: SolverOptions, advance: Callable[[int], None]
-) -> Solved:
-    """Solve a game by enumeration or in cosines."""
-    options: dict[str, Any] = {"interactions": solver.interactions, "advance": advance}
-    if isinstance(plan, Expansion):
-        return game, plan.solve(**options), "in cosines"
-    return game, enumeration.enumerated(game, **options), "enumerated"
-
-
 def _sampled(
     problem: Problem, game: Game, tolerance: float, deadline: Deadline, stop: Interruption
 ) -> Solved:
-    drawn = sampled(
-        game,
-        tolerance=tolerance,
-        deadline=deadline,
-        generator=problem.generator,
-        progress=problem.progress,
-        stop=stop,
-    )
+    how: dict[str, Any] = {"tolerance": tolerance, "deadline": deadline, "stop": stop}
+    drawn = sampled(game, generator=problem.generator, progress=problem.progress, **how)
     why = "" if drawn.stopped == "tolerance" else f", stopped by {drawn.stopped}"
     return game, drawn, f"sampled in {drawn.permutations} orders{why}"
 

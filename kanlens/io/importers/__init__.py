@@ -31,9 +31,8 @@ from kanlens.io.importers._parity_check import check_live
 from kanlens.io.importers._rows import Remake, adopted, check_data, is_tabular, training_data
 from kanlens.io.importers._settings import CALL, ImportOptions, listed_names, refuse
 from kanlens.io.importers._source import Origin, sources
-from kanlens.model._analysis import HasNetwork, held_network
+from kanlens.model._analysis import HasNetwork, check_sound, held_network
 from kanlens.model._network import KAN
-from kanlens.model._soundness import check_sound
 
 if TYPE_CHECKING:
     import pandas as pd

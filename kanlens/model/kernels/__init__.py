@@ -16,14 +16,14 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 
-from kanlens.model.kernels._choice import ASKED, asked, use, use_within
+from kanlens.model.kernels._choice import ASKED, recorded, use, use_within
 
 if TYPE_CHECKING:
     from kanlens.model._kan_linear import KANLinear
     from kanlens.model._spline_forward import Weights
-    from kanlens.model.kernels._local_basis import LocalBasis
+    from kanlens.splines._local_basis import LocalBasis
 
-__all__ = ["asked", "fused", "use", "use_within"]
+__all__ = ["ASKED", "fused", "use", "use_within"]
 
 # seconds that torch takes longer: for a call, and for one number of x (0.18 us in float32, 0.6 in
 # float64)
@@ -35,19 +35,12 @@ _bases: WeakKeyDictionary[nn.Module, LocalBasis] = WeakKeyDictionary()
 
 
 def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> Tensor | None:
-    """Return y (batch, out) for x (batch, in), or None where torch operations must do it.
-
-    With `norms` the mean over the rows of |phi_oi(x_i)|, (out, in), instead.
-    """
+    """Return y (batch, out), or the norms (out, in); None where torch operations must do it."""
     weights, graded = layer.weights(), torch.is_grad_enabled()
     if (
-        torch.compiler.is_compiling()
+        recorded()
         or ASKED.get() == "torch"
         or (graded and (grid.requires_grad or weights.mask.requires_grad))
-        or torch._C._get_tracing_state() is not None
-        or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
-        or torch.is_autocast_enabled("cpu")
-        or torch._C._are_functorch_transforms_active()
     ):
         return None
     basis = local_basis_of(layer, x, grid, weights)
@@ -108,7 +101,7 @@ def local_basis_of(
         or basis.knots.dtype != dtype
         or not basis.knots.equal(grid)
     ):
-        from kanlens.model.kernels._local_basis import local_basis
+        from kanlens.splines._local_basis import local_basis
 
         basis = local_basis(grid, layer.spline_order, extrapolation=layer.extrapolation)
         _bases[layer] = basis

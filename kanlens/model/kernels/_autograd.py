@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-from kanlens.model._spline_forward import Weights, edge_sum
+from kanlens.model._spline_forward import LayerBasis, Weights, edge_sum
 from kanlens.model.kernels import _forward_backward as entry_points
 from kanlens.model.kernels import _pool as pool
 from kanlens.model.kernels import _silu as silu
 from kanlens.model.kernels._choice import Compilation
 from kanlens.model.kernels._compiling import on_disk
-from kanlens.model.kernels._local_basis import LocalBasis
 from kanlens.model.kernels._vectors import BYTES
+from kanlens.splines._local_basis import LocalBasis
 
 LARGE = 8192  # packed weights from which on passes for few rows save 2 us
 PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one of its products
@@ -36,12 +36,9 @@ def plain_sum(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> Tens
     kernel, count = entry_points.forward, rows
     if size > LARGE and rows <= entry_points.MAX_PRIVATE_TABLE_ROWS:
         wide = n_in > 2 * entry_points.SPAN or size > entry_points.DESK
-        few = (
-            entry_points.forward_single
-            if rows <= entry_points.DIRECT
-            else entry_points.forward_spans
-        )
-        if (rows <= entry_points.DIRECT or wide) and compilation(basis, few).ready(SPARED):
+        direct = rows <= entry_points.DIRECT
+        few = entry_points.forward_single if direct else entry_points.forward_spans
+        if (direct or wide) and compilation(basis, few).ready(SPARED):
             kernel, count = few, 1  # no range of rows
     sizes = rows, n_in, n_out, n_basis
     run(kernel, weights, basis, [(x, values, weights.bias, y)], sizes, count, time)
@@ -143,14 +140,8 @@ def differentiable(
     again = torch.is_grad_enabled()
     with torch.enable_grad():  # aliases: a tensor may have been made from another
         leaves: list[Any] = [t if t is None else t.view_as(t) for t in tensors]
-        y = reference(
-            leaves[0],
-            Weights(*leaves[1:]),
-            grid=basis.knots,
-            degree=basis.degree,
-            extrapolation=basis.extrapolation,
-            base=base,
-        )
+        functions = LayerBasis(basis.knots, basis.degree, basis.extrapolation, base)
+        y = reference(leaves[0], Weights(*leaves[1:]), functions)
     leaves = [leaf for leaf, want in zip(leaves, wanted, strict=True) if want]
     gradients = iter(torch.autograd.grad(y, leaves, grad.to(y.dtype), create_graph=again))
     return [next(gradients) if want else None for want in wanted]

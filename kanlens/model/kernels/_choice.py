@@ -16,6 +16,8 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Literal
 
+import torch
+
 from kanlens._checks import check_choice
 
 Path = Literal["auto", "sparse", "torch"]
@@ -23,6 +25,7 @@ PATHS = ("auto", "sparse", "torch")
 COMPILE_AFTER = 15.0  # seconds of CPU that compiling takes: a short run never pays for it
 LOOK = 1.0  # seconds missed until the cache is looked at again while a process compiles
 LOADING = 1.5  # seconds of loading numba
+# the path requested on this thread
 ASKED: ContextVar[Path] = ContextVar("kanlens_kernel_path", default="auto")
 
 
@@ -37,7 +40,7 @@ def use(path: Path) -> Iterator[None]:
     Examples
     --------
     >>> with use("torch"):
-    ...     asked()
+    ...     ASKED.get()
     'torch'
     """
     check_choice("kernels.use", "path", path, list(PATHS))
@@ -48,14 +51,20 @@ def use(path: Path) -> Iterator[None]:
         ASKED.reset(before)
 
 
-def asked() -> Path:
-    """Return the path requested on this thread."""
-    return ASKED.get()
+def recorded() -> bool:
+    """Return whether torch is compiling, tracing or transforming the operations that it runs."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch.utils._python_dispatch._get_current_dispatch_mode() is not None
+        or torch.is_autocast_enabled("cpu")
+        or torch._C._are_functorch_transforms_active()
+    )
 
 
 def use_within(seconds: float) -> AbstractContextManager[None]:
     """Use torch operations inside the block where a deadline is too close to load numba."""
-    return use("torch" if seconds <= LOADING else asked())
+    return use("torch" if seconds <= LOADING else ASKED.get())
 
 
 class Compilation:

@@ -64,12 +64,6 @@ def on_disk(kernel: Any, arguments: tuple[Any, ...]) -> bool:
     """Return whether a kernel is compiled for types of arguments, here or in numba's cache.
 
     That reads private parts of numba; False where they cannot be read.
-
-    Examples
-    --------
-    >>> double = numba.njit(lambda x: 2 * x)
-    >>> on_disk(double, (1,)), double(3), on_disk(double, (1,)), on_disk(double, (1.0,))
-    (False, 6, True, False)
     """
     signature = tuple(map(numba.typeof, arguments))
     if signature in kernel.signatures:

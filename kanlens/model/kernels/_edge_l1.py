@@ -16,19 +16,13 @@ from torch import Tensor
 from kanlens.model._spline_forward import Weights, mean_absolute_edges
 from kanlens.model.kernels import _pool as pool
 from kanlens.model.kernels import _silu as silu
-from kanlens.model.kernels._autograd import (
-    _compilations,
-    batched,
-    compilation_of,
-    differentiable,
-)
+from kanlens.model.kernels._autograd import _compilations, batched, compilation_of, differentiable
 from kanlens.model.kernels._choice import Compilation
 from kanlens.model.kernels._compiling import Array, flat, inlined, inner, jit
-from kanlens.model.kernels._interval_lookup import write_pieces
-from kanlens.model.kernels._local_basis import LocalBasis
-from kanlens.model.kernels._local_support import sort_rows
+from kanlens.model.kernels._local_support import sort_rows, write_pieces
 from kanlens.model.kernels._parallel import share_out
 from kanlens.model.kernels._vectors import add_signed_slopes, add_signed_sums
+from kanlens.splines._local_basis import LocalBasis
 
 BLOCK = 2048  # rows whose pieces are looked up together
 RUN = 256  # rows of one piece whose basis is tabulated
@@ -142,10 +136,7 @@ def make_room(pieces, like, window):
 
 @inner
 def cut(points, n_in, i, begin, end, room):
-    """Order places in x by the piece that holds them, and cut them into runs (piece, first, end).
-
-    Returns the number of runs, and whether all rows are finite.
-    """
+    """Write runs (piece, first, end) of places in x; return their number, and if all are finite."""
     (x, _, pieces), (held, order, ends, runs), finite, number, done = points, room, True, 0, 0
     for r in range(begin, end):
         held[r - begin] = pieces[r * n_in + i]

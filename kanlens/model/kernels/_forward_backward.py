@@ -14,8 +14,15 @@ from numba import carray, types
 from numba.extending import intrinsic
 
 from kanlens.model.kernels._compiling import get, inlined, inner, jit, put
-from kanlens.model.kernels._interval_lookup import points_of_rows, room_of_rows, write_points
-from kanlens.model.kernels._local_support import LANES, add_edges, backward_some, write_bias
+from kanlens.model.kernels._local_support import (
+    LANES,
+    add_edges,
+    backward_some,
+    points_of_rows,
+    room_of_rows,
+    write_bias,
+    write_points,
+)
 from kanlens.model.kernels._packing import COLUMNS, pack_inputs, unpack_inputs
 from kanlens.model.kernels._parallel import share_out
 from kanlens.model.kernels._polynomial_layout import add_curves, pays, write_curves
@@ -264,10 +271,8 @@ def backward(arguments, span, team):
     points = find_points((at_x, at_base, at_slope), 1, basis, sizes, team)
     grad = numbers_at(at_grad, rows * n_out, like)
     (grad_spline, grad_scale, _), grad_base = weights_at(gradients[1:5], edges, n_basis, like)
-    wanted, grad_x = (
-        (grad_spline, grad_scale, grad_base),
-        numbers_at(gradients[0], rows * n_in, like),
-    )
+    wanted = grad_spline, grad_scale, grad_base
+    grad_x = numbers_at(gradients[0], rows * n_in, like)
     block = max(64, min(1024, BACKWARD_BLOCK // n_out))
     task = points, splines, base_weight, basis, grad, grad_x, wanted, (*sizes, block), window
     enough = 2 * SPAN if n_out <= LANES and rows >= BY_ROWS * n_basis * team[0] else 2  # inputs

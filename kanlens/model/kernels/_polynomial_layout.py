@@ -86,10 +86,7 @@ def _place(emit: Emitter, points: Any, basis: Any, place: Value, i: Value) -> li
 
 @emitted
 def turn_weights(emit, table, to, width, packed, row, stride, powers, at, window):
-    """Write the weights of the functions of one piece as polynomials.
-
-    The highest power comes first.
-    """
+    """Write the weights of the functions of one piece as polynomials, the highest power first."""
     builder, live = emit.builder, len(window)
 
     def body(left: Value, lanes: int) -> None:
@@ -111,10 +108,7 @@ def turn_weights(emit, table, to, width, packed, row, stride, powers, at, window
 
 @inner
 def write_curves(splines, base_weight, table, basis, shape, window, origin, begin, end):
-    """Write the polynomials of inputs begin to end, and the base's weights, packed on the way.
-
-    The table begins with input `origin`.
-    """
+    """Write polynomials and base weights of inputs begin to end; the table begins with `origin`."""
     (_, n_in, n_out, n_basis, width, whole), live = shape, len(window)
     first, powers, jump = basis[4], basis[5], basis[6]
     lanes, step = BYTES // table.itemsize, live * width

@@ -98,10 +98,8 @@ def add_live_gradients(
             o = ir.Constant(i.type, m)
             edge, there = (builder.add(builder.mul(a, o), b) for a, b in ((count, i), (row, first)))
             there = builder.add(there, at)
-            weights, factor = (
-                emit.load(spline, there, live),
-                emit.splat(emit.load(factors, edge, 1), live),
-            )
+            weights = emit.load(spline, there, live)
+            factor = emit.splat(emit.load(factors, edge, 1), live)
             more = emit.sum(emit.product(values, factor), emit.load(grad, there, live))
             emit.store(more, grad, there, live)
             bend = emit.sum(emit.product(weights, factor), bend)
@@ -128,10 +126,8 @@ def write_each_row(points, splines, base_weight, basis, grad, grad_x, wanted, si
             put(firsts, i, get(first, held[0]))
         bends = np.zeros(size, grad.dtype)
         mine, fresh = grad[r * n_out : (r + 1) * n_out], r == 0
-        places = n_in, n_basis, begin, fresh
-        add_row_gradients(
-            numbers, firsts, splines, base_weight, mine, bends, wanted, places, window
-        )
+        into = bends, wanted, (n_in, n_basis, begin, fresh)
+        add_row_gradients(numbers, firsts, splines, base_weight, mine, *into, window)
         for i in range(count if len(grad_x) > 0 else 0):
             total = get(slopes, i * (live + 1) + live) * get(bends, count * live + i)
             for k in range(live):
@@ -175,9 +171,8 @@ def add_row_gradients(numbers, firsts, splines, base_weight, grad, bends, wanted
             add_live_gradients(*sources, into, sizes, TOGETHER, window)
         else:
             add_live_gradients(*sources, into, sizes, TOGETHER[:1], window)
-        add_scales(
-            factors, dots, grad_scale, top * n_in + begin, n_in, many if len(scale) > 0 else 0
-        )
+        scaled_outputs = many if len(scale) > 0 else 0
+        add_scales(factors, dots, grad_scale, top * n_in + begin, n_in, scaled_outputs)
         top += many
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from kanlens.attribution.integration import _integrated_gradients as quadrature
 from kanlens.attribution.integration._integrated_gradients import integrate
 from kanlens.attribution.integration._lines import Lines, meeting_points
 from kanlens.data._schema import default_schema
@@ -102,10 +103,11 @@ def test_crossings_that_are_withheld_are_made_up_for():
     assert int(found.evaluations.sum()) > 2 * int(right.evaluations.sum())
 
 
-def test_without_halving_the_gap_shows():
+def test_without_halving_the_gap_shows(monkeypatch):
+    monkeypatch.setattr(quadrature, "HALVINGS", 0)
     model = curved([4, 3, 1])
     lines = lines_of(model, uniform(30, 4), uniform(30, 4, seed=2))
-    found = integrate(lines, withheld(model), halvings=0)
+    found = integrate(lines, withheld(model))
     assert relative_gap(lines, found.values) > 1e-6
     wrong = (found.values.sum(1) - change(lines)).abs() > 1e-9
     assert bool((found.unsettled > 0)[wrong].all())
@@ -126,7 +128,9 @@ def test_errors_that_cancel_in_the_sum_are_noticed(monkeypatch):
         return rates
 
     monkeypatch.setattr(Lines, "rates", bent)
-    first = integrate(lines, knots, halvings=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(quadrature, "HALVINGS", 0)
+        first = integrate(lines, knots)
     assert relative_gap(lines, first.values) < 1e-11
     assert bool((first.unsettled > 0).all())
     settled = integrate(lines, knots)

@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
+from numpy.polynomial.polynomial import polyval
 from torch import Tensor
 
+from kanlens.attribution.shapley._cosines import CosineSeries
 from kanlens.functions._elementary import Array
 from kanlens.functions._sums import FunctionSum
 from kanlens.model._edge import Edge
@@ -33,6 +35,15 @@ def near_and_far(edge: Edge, low: float, high: float, draw: np.random.Generator)
     around = special[:, None] + length * np.concatenate([-steps, steps])
     points = np.concatenate([draw.uniform(low, high, 1500), around.ravel()])
     return np.unique(np.clip(points, low, high))
+
+
+def summed(series: CosineSeries, u: Array) -> Array:
+    """The value of a series at points of its interval."""
+    s = (np.asarray(u, dtype=np.float64) - series.low) / (series.length or 1.0)
+    total = polyval(s, series.polynomial)
+    for m, factor in enumerate(series.cosines, start=1):
+        total = total + factor * np.cos(math.pi * m * s)
+    return np.asarray(total)
 
 
 def values_of(worths: Array) -> Array:

@@ -8,18 +8,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kanlens.attribution.shapley._cosines import CosineSeries, fit, samples
+from kanlens.attribution.shapley._cosines import CosineSeries, Samples, fit
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions._catalog import FUNCTIONS
 from kanlens.functions._elementary import repeated
 from kanlens.functions._sums import FunctionSum
-from tests.attribution.shapley.curves import Edge, near_and_far, spline
+from tests.attribution.shapley.curves import Edge, near_and_far, spline, summed
 
 
 def distance(edge: Edge, series: CosineSeries, seed: int = 0) -> float:
     """The largest distance found, sought for where it is likely."""
     points = near_and_far(edge, series.low, series.high, np.random.default_rng(seed))
-    return float(np.abs(series(points) - edge(points)).max())
+    return float(np.abs(summed(series, points) - edge(points)).max())
 
 
 @pytest.mark.parametrize("extrapolation", ["linear", "zero"])
@@ -167,7 +167,7 @@ def test_a_pole_is_refused(name, ends):
 
 def test_a_dead_edge_has_no_pole():
     series = fit(Edge.of("1/x", c=0.0, d=2.0), -1.0, 1.0, tolerance=1e-3)
-    assert series(np.array([0.0, 0.5])).tolist() == [2.0, 2.0]
+    assert summed(series, np.array([0.0, 0.5])).tolist() == [2.0, 2.0]
 
 
 def test_a_function_of_which_too_little_is_known_is_refused(monkeypatch):
@@ -182,13 +182,13 @@ def test_an_interval_may_be_a_point(low):
     edge = spline(3)
     series = fit(edge, low, low, tolerance=1e-9)
     assert len(series.cosines) == 0 and series.error < 1e-12 * (1 + abs(low))
-    assert abs(series(np.array([low])) - edge(low)) <= series.error
+    assert abs(summed(series, np.array([low])) - edge(low)) <= series.error
     tiny = fit(edge, low, float(np.nextafter(low, np.inf)), tolerance=1e-9)
-    assert abs(tiny(np.array([low])) - edge(low)) <= tiny.error
+    assert abs(summed(tiny, np.array([low])) - edge(low)) <= tiny.error
 
 
 def test_breaks_on_the_ends_of_cells_are_in_both():
-    found = samples(Edge.of("abs"), -1.0, 1.0, 2)
+    found = Samples(Edge.of("abs"), -1.0, 1.0, 2)
     assert found.jumps[1].tolist() == [4.0, 4.0]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -17,10 +18,9 @@ from kanlens.attribution.shapley._cosines import CosineSeries, fit
 from kanlens.attribution.shapley._enumeration import compile_worths
 from kanlens.attribution.shapley._fourier import (
     compile_games,
-    product_game_interactions,
-    product_game_values,
+    product_games,
 )
-from kanlens.attribution.shapley._product_games_loops import LANES
+from kanlens.attribution.shapley._game_loops import LANES
 from kanlens.model import kernels
 from kanlens.model._edge import Edge
 from kanlens.model.kernels import _compiling as compiling
@@ -32,6 +32,7 @@ from tests.attribution.shapley.curves import (
     of_two_groups,
     reached,
     spline,
+    summed,
 )
 
 ROUNDING = 1e-12
@@ -64,13 +65,13 @@ def test_values_and_interactions_are_exact_for_a_series(players, terms, path):
     series, (steps, offsets) = made_up(terms), inside(3, players)
     steps[1, players // 2] = 0.0
     with kernels.use(path):
-        values = product_game_values(steps, offsets, series)
-        pairs = product_game_interactions(steps, offsets, series)
+        values = product_games(steps, offsets, series)
+        pairs = product_games(steps, offsets, series, interactions=True)
     for p in range(3):
-        expected = enumerated(steps[p], float(offsets[p]), series)
+        expected = enumerated(steps[p], float(offsets[p]), partial(summed, series))
         np.testing.assert_allclose(values[p].numpy(), expected, atol=ROUNDING, rtol=0)
         if players > 1:
-            expected = enumerated_pairs(steps[p], float(offsets[p]), series)
+            expected = enumerated_pairs(steps[p], float(offsets[p]), partial(summed, series))
             np.testing.assert_allclose(pairs[p].numpy(), expected, atol=ROUNDING, rtol=0)
 
 
@@ -84,7 +85,7 @@ def test_no_value_is_outside_its_bound(data):
     steps, offsets = drawn(2, players, spread=spread, seed=seed)
     tolerance = 10.0 ** data.draw(st.integers(-6, -1))
     series = fit(edge, *reached(steps, offsets), tolerance=tolerance, most=300)
-    values = product_game_values(steps, offsets, series)
+    values = product_games(steps, offsets, series)
     for p in range(2):
         expected = enumerated(steps[p], float(offsets[p]), edge)
         assert np.abs(values[p].numpy() - expected).max() <= 2 * series.error + ROUNDING
@@ -94,14 +95,14 @@ def test_the_bound_is_reached_and_a_smaller_one_would_be_wrong():
     edge = spline(6)
     series = fit(edge, -1.0, 1.0, tolerance=1e-3)
     points = np.linspace(-1, 1, 20001)
-    off = series(points) - edge(points)
+    off = summed(series, points) - edge(points)
     start, end = points[off.argmin()], points[off.argmax()]
     steps, offsets = torch.tensor([[end - start]]), torch.tensor([start])
-    value = float(product_game_values(steps, offsets, series)[0, 0])
+    value = float(product_games(steps, offsets, series)[0, 0])
     error = abs(value - float(edge(end) - edge(start)))
     assert series.error < error <= 2 * series.error
     half = dataclasses.replace(series, cosines=series.cosines[: len(series.cosines) // 2])
-    value = float(product_game_values(steps, offsets, half)[0, 0])
+    value = float(product_games(steps, offsets, half)[0, 0])
     assert abs(value - float(edge(end) - edge(start))) > 2 * half.error
 
 
@@ -115,7 +116,7 @@ def test_many_players_of_a_cosine_or_an_exponential(name):
     expected = products.imag if name == "sin" else products.real
     for tolerance in (1e-3, 1e-6, 1e-9):
         series = fitted(edge, steps, offsets, tolerance)
-        found = product_game_values(steps, offsets, series)[0].numpy()
+        found = product_games(steps, offsets, series)[0].numpy()
         assert series.error <= tolerance
         assert np.abs(found - expected).max() <= 2 * series.error
 
@@ -127,14 +128,14 @@ def test_many_players_of_a_quadratic():
     inner, start = 1.5 * steps, 1.5 * offsets[:, None] - 0.2
     total = inner.sum(1, keepdim=True)
     assert_close(
-        product_game_values(steps, offsets, series),
+        product_games(steps, offsets, series),
         0.5 * inner * (2 * start + total),
         rtol=0,
         atol=1e-11,
     )
     pairs = inner[:, :, None] * inner[:, None, :]
     pairs.diagonal(dim1=1, dim2=2).zero_()
-    found = product_game_interactions(steps, offsets, series)
+    found = product_games(steps, offsets, series, interactions=True)
     assert_close(found, pairs, rtol=0, atol=1e-11)
 
 
@@ -145,7 +146,7 @@ def test_many_players_of_a_spline(degree):
     steps = torch.tensor([[one] * counts[0] + [other] * counts[1]], dtype=torch.float64)
     offsets = torch.tensor([-0.4], dtype=torch.float64)
     series = fit(edge, *reached(steps, offsets), tolerance=1e-6, most=2000)
-    found = product_game_values(steps, offsets, series)[0]
+    found = product_games(steps, offsets, series)[0]
     expected = of_two_groups(counts, (one, other), -0.4, edge)
     for value, player in zip(expected, (0, -1), strict=True):
         assert abs(float(found[player]) - value) <= 2 * series.error
@@ -157,12 +158,12 @@ def test_players_without_a_step_get_nothing():
     edge, (steps, offsets) = spline(9), drawn(3, 12, spread=2.0)
     steps[:, 3], steps[1, 5:], steps[2] = 0.0, 0.0, 0.0
     series = fitted(edge, steps, offsets, 1e-4)
-    values = product_game_values(steps, offsets, series)
-    pairs = product_game_interactions(steps, offsets, series)
+    values = product_games(steps, offsets, series)
+    pairs = product_games(steps, offsets, series, interactions=True)
     dead = steps == 0
     assert bool((values[dead] == 0).all()) and bool((pairs[dead] == 0).all())
     assert bool((values[~dead] != 0).all())
-    without = product_game_values(steps[:1, steps[0] != 0], offsets[:1], series)
+    without = product_games(steps[:1, steps[0] != 0], offsets[:1], series)
     assert_close(values[:1, steps[0] != 0], without, rtol=0, atol=ROUNDING)
 
 
@@ -170,12 +171,12 @@ def test_empty_games_and_points():
     point = fit(spline(0), 0.3, 0.3, tolerance=1e-6)
     nothing = torch.zeros(2, 3, dtype=torch.float64)
     there = torch.full((2,), 0.3, dtype=torch.float64)
-    assert bool((product_game_values(nothing, there, point) == 0).all())
-    assert bool((product_game_interactions(nothing, there, point) == 0).all())
+    assert bool((product_games(nothing, there, point) == 0).all())
+    assert bool((product_games(nothing, there, point, interactions=True) == 0).all())
     series = fit(spline(0), -1.0, 1.0, tolerance=1e-3)
-    assert product_game_values(nothing[:0], there[:0], series).shape == (0, 3)
-    assert product_game_values(nothing[:, :0], there, series).shape == (2, 0)
-    assert product_game_interactions(nothing[:, :1], there, series).tolist() == [[[0.0]]] * 2
+    assert product_games(nothing[:0], there[:0], series).shape == (0, 3)
+    assert product_games(nothing[:, :0], there, series).shape == (2, 0)
+    assert product_games(nothing[:, :1], there, series, interactions=True).tolist() == [[[0.0]]] * 2
 
 
 @pytest.mark.slow  # many networks and methods
@@ -184,7 +185,7 @@ def test_time_does_not_grow_with_the_number_of_coalitions():
         games = [drawn(1, players, spread=2.0, seed=seed) for seed in range(8)]
         start = time.process_time()
         for seed, (steps, offsets) in enumerate(games):
-            product_game_values(steps, offsets, fitted(spline(seed), steps, offsets, 6e-8))
+            product_games(steps, offsets, fitted(spline(seed), steps, offsets, 6e-8))
         return time.process_time() - start
 
     seconds(14)  # what is loaded the first time
@@ -207,9 +208,9 @@ def test_the_rule_of_two_groups_and_products_agree_with_enumeration():
 
 def test_threads_share_games(many_threads):
     series, games = made_up(300), inside(50, 6)
-    shared = [solve(*games, series) for solve in (product_game_values, product_game_interactions)]
+    shared = [product_games(*games, series, interactions=both) for both in (False, True)]
     torch.set_num_threads(1)
-    alone = [solve(*games, series) for solve in (product_game_values, product_game_interactions)]
+    alone = [product_games(*games, series, interactions=both) for both in (False, True)]
     assert all(torch.equal(one, other) for one, other in zip(shared, alone, strict=True))
 
 

@@ -9,7 +9,7 @@ import torch
 
 from kanlens.attribution.shapley import _enumeration as enumeration
 from kanlens.attribution.shapley import _values as values
-from kanlens.attribution.shapley._fourier import expand
+from kanlens.attribution.shapley._fourier import Expansion
 from kanlens.attribution.shapley._games import games
 from kanlens.attribution.shapley._permutation_sampling import sampled
 from kanlens.attribution.shapley._values import interactions, shapley
@@ -83,10 +83,10 @@ def test_bounds_of_several_games_add_up_below_the_tolerance(draw):
 def test_blocks_of_cosines_change_nothing(budget, draw, monkeypatch):
     problem = asked("two layers", draw)
     (game,) = games(problem, torch.eye(4, dtype=torch.float64))
-    expected = expand(game, tolerance=1e-3).solve(interactions=True)
+    expected = Expansion(game, tolerance=1e-3).solve(interactions=True)
     monkeypatch.setattr("kanlens.attribution.shapley._fourier.BUDGET", budget)
     done = []
-    found = expand(game, tolerance=1e-3).solve(interactions=True, advance=done.append)
+    found = Expansion(game, tolerance=1e-3).solve(interactions=True, advance=done.append)
     torch.testing.assert_close(found.values, expected.values, rtol=1e-11, atol=1e-14)
     torch.testing.assert_close(found.pairs, expected.pairs, rtol=1e-11, atol=1e-14)
     assert sum(done) == 3
@@ -121,12 +121,12 @@ def test_what_would_take_long_to_enumerate_is_sampled(draw, clock, monkeypatch, 
 def test_what_would_take_long_in_cosines_is_sampled(draw, monkeypatch):
     problem = problem_of(build([16, 3, 1]), draw(2, 16), draw(2, 16, seed=2))
     (game,) = games(problem, torch.eye(16, dtype=torch.float64))
-    expansion = expand(game, tolerance=1e-3)
+    expansion = Expansion(game, tolerance=1e-3)
     cosines = sum(len(series.cosines) for series in expansion.series)
     assert expansion.seconds == pytest.approx(1e-9 * 4 * cosines * 16 * 8)
     assert "sampled" in shapley(problem, time_limit=expansion.seconds).remark  # for a finer one
     with monkeypatch.context() as patch:
-        patch.setattr(values, "expand", None)  # is not even tried
+        patch.setattr(values, "Expansion", None)  # is not even tried
         assert "sampled" in shapley(problem, time_limit=1e-9).remark
     monkeypatch.setattr(values, "MAX_EXACT_SECONDS", 0.0)
     assert "sampled" in shapley(problem).remark

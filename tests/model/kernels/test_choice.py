@@ -16,35 +16,35 @@ import torch
 from kanlens.errors import InvalidValueError
 from kanlens.model import kernels
 from kanlens.model._kan_linear import KANLinear
+from kanlens.model.kernels import ASKED
 from kanlens.model.kernels import _autograd as fused_autograd
 from kanlens.model.kernels import _choice as choice
 from kanlens.model.kernels import _forward_backward as entry_points
 from kanlens.model.kernels import _pool as pool
-from kanlens.model.kernels import asked
 from kanlens.model.kernels._choice import PATHS
 
 
 def test_the_rule_is_asked_for_outside():
-    assert asked() == "auto"
+    assert ASKED.get() == "auto"
 
 
 @pytest.mark.parametrize("path", PATHS)
 def test_use_nests_and_restores(path):
     with kernels.use(path):
-        assert asked() == path
+        assert ASKED.get() == path
         with kernels.use("torch"):
-            assert asked() == "torch"
+            assert ASKED.get() == "torch"
             with kernels.use("auto"):
-                assert asked() == "auto"
-            assert asked() == "torch"
-        assert asked() == path
-    assert asked() == "auto"
+                assert ASKED.get() == "auto"
+            assert ASKED.get() == "torch"
+        assert ASKED.get() == path
+    assert ASKED.get() == "auto"
 
 
 def test_use_restores_after_an_error():
     with pytest.raises(KeyError), kernels.use("torch"), kernels.use("sparse"):
         raise KeyError
-    assert asked() == "auto"
+    assert ASKED.get() == "auto"
 
 
 CHOICES = "auto, sparse, torch"
@@ -62,14 +62,14 @@ def test_use_refuses_what_is_no_path(path):
     text = f"kernels.use: expected path to be one of {CHOICES}, got {path!r}. {REFUSED[path]}"
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"), kernels.use(path):
         pass
-    assert asked() == "auto"
+    assert ASKED.get() == "auto"
 
 
 def test_use_holds_in_a_context_copied_from_here():
     with kernels.use("sparse"):
         context = contextvars.copy_context()
-    assert asked() == "auto"
-    assert context.run(asked) == "sparse"
+    assert ASKED.get() == "auto"
+    assert context.run(ASKED.get) == "sparse"
 
 
 @pytest.fixture
@@ -150,9 +150,9 @@ def test_few_rows_take_the_pass_that_is_compiled(disk, monkeypatch):
 @pytest.mark.parametrize(("seconds", "path"), [(math.inf, "auto"), (60.0, "auto"), (1.0, "torch")])
 def test_numba_is_not_loaded_close_to_a_deadline(seconds, path):
     with kernels.use_within(seconds):
-        assert asked() == path
+        assert ASKED.get() == path
     with kernels.use("torch"), kernels.use_within(seconds):
-        assert asked() == "torch"
+        assert ASKED.get() == "torch"
 
 
 def test_a_pass_that_ran_is_stored(monkeypatch):

@@ -9,7 +9,7 @@ import torch
 
 from kanlens.model import kernels
 from kanlens.model._kan_linear import KANLinear
-from kanlens.model.kernels import _local_basis as local_basis
+from kanlens.splines import _local_basis as local_basis
 from tests.model.kernels.layers import Case, agrees, make
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from kanlens.model.kernels._compiling import jit
-from kanlens.model.kernels._interval_lookup import write_pieces
-from kanlens.model.kernels._local_basis import LocalBasis, local_basis
+from kanlens.model.kernels._local_support import write_pieces
+from kanlens.splines._local_basis import LocalBasis, local_basis
 from tests.model.kernels.layers import GRIDS, make, seeded
 
 pytestmark = pytest.mark.usefixtures("one_thread")

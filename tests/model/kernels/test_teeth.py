@@ -9,8 +9,8 @@ import pytest
 from torch import Tensor
 
 from kanlens.model.kernels import _autograd as fused_autograd
-from kanlens.model.kernels import _local_basis as local_basis
-from kanlens.model.kernels._local_basis import LocalBasis
+from kanlens.splines import _local_basis as local_basis
+from kanlens.splines._local_basis import LocalBasis
 from tests.model.kernels.layers import Case, agrees, make, run
 
 pytestmark = pytest.mark.usefixtures("one_thread")

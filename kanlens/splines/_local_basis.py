@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens.model.kernels._compiling import Array
 from kanlens.splines._spline import Extrapolation
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 EVEN = 0.45  # of a piece: how far a knot may be from even spacing for the guess to be good
 TILE = 256  # numbers of x whose pieces are guessed in one loop, or those of one row
@@ -42,9 +43,7 @@ class LocalBasis:
     sure: float  # how far from a piece's middle the guess is right, of 0.5; 0 if far from even
     stride: int  # pieces from one input to the next; 0 when all share one row
     degree: int
-    window: tuple[
-        int, ...
-    ]  # its length, the number of nonzero functions, is part of the kernels' types
+    window: tuple[int, ...]  # its length, degree + 1, is part of the kernels' types
     extrapolation: Extrapolation
 
     @property
@@ -52,7 +51,25 @@ class LocalBasis:
         """Number of pieces."""
         return len(self.first)
 
-    @cached_property
+    def evaluate(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Return the first nonzero function at x (in, batch), and the values of them all.
+
+        Differentiable in x; NaN gives NaN.
+        """
+        n = self.degree + 1
+        starts, origins, scales, table = (
+            torch.from_numpy(array).to(x)
+            for array in (self.starts, self.origins, self.scales, self.powers)
+        )
+        cuts = starts.view(len(self.low), -1)[:, 1:].expand(len(x), -1).contiguous()
+        piece = torch.searchsorted(cuts, x.detach().contiguous(), right=True)
+        at = piece + self.stride * torch.arange(len(x), device=x.device)[:, None]
+        u = ((x - origins[at]) * scales[at]).unsqueeze(-1)
+        powers = table[: len(table) - self.degree].view(-1, n, n)[at].unbind(-2)
+        values = functools.reduce(lambda total, row: total * u + row, reversed(powers))
+        return torch.from_numpy(self.first).to(x.device)[piece], list(values.unbind(-1))
+
+    @functools.cached_property
     def arrays(self) -> tuple[Any, ...]:
         """The arrays that kernels take, in their order."""
         pieces = self.starts, self.ends, self.origins, self.scales, self.first, self.powers
@@ -69,13 +86,13 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> 
     Arrays are in the dtype of `knots`, and computed in float64.
     """
     with torch.inference_mode(False):  # a gradient that comes later must be able to keep them
-        knots = knots.detach().clone()
+        knots = knots.detach().clone().cpu()
     shared = bool((knots == knots[:1]).all())
     rows = (knots[:1] if shared else knots).double().numpy()
     number = knots.numpy().dtype
     linear = extrapolation == "linear"
     powers = _polynomials(rows, degree)
-    cuts = rows[:, degree:-degree] if linear else rows
+    cuts = rows[:, degree : rows.shape[1] - degree] if linear else rows
     first, powers = _continued(powers, degree) if linear else _run_out(powers, degree)
     width = np.diff(cuts)
     scales = 1 / np.concatenate([width[:, :1], width, width[:, -1:]], axis=1)
@@ -155,9 +172,8 @@ def _continued(powers: Array, degree: int) -> tuple[Array, Array]:
     right[:, 0, 0] = inside[:, -1].sum(1)
     right[:, 0, 1] = (inside[:, -1] * np.arange(degree + 1)[:, None]).sum(1)
     first = np.arange(inside.shape[1])
-    return np.concatenate([first[:1], first, first[-1:]]), np.concatenate(
-        [left, inside, right], axis=1
-    )
+    powers = np.concatenate([left, inside, right], axis=1)
+    return np.concatenate([first[:1], first, first[-1:]]), powers
 
 
 def _run_out(powers: Array, degree: int) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Shapley values and interactions of cosines of a sum, summed over many frequencies.
+"""Kernels of games: all coalitions of some players, and cosines of a sum in closed form.
 
 Frequencies are taken `LANES` at a time in explicit vectors (the compiler's own code took 3.3 times
 as long); complex numbers are (row, 2, LANES). Gauss-Legendre nodes above 1/2 follow from the
@@ -14,11 +14,122 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 
-from kanlens.model.kernels._compiling import FASTMATH, inlined, inner, jit
+from kanlens.model.kernels._compiling import FASTMATH, get, inlined, inner, jit, number_like, put
 from kanlens.model.kernels._parallel import share_out
+from kanlens.model.kernels._silu import write_silu
 from kanlens.model.kernels._vectors import Emitter, Value, emitted
 
 LANES = 32
+TOGETHER = 10  # players whose coalitions are taken at once: 1024 numbers stay in a core's cache
+
+
+@inlined
+def find(x, starts, bins, at_start, at_bin, low, density, last, hops):
+    """Return the piece that holds x, from the first one its bin of the line touches; 0 for NaN."""
+    guess = (x - low) * density
+    inside = guess if guess > 0 else number_like(starts, 0)
+    piece = get(bins, at_bin + int(min(inside, last)))
+    for _ in range(hops):
+        piece += 1 if x >= get(starts, at_start + piece) else 0
+    return piece
+
+
+@inner
+def add_function(points, count, totals, at, j, curves, window):
+    """Add the j-th piecewise polynomial at some points to totals from place `at` on."""
+    numbers, starts, bins, low, density, n_pieces, n_bins, hops = curves
+    degree, size = len(window) - 1, len(window) + 2  # of a piece: origin, scale, powers
+    left, rate, last = low[j], density[j], number_like(points, n_bins - 1)
+    for k in range(count):
+        x = get(points, k)
+        piece = find(x, starts, bins, j * n_pieces, j * n_bins, left, rate, last, hops)
+        here = (j * n_pieces + piece) * size
+        u = (x - get(numbers, here)) * get(numbers, here + 1)
+        value = get(numbers, here + 2 + degree)
+        for p in range(1, degree + 1):
+            value = value * u + get(numbers, here + 2 + degree - p)
+        put(totals, at + k, get(totals, at + k) + value)
+
+
+@inner
+def add_base(points, count, room, totals, at, weight):
+    """Add a multiple of silu at some points to totals from place `at` on."""
+    write_silu(points, room, 0, count)
+    for k in range(count):
+        put(totals, at + k, get(totals, at + k) + weight * get(room, k))
+
+
+@inner
+def write_sums(start, ours, mine, theirs, yours, players, block, sums):
+    """Write a sum for every set of the first players, joined by the others of a block.
+
+    Bit p of a place is player p, bit p of `block` player TOGETHER + p. Each adds the difference of
+    `ours` from place `mine` on and `theirs` from place `yours` on.
+    """
+    few = min(players, TOGETHER)
+    for p in range(few, players):
+        if (block >> (p - few)) & 1:
+            start += get(ours, mine + p) - get(theirs, yours + p)
+    put(sums, 0, start)
+    for p in range(few):
+        step, half = get(ours, mine + p) - get(theirs, yours + p), 1 << p
+        for k in range(half):
+            put(sums, half + k, get(sums, k) + step)
+
+
+@inner
+def multiply_points(points, factors, count):
+    """Multiply the first numbers of an array by those of another."""
+    for k in range(count):
+        put(points, k, get(points, k) * get(factors, k))
+
+
+@inner
+def move_points(points, scale, shift, count):
+    """Scale and shift the first numbers of an array."""
+    for k in range(count):
+        put(points, k, get(points, k) * scale + shift)
+
+
+@jit
+def add_worths(arrays, span, team):
+    """Add the values of all coalitions for a span of samples, as `add_worths_of` does."""
+    share_out(add_worths_of, arrays, span, team)
+
+
+@inner
+def add_worths_of(ours, theirs, start, totals, nodes, curves, base, sizes, window, begin, end):
+    """Add to totals (batch, coalition) the worths of coalitions against each background row.
+
+    For samples a from begin to end, rows b and all sets S of players p it is ``sum_j f_j(node_j)``,
+    where a node is a product of sums ``start_bs + sum over p in S of (ours_asp - theirs_bsp)``,
+    scaled and shifted. Everything is flat: ours (batch, sum, player), theirs (rows, sum, player),
+    start (rows, sum); the sums of node j end at ``ends[j]``.
+    """
+    (rows, n_sums, players), (ends, scale, shift) = sizes, nodes
+    count = 1 << min(players, TOGETHER)
+    points, room = np.empty(count), np.empty(count)
+    for a in range(begin, end):
+        for b in range(rows):
+            for block in range((1 << players) // count):
+                at, first = (a << players) + block * count, 0
+                for j in range(len(ends)):
+                    for s in range(first, ends[j]):
+                        here, there = (a * n_sums + s) * players, b * n_sums + s
+                        at_start, yours = get(start, there), there * players
+                        sums = points if s == first else room
+                        write_sums(at_start, ours, here, theirs, yours, players, block, sums)
+                        if s > first:
+                            multiply_points(points, room, count)
+                    if scale[j] != 1 or shift[j] != 0:
+                        move_points(points, scale[j], shift[j], count)
+                    first = ends[j]
+                    add_function(points, count, totals, at, j, curves, window)
+                    if base[j] != 0:
+                        add_base(points, count, room, totals, at, base[j])
+
+
+# --- cosines of a sum, over many frequencies ------------------------------------------------------
 
 
 @inlined
@@ -171,35 +282,6 @@ def complex_rows(count):
     return np.empty((count, 2, LANES))
 
 
-@jit
-def add_values(arrays, span, team):
-    """Add the Shapley values of a span of games, as `add_values_of` does."""
-    share_out(add_values_of, arrays, span, team)
-
-
-@inner
-def add_values_of(steps, starts, cosines, nodes, weights, values, first, last):
-    """Add the Shapley values of games ``first`` to ``last``.
-
-    Steps and starts are in units of the interval. Row q of `nodes` and `weights` has those of the
-    rule with q nodes that lie up to 1/2.
-    """
-    n = steps.shape[1]
-    who, w, z = np.empty(n, np.int64), complex_rows(n + 1), complex_rows(n + 1)
-    before, total, a, s = complex_rows(n), complex_rows(n), complex_rows(1), complex_rows(1)
-    for p in range(first, last):
-        live = seated(steps, starts, p, who, w)
-        order = (live + 1) // 2
-        for block in range(0, len(cosines), LANES):
-            begin_block(steps, starts, p, who, live, block, w, z)
-            amplitudes(cosines, block, -1.0, z, live, a)
-            total[:live] = 0.0
-            for q in range((order + 1) // 2):
-                scale(weights[order, q], a, 0, s, 0)
-                add_node(nodes[order, q], live, z, before, s, total)
-            hand_out(values, p, who, live, z, total)
-
-
 @inlined
 def add_pairs(t, live, z, before, after, s, total):
     """Add to each pair's total the product of all others' factors, times ``after[live]``."""
@@ -214,7 +296,7 @@ def add_pairs(t, live, z, before, after, s, total):
 
 
 @inlined
-def hand_out_pairs(values, p, who, live, z, total):
+def hand_out_pairs(values, p, who, live, z, total, n):
     """Add the totals to the interactions."""
     for j in range(live - 1):
         for k in range(j + 1, live):
@@ -224,31 +306,41 @@ def hand_out_pairs(values, p, who, live, z, total):
                 real = x * y - z[j, 1, r] * z[k, 1, r]
                 imaginary = x * z[k, 1, r] + z[j, 1, r] * y
                 value += real * total[at, 0, r] - imaginary * total[at, 1, r]
-            values[p, who[j], who[k]] += value
-            values[p, who[k], who[j]] += value
+            values[p, who[j] * n + who[k]] += value
+            values[p, who[k] * n + who[j]] += value
 
 
 @jit
-def add_interactions(arrays, span, team):
-    """Add the interactions of a span of games, as `add_interactions_of` does."""
-    share_out(add_interactions_of, arrays, span, team)
+def add_games(arrays, span, team):
+    """Add the values or interactions of a span of games, as `add_games_of` does."""
+    share_out(add_games_of, arrays, span, team)
 
 
 @inner
-def add_interactions_of(steps, starts, cosines, nodes, weights, values, first, last):
-    """Add the interactions of every two players of games ``first`` to ``last``."""
+def add_games_of(steps, starts, cosines, nodes, weights, pairs, values, first, last):
+    """Add the Shapley values (game, player) of games ``first`` to ``last`` by half rules.
+
+    Or, if `pairs` is 1 and not 0, the interactions (game, player * player) of every two players.
+    """
     n = steps.shape[1]
     who, w, z = np.empty(n, np.int64), complex_rows(n + 1), complex_rows(n + 1)
-    before, after, total = complex_rows(n), complex_rows(n + 1), complex_rows(n * n)
+    before, after, total = complex_rows(n), complex_rows(n + 1), complex_rows(n ** (1 + pairs))
     a, s = complex_rows(1), complex_rows(1)
     for p in range(first, last):
         live = seated(steps, starts, p, who, w)
-        order = live // 2
+        order = (live + 1 - pairs) // 2
         for block in range(0, len(cosines), LANES):
             begin_block(steps, starts, p, who, live, block, w, z)
-            amplitudes(cosines, block, 1.0, z, live, a)
-            total[: live * live] = 0.0
+            amplitudes(cosines, block, 2.0 * pairs - 1.0, z, live, a)
+            total[: live ** (1 + pairs)] = 0.0
             for q in range((order + 1) // 2):
-                scale(weights[order, q], a, 0, after, live)
-                add_pairs(nodes[order, q], live, z, before, after, s, total)
-            hand_out_pairs(values, p, who, live, z, total)
+                if pairs:
+                    scale(weights[order, q], a, 0, after, live)
+                    add_pairs(nodes[order, q], live, z, before, after, s, total)
+                else:
+                    scale(weights[order, q], a, 0, s, 0)
+                    add_node(nodes[order, q], live, z, before, s, total)
+            if pairs:
+                hand_out_pairs(values, p, who, live, z, total, n)
+            else:
+                hand_out(values, p, who, live, z, total)

@@ -6,12 +6,10 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from kanlens.model.kernels._local_basis import LocalBasis, local_basis
 from kanlens.splines import _spline as spline
+from kanlens.splines._local_basis import LocalBasis, local_basis
 from tests.model.kernels.layers import GRIDS, make
 from tests.model.layers_for_tests import MODES, ORDERS
-
-pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def piece_of(found: LocalBasis, row: int, x: float) -> int:
