@@ -1,9 +1,27 @@
 """What tests of several rooms share."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import torch
+import typer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def commands_built_once() -> Iterator[None]:
+    """Build the commands of an application once: typer does at every call, which takes 40 ms."""
+    build, built = typer.main.get_command, dict[tuple[typer.Typer, int], Any]()
+
+    def once(app: typer.Typer) -> Any:
+        key = app, len(app.registered_commands)
+        if key not in built:
+            built[key] = build(app)
+        return built[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.main, "get_command", once)
+        yield
 
 
 @pytest.fixture

@@ -94,6 +94,7 @@ def test_results_and_notebooks_are_escaped(folder):
         assert not OBEYED.search(text)
 
 
+@pytest.mark.slow  # many models
 def test_pictures_are_escaped(folder, tmp_path):
     model = kanlens.load(folder / "m.safetensors")
     table = kanlens.read_table(folder / "data.csv", target=BACK)

@@ -69,7 +69,7 @@ CALLS: dict[str, Any] = {
     "terms": lambda model, x, y: terms(model, x).terms[0].values,
     "edge_band": lambda model, x, y: edge_band(model, 0, 0, "size", x, y),
     "trace": lambda model, x, y: kanlens.trace(model, x).x,
-    "symbolize": lambda model, x, y: kanlens.symbolize(model, x).predict(x),
+    "symbolize": lambda model, x, y: kanlens.symbolize(model, x, functions=["x", "sin"]).predict(x),
     "fit": lambda model, x, y: (
         kanlens.fit(copy.deepcopy(model), (x, y), steps=1, progress=False).loss
     ),

@@ -14,12 +14,11 @@ import inspect
 import json
 import pickle
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -65,9 +64,12 @@ def formula(request: pytest.FixtureRequest) -> KAN:
     return made(widths, scaled_nodes=scaled_nodes, functions=True)
 
 
-@pytest.fixture(params=[*((name, "splines") for name in NETWORKS), ("both", "functions")])
+# all of them with splines, and functions where products are of inner sums and of outputs
+EITHER = [*((name, "splines") for name in NETWORKS), ("both", "functions")]
+
+
+@pytest.fixture(params=EITHER)
 def either(request: pytest.FixtureRequest) -> KAN:
-    """All of them with splines, and functions where products are of inner sums and of outputs."""
     name, kind = request.param
     widths, scaled_nodes = NETWORKS[name]
     return made(widths, scaled_nodes=scaled_nodes, functions=kind == "functions")
@@ -110,37 +112,62 @@ def test_method_leaves_everything_and_repeats(name: str, model: KAN) -> None:
 
 
 @on("both")
-@pytest.mark.parametrize("name", FITTING)
-def test_method_undoes_everything_after_an_error(
+@pytest.mark.parametrize("name", [name for name in FITTING if name.startswith("captum_")])
+def test_method_with_hooks_undoes_everything_after_an_error(
     name: str, model: KAN, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attribution.check_leaves_alone_after_error(name, model, draw(12, 3), ROWS, monkeypatch)
 
 
-@on("both", "one layer")
-@pytest.mark.parametrize("name", FITTING)
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        *((name, "both") for name in FITTING),
+        *((name, "one layer") for name in FITTING if METHODS[name].of_nodes),
+    ],
+    indirect=["model"],
+)
 def test_method_gives_a_dead_feature_nothing(name: str, model: KAN) -> None:
     attribution.check_dummy(name, model, X, ROWS)
 
 
+def in_turn(names: Iterable[str]) -> list[tuple[str, tuple[str, str]]]:
+    """Pair methods with networks: ours with all, and each of captum's with the next two."""
+    count = len(EITHER)
+    return [
+        (name, EITHER[place % count])
+        for index, name in enumerate(names)
+        for place in (range(index, index + 2) if name.startswith("captum_") else range(count))
+    ]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in LOCAL if METHODS[name].complete])
+@pytest.mark.parametrize(
+    ("name", "either"),
+    in_turn(name for name in LOCAL if METHODS[name].complete and not METHODS[name].exact),
+    indirect=["either"],
+)
 def test_complete_method_is_complete(name: str, either: KAN) -> None:
     attribution.check_complete(name, either, X, ROWS)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in FITTING if METHODS[name].exact])
+@pytest.mark.parametrize(
+    ("name", "either"),
+    in_turn(name for name in FITTING if METHODS[name].exact),
+    indirect=["either"],
+)
 def test_exact_method_is_its_definition(name: str, either: KAN) -> None:
     attribution.check_exact(name, either, X, ROWS)
+    if METHODS[name].complete:
+        attribution.check_complete(name, either, X, ROWS)
 
 
 @pytest.mark.slow
 @on("both")
-@pytest.mark.parametrize("name", LOCAL)
+@pytest.mark.parametrize("name", [name for name in LOCAL if name != "captum_kernel_shap"])
 def test_a_row_of_a_batch_is_the_row_alone(name: str, model: KAN) -> None:
-    if name != "captum_kernel_shap":  # one random state for all rows
-        attribution.check_rows_apart(name, model, X, ROWS)
+    attribution.check_rows_apart(name, model, X[:2], ROWS)
 
 
 def test_captums_table_is_as_it_was_afterwards(model: KAN) -> None:
@@ -153,32 +180,25 @@ def test_captums_table_is_as_it_was_afterwards(model: KAN) -> None:
     assert_close(found.values, ours.values, rtol=1e-10, atol=1e-12)
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
-def measured(request: pytest.FixtureRequest) -> dict[str, pd.Series[float]]:
-    """Every metric of two methods; those that need no exact values are not given any."""
-    widths, scaled_nodes = NETWORKS[request.param]
-    model, found = made(widths, scaled_nodes=scaled_nodes), {}
+@pytest.mark.slow
+@pytest.mark.parametrize(("widths", "scaled_nodes"), NETWORKS.values(), ids=NETWORKS)
+def test_every_metric_is_a_number(widths: list[Any], scaled_nodes: bool) -> None:
+    """Those that need no exact values are not given any."""
+    model = made(widths, scaled_nodes=scaled_nodes)
     for exact in (False, True):
         metrics = [name for name, metric in METRICS.items() if metric.needs_exact == exact]
         methods = ["secant", "shapley"]
-        compared = kanlens.compare(
+        frame = kanlens.compare(
             model, X, background=ROWS, target=1, methods=methods, metrics=metrics
-        )
-        found |= {name: compared.frame[name][:-1] for name in metrics}  # the last is random
-    return found
+        ).frame[:-1]  # the last is random
+        assert len(frame) == 2
+        assert np.isfinite(frame[metrics].to_numpy(dtype=float)).all()
+        for gap in {"max_gap", "relative_gap"} & set(metrics):
+            assert (frame[gap] < 1e-12).all()
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("metric", METRICS)
-def test_metric_is_a_number(metric: str, measured: dict[str, pd.Series[float]]) -> None:
-    assert len(measured[metric]) == 2
-    assert np.isfinite(measured[metric]).all()
-    if metric in ("max_gap", "relative_gap"):
-        assert (measured[metric] < 1e-12).all()
-
-
-@pytest.mark.slow
-@on("both", "one layer")
+@on("both")
 def test_compare_runs_every_method(model: KAN) -> None:
     generator = torch.Generator().manual_seed(0)
     found = kanlens.compare(
@@ -508,7 +528,7 @@ def marks(name: str) -> Any:
 
 
 TWO = {  # networks for what takes longest and calls what is tried on all of them by itself
-    "attribute": ("hidden", "one layer"),
+    "attribute": ("outputs",),  # the checks of single methods have the others
     "certify": ("hidden", "outputs"),
     "compare": ("both", "one layer"),
     "fit": ("both", "one layer"),
@@ -543,7 +563,7 @@ def test_public_function(name: str, model: KAN, tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "formula"),
-    places("symbolize", "suggest", "prune", "trace", "save"),
+    [pytest.param(name, "both") for name in ("symbolize", "suggest", "prune", "trace", "save")],
     indirect=["formula"],
 )
 def test_public_function_on_functions(name: str, formula: KAN, tmp_path: Path) -> None:
@@ -637,8 +657,11 @@ OF_RESULTS = {
 
 
 @pytest.mark.slow
-@on("both", "one layer")
-@pytest.mark.parametrize("name", sorted(PICTURES))
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [*((name, "both") for name in sorted(PICTURES)), ("terms", "one layer")],
+    indirect=["model"],
+)
 def test_picture(name: str, model: KAN) -> None:
     figure = Figure(figsize=(4, 4))
     PICTURES[name](model, figure.subplots())

@@ -24,6 +24,9 @@ SMALLER = {  # what a tutorial takes, and what it takes here, to be quick
         "steps=60": "steps=12",
         "starts=2": "starts=1",
         "time_limit=20": "time_limit=1",
+        'frame["v"], progress=False)\nprint(read)': (
+            'frame["v"], progress=False, functions=["x", "exp", "log"])\nprint(read)'
+        ),
         "random_state=0).fit(x[train], y[train])": "random_state=0).fit(x[:60], y[:60])",
     },
     "05": {

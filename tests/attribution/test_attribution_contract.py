@@ -22,6 +22,7 @@ GAPS |= {"captum_layer_integrated_gradients": 1e-3, "captum_layer_conductance": 
 FEW = {name: {"n_samples": 20} for name in ALL if "n_samples" in METHODS[name].options}
 STEPPED = [name for name in ALL if "n_steps" in METHODS[name].options]
 FEW |= {name: {**FEW.get(name, {}), "n_steps": 5} for name in STEPPED}
+KINDS = sorted(MADE_OF)
 TOGETHER = {"captum_gradient_shap", "captum_noise_tunnel"}  # draws are those of the whole batch
 
 
@@ -186,13 +187,15 @@ def widths(name):
     return [3, 2] if name == "additive" else [3, 2, 2]
 
 
-def in_turn(names):
-    """Pairs of methods and layer kinds: all of ours, and each of captum's with the next kind."""
-    kinds = sorted(MADE_OF)
+def in_turn(names, kinds=KINDS, alone="captum_"):
+    """Pairs of methods and layer kinds: all of ours, and each of captum's with the next kind.
+
+    Where the kind does not matter, methods whose name starts with `alone` have one: "" for all.
+    """
     return [
         (name, kind)
         for place, name in enumerate(names)
-        for kind in ([kinds[place % 3]] if name.startswith("captum_") else kinds)
+        for kind in ([kinds[place % len(kinds)]] if name.startswith(alone) else kinds)
     ]
 
 
@@ -229,32 +232,32 @@ def test_shape_and_dtype_the_generator_and_the_other_output(name, model, x, rows
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "of"), in_turn([name for name in LOCAL if name != "captum_kernel_shap"])
+    ("name", "of"), in_turn([name for name in LOCAL if name != "captum_kernel_shap"], alone="")
 )
 def test_a_row_of_a_batch_is_the_row_alone(name, model, x, rows):
     check_rows_apart(name, model, x, rows)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "of"), in_turn(ALL))
+@pytest.mark.parametrize(("name", "of"), in_turn(ALL, alone=""))
 def test_everything_is_left_as_it_was(name, model, x, rows):
     check_leaves_alone(name, model, x, rows)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "of"), in_turn(ALL))
+@pytest.mark.parametrize(("name", "of"), in_turn(ALL, alone=""))
 def test_everything_is_left_as_it_was_after_an_error(name, model, x, rows, monkeypatch):
     check_leaves_alone_after_error(name, model, x, rows, monkeypatch)
 
 
+BEYOND = (("spline", "linear"), ("spline", "zero"), ("function", "zero"), ("series", "linear"))
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ALL)
-@pytest.mark.parametrize(
-    ("of", "extrapolation"),
-    [("spline", "linear"), ("spline", "zero"), ("function", "zero"), ("series", "linear")],
-)
-def test_a_dead_feature_gets_nothing(name, of, extrapolation, network, x, rows):
-    check_dummy(name, MADE_OF[of](network(widths(name), extrapolation=extrapolation)), x, rows)
+@pytest.mark.parametrize(("name", "of"), in_turn(ALL, BEYOND))
+def test_a_dead_feature_gets_nothing(name, of, network, x, rows):
+    kind, extrapolation = of
+    check_dummy(name, MADE_OF[kind](network(widths(name), extrapolation=extrapolation)), x, rows)
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ ONE_LAYER = {"additive"}
 
 
 def explained(name: str, device: torch.device | str) -> object:
-    model = copy.deepcopy(build([3, 1] if name in ONE_LAYER else [3, 2, 1])).to(device)
-    x = torch.linspace(-1, 1, 9, dtype=torch.float64).reshape(3, 3).to(device)
+    model = copy.deepcopy(build([2, 1] if name in ONE_LAYER else [2, 2, 1])).to(device)
+    x = torch.linspace(-1, 1, 6, dtype=torch.float64).reshape(3, 2).to(device)
     background = x[:2] if METHODS[name].needs_background else None
     options = {"generator": torch.Generator().manual_seed(0), **FEW.get(name, {})}
     if "n_samples" in options:

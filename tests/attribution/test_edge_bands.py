@@ -66,6 +66,7 @@ def test_closed_forms_are_those_of_least_squares():
     assert np.abs(wrong / error - 1).max() > 1e-2
 
 
+@pytest.mark.slow  # many networks and methods
 def test_bands_cover_the_truth():
     model, inside = additive(), []
     truth = 2 * (points(21).square() - ROWS[:, 0].square().mean())

@@ -56,6 +56,7 @@ def test_terms_of_one_layer_add_up_to_its_outputs(widths, scaled):
         torch.testing.assert_close(sums, model(ROWS)[:, target].detach(), rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow  # many networks and methods
 def test_terms_of_a_grown_network_add_up_to_its_output():
     model, x = with_product()
     result = terms(model, x)
@@ -63,6 +64,7 @@ def test_terms_of_a_grown_network_add_up_to_its_output():
     torch.testing.assert_close(total(result), model(x)[:, 0].detach(), rtol=0, atol=1e-10)
 
 
+@pytest.mark.slow  # many networks and methods
 def test_terms_add_up_to_the_argument_of_the_link():
     model, x = with_link()
     result = terms(model, x)
@@ -288,6 +290,7 @@ def covered(result: Terms, curves: dict[str, Any], factor: float = 1.0) -> list[
     return shares
 
 
+@pytest.mark.slow  # many networks and methods
 @pytest.mark.parametrize(("kind", "factor", "seeds"), [("numbers", 1, 20), ("classes", 2, 10)])
 def test_bands_cover_the_points_of_known_curves(kind, factor, seeds):
     shares = []

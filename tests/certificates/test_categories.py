@@ -72,6 +72,7 @@ def test_categories_held_by_the_domain_are_possible_rows(model):
     assert span.seen_high - span.seen_low > 1.05 * hull  # rows that no table has
 
 
+@pytest.mark.slow  # divides many boxes
 def test_a_box_between_categories_says_so(model):
     found = certify(model, domain(None, 1), max_boxes=4, progress=False)
     assert found.between == ("color",)

@@ -37,6 +37,7 @@ def test_all_outputs_or_one_of_them():
     assert certify(model, DOMAIN, target=1, max_boxes=32).to_json() == one.to_json()
 
 
+@pytest.mark.slow  # divides many boxes
 def test_more_boxes_never_loosen_and_soon_decide():
     model = small()
     few, many = (certify(model, DOMAIN, target=0, max_boxes=n).outputs[0] for n in (1, 10**7))
@@ -62,6 +63,7 @@ def test_the_model_and_the_random_state_are_left_alone():
     assert all(one.requires_grad and one.grad is None for one in model.parameters())
 
 
+@pytest.mark.slow  # divides many boxes
 def test_a_feature_that_is_held_fixed():
     model = small()
     found = certify(model, {"age": (0.25, 0.25), "dose": (0.0, 1.0)}, max_boxes=500).outputs[0]
@@ -94,6 +96,7 @@ def test_where_features_are_held_the_domain_may_be_as_wide_as_numbers_go():
         )
 
 
+@pytest.mark.slow  # divides many boxes
 def test_a_constant_feature_does_not_spoil_the_additive_function():
     generator = torch.Generator().manual_seed(0)
     model = KAN([3, 3, 1], scale_noise=2.0, generator=generator)
@@ -120,6 +123,7 @@ def test_units_of_the_data():
         assert other.verdict == one.verdict
 
 
+@pytest.mark.slow  # divides many boxes
 def test_what_was_seen_lies_within_what_is_proven():
     model = small()  # of float32
     wide = copy.deepcopy(model).double()
@@ -139,6 +143,7 @@ def test_what_was_seen_lies_within_what_is_proven():
         assert all(0 <= bound.seen <= bound.bound for bound in bounds)
 
 
+@pytest.mark.slow  # divides many boxes
 def test_the_frame_and_the_json_hold_the_numbers():
     found = certify(small(), DOMAIN, max_boxes=64)
     frame = found.to_frame()
@@ -151,6 +156,7 @@ def test_the_frame_and_the_json_hold_the_numbers():
     assert data["outputs"][0]["features"][0]["rise"]["x"] == found[0].features[0].rise.x.tolist()
 
 
+@pytest.mark.slow  # divides many boxes
 def test_infinite_bounds_are_null_in_json():
     far = certify(small(), torch.tensor([[-1e9, 1e9], [0.0, 1.0]]), max_boxes=1)
     assert json.loads(far.to_json())["outputs"][0]["range"]["low"] is None

@@ -24,6 +24,7 @@ def certified(model: kanlens.KAN) -> Any:
     return kanlens.certify(model, box, tolerance=1e-4, max_boxes=9, progress=False)
 
 
+@pytest.mark.slow  # divides many boxes
 def test_bounds_of_the_boxes_so_far_hold(model, monkeypatch):
     calls: list[None] = []
     cut, counted = branch_and_bound._children, after(10**6, branch_and_bound._children, calls)

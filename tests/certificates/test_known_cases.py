@@ -53,6 +53,7 @@ def test_a_product_of_two_features():
     assert found.additivity.distance.bound >= 1 - 1e-9  # no additive function is nearer to x1 * x2
 
 
+@pytest.mark.slow  # divides many boxes
 def test_exp_of_a_sum_of_sine_and_square():
     sine, square = ("sin", (math.pi, 0.0, 1.0, 0.0)), ("x^2", (1.0, 0.0, 1.0, 0.0))
     model = written([[sine, square]], [[("exp", (1.0, 0.0, 1.0, 0.0))]])
@@ -107,6 +108,7 @@ def monotone(seed: int) -> KAN:
     return model
 
 
+@pytest.mark.slow  # divides many boxes
 def test_coefficients_that_never_fall_prove_that_no_feature_lowers_the_output():
     domain = torch.tensor([[-1.5, 1.5]] * 3)
     for found in certify(monotone(0), domain, max_boxes=64).outputs:

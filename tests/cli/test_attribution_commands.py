@@ -10,6 +10,7 @@ from kanlens.cli import main
 from tests.cli.test_commands import answer
 
 
+@pytest.mark.slow  # runs commands
 def test_importance_ranks_the_features_of_every_output(workshop, tmp_path, capsys):
     out = tmp_path / "importance.csv"
     model, data = workshop / "model.safetensors", workshop / "data.csv"

@@ -39,6 +39,7 @@ def words(table: Path, *options: object) -> list[str]:
     return [*start, "--references", "none", *map(str, options)]
 
 
+@pytest.mark.slow  # runs commands
 def test_the_simplest_network_is_marked_and_written(table, tmp_path, capsys):
     path = tmp_path / "small.safetensors"
     assert main(words(table, "-o", path)) == 0
@@ -54,10 +55,16 @@ def test_the_simplest_network_is_marked_and_written(table, tmp_path, capsys):
     assert_close(kanlens.load(path)(data.x), expected(data.x), rtol=0, atol=1e-7)
 
 
-def test_lines_fit_80_columns_and_hold_numbers_in_one_piece(table, tmp_path):
+def test_lines_fit_80_columns_and_hold_numbers_in_one_piece(table, monkeypatch, capsys):
+    def scored(front, names, *_):
+        known = {"default": "the default network of 240 edges", "boosting": "gradient boosting"}
+        front.references.update({known[name]: 0.8125 for name in names})
+
+    monkeypatch.setattr(_frontier, "_add_references", scored)
+    monkeypatch.setenv("COLUMNS", "80")
     options = words(table, "-q", "--references", "default,boosting")  # the last one counts
-    command = [sys.executable, "-m", "kanlens", *options]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert main(options) == 0
+    shown = capsys.readouterr().out
     assert max(len(line.rstrip()) for line in shown.splitlines()) <= 80
     first = next(line for line in shown.splitlines() if "curves alone" in line)
     assert first.split()[0] == "3" and "#" * 6 in first  # the category has no curve
@@ -74,6 +81,7 @@ def test_the_written_model_keeps_scores_of_simple_models_and_of_all_sizes(table,
     assert list(tmp_path.iterdir()) == [path]  # without a checkpoint
 
 
+@pytest.mark.slow  # runs commands
 @pytest.mark.filterwarnings("always::kanlens.errors.KanlensWarning")
 def test_a_run_whose_time_ended_goes_on(table, tmp_path, capsys):
     path, options = tmp_path / "small.safetensors", ["--max-edges", "8"]
@@ -194,6 +202,7 @@ def test_noise_is_no_better_than_its_mean(tmp_path, capsys):
     assert expected in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow  # runs commands
 def test_train_grows_a_small_network(table, tmp_path, capsys):
     path = tmp_path / "small.safetensors"
     start = ["train", str(table), "--target", "strength", "--drop", "strong", "-o", str(path)]

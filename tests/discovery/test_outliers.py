@@ -193,6 +193,7 @@ def test_a_heavy_tail_is_no_wrong_cell():
     assert not distant_rows(x, x).any()
 
 
+@pytest.mark.slow  # searches formulas
 def test_rows_beyond_those_of_the_search_may_be_wrong_too():
     draw = np.random.default_rng(0)
     x = draw.uniform(1, 4, (6000, 2))

@@ -85,6 +85,7 @@ def test_phases_lie_within_half_a_turn():
     assert reduced_phases(sympy.sin(2 * x + 6.283185307179586)) == sympy.sin(2 * x)
 
 
+@pytest.mark.slow  # searches formulas
 def test_columns_that_go_together_leave_whole_powers():
     draw = np.random.default_rng(0)
     x = uniform()

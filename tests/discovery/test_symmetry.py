@@ -137,6 +137,7 @@ def test_a_symmetry_is_used_in_spite_of_noise(monkeypatch):
     assert np.mean((made - truth) ** 2) < 1e-3 * truth.var()
 
 
+@pytest.mark.slow  # searches formulas
 def test_training_is_repeatable_and_draws_nothing():
     given, state = uniform("a*b", count=60), torch.get_rng_state()
     first, second = (Interpolator.of(given).slopes for _ in "ab")

@@ -62,6 +62,7 @@ def test_the_files_are_in_the_order_of_the_rows(run, x):
     assert [pq.read_metadata(file).num_rows for file in files] == [100] * 5
 
 
+@pytest.mark.slow  # computes in parts
 def test_sampled_numbers_do_not_depend_on_the_parts(run):
     whole = run("whole", **SAMPLED, part_rows=500).to_frame()
     parts = run("parts", **SAMPLED, part_rows=50).to_frame()

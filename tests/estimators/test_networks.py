@@ -136,6 +136,10 @@ def test_a_tensor_with_a_gradient_is_data():
     assert found.predict(x).shape == (40,)
 
 
+def fit_briefly(*data, **options):
+    return kanlens.fit(*data, **options | {"steps": 1})
+
+
 @pytest.mark.parametrize(
     ("settings", "call"),
     [
@@ -153,6 +157,8 @@ def test_settings_of_training_choose_the_recipe(monkeypatch, settings, call):
     monkeypatch.setattr("kanlens.training._default_ensemble.UPDATES", (20, 1000, 30))
     other = {"fit": "fit_default", "fit_default": "fit"}[call]
     monkeypatch.setattr(f"kanlens.estimators._networks.{other}", pytest.fail)
+    if call == "fit":
+        monkeypatch.setattr("kanlens.estimators._networks.fit", fit_briefly)
     x = np.random.default_rng(0).uniform(-1, 1, (60, 2))
     model = KANRegressor(random_state=0, **settings).fit(x, x[:, 0] ** 2).model_
     if settings.get("hidden"):

@@ -86,6 +86,7 @@ def test_a_function_is_followed_and_its_measures_are_those_of_its_model():
     assert f"imitates curve, R2 {found.fidelity:.4f} on {len(rows)} rows" in found.model.provenance
 
 
+@pytest.mark.slow  # grows networks
 def test_a_receipt_speaks_of_the_imitation_and_warns():
     found = followed(lambda x: np.sign(np.sin(20 * x[:, 0])), drawn(), max_edges=3)
     text = found.receipt.summary()
@@ -136,6 +137,7 @@ def test_a_table_gives_names_units_and_the_target():
     assert found.model.schema.features[0].unit == "mg"
 
 
+@pytest.mark.slow  # grows networks
 def test_classes_are_followed_by_their_log_odds(tmp_path):
     x = frame()
     for labels in (["no", "yes"], ["high", "low", "middle"]):
@@ -162,6 +164,7 @@ def test_log_odds_undo_softmax_and_are_finite():
     assert np.isfinite(log_odds(np.array([[0.0, 1.0, 0.0]]))).all()
 
 
+@pytest.mark.slow  # grows networks
 def test_a_module_is_run_as_in_use_and_left_as_it_was():
     module = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Dropout(0.5), nn.Linear(8, 2))
     module[1].eval()
@@ -171,6 +174,7 @@ def test_a_module_is_run_as_in_use_and_left_as_it_was():
     assert all(parameter.grad is None for parameter in module.parameters())
 
 
+@pytest.mark.slow  # grows networks
 def test_probabilities_of_a_function_have_the_labels_that_are_passed():
     found = followed(lambda x: 1 / (1 + np.exp(-4 * x[:, 0])), drawn(), class_labels=["a", "b"])
     assert found.model.class_labels == ("a", "b") and found.agreement > 0.95
@@ -179,6 +183,7 @@ def test_probabilities_of_a_function_have_the_labels_that_are_passed():
     assert float(slope) == pytest.approx(2, abs=0.2)
 
 
+@pytest.mark.slow  # grows networks
 def test_rows_have_the_form_of_the_data():
     kinds = []
 
@@ -267,6 +272,7 @@ def test_what_does_not_predict_is_refused_in_one_line(model, error, text):
     assert text in str(refused.value)
 
 
+@pytest.mark.slow  # grows networks
 def test_other_mistakes_are_one_line():
     x = frame()
     svc = LinearSVC().fit(drawn(), drawn()[:, 0] > 0)

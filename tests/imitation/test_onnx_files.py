@@ -76,6 +76,7 @@ def test_one_input_may_have_the_name_of_a_column(tmp_path):
     assert found.fidelity > 0.999
 
 
+@pytest.mark.slow  # grows networks
 def test_an_input_for_each_column(tmp_path):
     x, path = frame(), tmp_path / "model.onnx"
     model = exported(path, x["dose"] + (x["town"] == "Basel"))
@@ -89,6 +90,7 @@ def test_an_input_for_each_column(tmp_path):
         followed(path, x.drop(columns="age"))
 
 
+@pytest.mark.slow  # grows networks
 def test_probabilities_are_followed(tmp_path):
     x, path = frame(), tmp_path / "model.onnx"
     target = np.where(x["dose"] + 0.3 * np.sin(40 * x["age"]) > 0.5, "yes", "no")

@@ -209,6 +209,7 @@ def models(draw):
     return model
 
 
+@pytest.mark.slow  # reads many files
 @given(model=models())
 @settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])  # compiles
 def test_round_trip_keeps_every_bit(tmp_path_factory, model):
@@ -359,6 +360,7 @@ def test_save_refuses_what_it_could_not_build_again(path, change, text):
 # --- checksum ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # reads many files
 def test_any_flipped_bit_is_noticed_or_changes_nothing(path):
     model = trained(widths=(2, 1))
     save(model, path)

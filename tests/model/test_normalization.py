@@ -80,6 +80,7 @@ def test_written_out_it_is_the_same_function_in_both_dtypes():
     assert expand_normalization(plain) is plain
 
 
+@pytest.mark.slow  # many layers
 def test_every_method_of_a_kept_normalization_is_that_of_the_written_one():
     model = network()
     written = expand_normalization(model)

@@ -48,6 +48,7 @@ def test_panels_are_terms_by_importance(ax):
     assert texts(ax)[1] == "numbers: standard deviations over 60 rows"
 
 
+@pytest.mark.slow  # draws pictures
 def test_surfaces_levels_and_hostile_names(grown, ax):
     terms(grown, ax=ax)
     kinds = [term.kind for term in grown.terms]
@@ -70,6 +71,7 @@ def with_link():
     return kanlens.frontier((x, y), progress=False, generator=generator).simplest, x
 
 
+@pytest.mark.slow  # draws pictures
 def test_the_link_is_the_last_panel(ax):
     model, x = with_link()
     result = computed(model, x)

@@ -135,9 +135,18 @@ def test_edges_are_scored_as_they_are_refitted(network, draw):
     assert_close(record["relative_score"], float(shares[record["name"]]), rtol=1e-9, atol=0)
 
 
-@pytest.mark.parametrize("score", ["l1", "damage"])
-@pytest.mark.parametrize("widths", [(3, 6, 1), (3, 6, 3), (3, 5, 4, 2)], ids=str)
-@pytest.mark.parametrize("targets", [True, False])
+@pytest.mark.parametrize(
+    ("widths", "targets", "score"),
+    [
+        ((3, 6, 1), True, "l1"),
+        ((3, 6, 1), False, "damage"),
+        ((3, 6, 3), True, "damage"),
+        ((3, 6, 3), False, "l1"),
+        ((3, 5, 4, 2), True, "l1"),
+        ((3, 5, 4, 2), False, "damage"),
+    ],
+    ids=str,
+)
 def test_the_budget_holds_at_every_step(network, draw, widths, targets, score):
     model, x = network(widths), draw(200)
     y = noisy(model, x) if targets else None

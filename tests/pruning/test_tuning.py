@@ -24,6 +24,7 @@ def blended(draw, rows=200):
     return x
 
 
+@pytest.mark.slow  # removes many edges
 def test_tuning_goes_further_within_the_same_budget(network, draw):
     model, x = network((3, 4, 1)), blended(draw, 300)
     y = noisy(model, x, 0.05)

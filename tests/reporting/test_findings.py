@@ -142,6 +142,7 @@ def test_findings_say_what_the_numbers_are(content_of: Build) -> None:
     assert formula == "No formula was requested."
 
 
+@pytest.mark.slow  # analyzes for a report
 def test_findings_do_not_claim_what_is_not_known(content_of: Build) -> None:
     model = network([2, 1])
     rows = torch.rand(20, 2, generator=seeded(), dtype=torch.float64)

@@ -52,8 +52,10 @@ def results() -> dict[str, Any]:
         "Certificate": kanlens.certify(model, x[:1].expand(2, -1).mT, progress=False),
         "Edge": model.layers[0].edge(0, 0),
         "Terms": terms(kanlens.KAN([len(NAMES), 1], feature_names=NAMES), x),
-        "Frontier": kanlens.frontier(table, max_edges=8, progress=False, generator=seeded()),
-        "Imitation": kanlens.imitate(lambda rows: rows[HOSTILE] ** 2, frame[list(NAMES)], **common),
+        "Frontier": kanlens.frontier(table, max_edges=2, progress=False, generator=seeded()),
+        "Imitation": kanlens.imitate(
+            lambda rows: rows[HOSTILE] ** 2, frame[list(NAMES)], max_edges=2, **common
+        ),
     }
 
 

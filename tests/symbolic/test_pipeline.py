@@ -120,6 +120,7 @@ def test_best_does_not_explain_less_than_r2_min_allows():
     assert len(symbolize(model, x, y).sympy().free_symbols) == 2
 
 
+@pytest.mark.slow  # searches formulas
 def test_the_model_is_left_as_it_was(made):
     model, x, y = copy.deepcopy(made)
     model.train()
@@ -138,6 +139,7 @@ def test_the_model_is_left_as_it_was(made):
     assert torch.get_num_threads() == threads
 
 
+@pytest.mark.slow  # searches formulas
 def test_float32_models_stay_float32(made):
     model, x, y = made
     found = symbolize(copy.deepcopy(model).float(), x.float(), y.float())
@@ -270,6 +272,7 @@ def test_choices_can_be_limited(made):
     assert not found.receipt.snapped
 
 
+@pytest.mark.slow  # searches formulas
 def test_rows_are_chosen_by_the_generator():
     model, x = spline_network([[[torch.sin]]], [(-2.0, 2.0)])
     many = x.repeat(5, 1)

@@ -91,6 +91,7 @@ def test_refit_finds_a_product_again():
     assert after < 1e-12
 
 
+@pytest.mark.slow  # searches formulas
 def test_a_product_of_functions_is_read_from_splines():
     """A network that is sin(x1) * x2 by construction, in splines."""
     rows = torch.tanh(draw(300, 2))

@@ -104,6 +104,7 @@ def test_outputs_are_trusted_together():
     assert not receipt.trustworthy
 
 
+@pytest.mark.slow  # searches formulas
 def test_held_out_rows_and_what_they_cost():
     model, x, y = toy()
     found = symbolize(model, x[:400], y[:400], x_test=x[400:], y_test=y[400:])

@@ -52,6 +52,7 @@ def test_constant_targets(rows, value):
     assert len(found.equations_) == 1
 
 
+@pytest.mark.slow  # searches formulas
 @pytest.mark.filterwarnings("ignore:fit. expected targets that vary")
 def test_one_constant_target_of_two(rows):
     y = torch.cat([truth(rows), torch.full((200, 1), 3.5).double()], 1)

@@ -43,6 +43,12 @@ def grown():
     return kanlens.frontier(table, progress=False, generator=generator).simplest, frame
 
 
+@pytest.fixture(scope="module")
+def result(grown):
+    model, frame = grown
+    return kanlens.symbolize(model, frame.drop(columns="y"), frame["y"], progress=False)
+
+
 def shares(model, predict, frame, y):
     """Return R2 of the model and of a formula, and the share of the model that it leaves."""
     with torch.no_grad():
@@ -60,19 +66,15 @@ def acceptable(model, formula, predict):
 
 
 @pytest.mark.slow  # grows networks
-def test_a_grown_network_becomes_a_short_formula_that_follows_it(grown):
-    model, frame = grown
-    result = kanlens.symbolize(model, frame.drop(columns="y"), frame["y"], progress=False)
+def test_a_grown_network_becomes_a_short_formula_that_follows_it(grown, result):
     assert result.receipt.trustworthy
-    assert acceptable(model, result.sympy(), lambda rows: result.predict(rows)[:, 0])
+    assert acceptable(grown[0], result.sympy(), lambda rows: result.predict(rows)[:, 0])
     assert not result.receipt.spline_edges
 
 
 @pytest.mark.slow
-def test_the_check_rejects_long_formulas_and_those_without_a_term(grown):
-    model, frame = grown
-    result = kanlens.symbolize(model, frame.drop(columns="y"), frame["y"], progress=False)
-    formula = result.sympy()
+def test_the_check_rejects_long_formulas_and_those_without_a_term(grown, result):
+    model, formula = grown[0], result.sympy()
     columns = sorted(formula.free_symbols, key=str)
     names = list(map(str, columns))
     for term in sympy.Add.make_args(formula):

@@ -1,10 +1,9 @@
-"""What the processes of `test_ranks` do: rank_program.py CASES FOLDER, under torchrun or not."""
+"""What the processes of `test_ranks` do, in one process or in two."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -47,6 +46,7 @@ CASES: dict[str, tuple[list[int], dict[str, Any]]] = {
 }
 WAYS = ("ddp", "fsdp") if hasattr(fsdp, "fully_shard") else ("ddp",)  # on the CPU since torch 2.6
 WRONG = {"adam-l2": CASES["adam-l2"]}
+FOLDER = Path()  # of files, set by what runs the cases
 
 
 def waves(rows: int = 61) -> tuple[Tensor, Tensor]:
@@ -223,12 +223,3 @@ def run(case: str) -> dict[str, Any]:
     few = mock.patch.multiple(ensemble, STEPS=3, UPDATES=(6, 9, 6))
     with kernels.use("torch"), few, mock.patch.object(run_module, "POLISH", 4):
         return {"equal": equal, "killed": killed, "resumed": resumed, "whole": whole}[case]()
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    FOLDER = Path(sys.argv[2])
-    for case in sys.argv[1].split(","):
-        found = run(case)
-        if RANK == 0:
-            torch.save(found, FOLDER / f"{case}{COUNT}.pt")

@@ -47,6 +47,7 @@ def levels(value):
     return np.array(["a", "b", "c"])[np.digitize(value, [0, 0.6])]
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("kind", ["one", "two outputs", "two classes", "three classes"])
 def test_the_network_computes_the_outputs_of_the_fit(fits, kind):
     x, y = rows()
@@ -150,6 +151,7 @@ def test_classes_are_a_penalized_logistic_regression(monkeypatch, fits, classes)
     assert expected.std(0).max() > 0.1
 
 
+@pytest.mark.slow  # trains networks
 def test_weights_of_rows_equal_repeated_rows_and_zeros_leave_rows_out():
     x, y = rows()
     counts = np.random.default_rng(3).integers(1, 4, 120)
@@ -169,6 +171,7 @@ def test_weights_of_rows_equal_repeated_rows_and_zeros_leave_rows_out():
     assert float((without.model(place)[:, 0] - torch.tensor(y)).detach().square().mean()) < 0.05
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("columns", [30, 100])
 def test_noise_in_many_columns_is_not_predicted(columns):
     draw = np.random.default_rng(0)
@@ -277,6 +280,7 @@ def test_models_of_each_kind(tmp_path, extrapolation, dtype):
     assert bool(model(3 * place).isfinite().all())
 
 
+@pytest.mark.slow  # trains networks
 def test_many_columns_keep_the_equations_small(fits):
     draw = np.random.default_rng(0)
     x = draw.normal(size=(200, 500))
@@ -314,6 +318,7 @@ def test_pooled_variances_are_those_of_maximal_likelihood():
     assert criterion(network.variances * [9, 1, 1]) > best + 1
 
 
+@pytest.mark.slow  # trains networks
 def test_variances_are_pooled_where_that_predicts_better(fits):
     draws = np.random.default_rng(3)
     x = draws.normal(size=(300, 12)) + draws.normal(size=(300, 1))

@@ -284,7 +284,9 @@ def test_weights_enter_the_loss_of_a_single_network():
 @pytest.mark.usefixtures("briefest")
 def test_the_rows_choose_the_default_network():
     x, y = table(product)
+    state = torch.get_rng_state()
     found = kanlens.fit_default((x, y), progress=False, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(torch.get_rng_state(), state)
     assert found.model.widths[0] == 2
     assert found.metric > 0.5
     frame = pd.DataFrame({"size": x[:, 0], "kind": ["a", "b", "c"] * 30})
@@ -294,9 +296,6 @@ def test_the_rows_choose_the_default_network():
     assert found.model.class_labels == ("high", "low", "middle")
     rows = kanlens.read_table(frame.assign(y=labels), target="y")
     assert kanlens.fit_default(rows, progress=False).model.widths[-1] == 3
-    state = torch.get_rng_state()
-    kanlens.fit_default((x, y), progress=False, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(torch.get_rng_state(), state)
     assert kanlens.fit_default((x, y > y.mean()), progress=False).model.task == "classification"
     with pytest.raises(TypeError, match=r"fit: expected a KAN, got None. Call fit_default"):
         kanlens.fit(None, (x, y))

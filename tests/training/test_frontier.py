@@ -123,6 +123,7 @@ def test_a_category_counts_once_and_its_levels_are_edges():
     assert front.model(front.steps[0].edges).edges_alive > 4
 
 
+@pytest.mark.slow  # trains networks
 def test_several_outputs_and_classes():
     data = table()
     x, y = data.x, data.y
@@ -130,7 +131,7 @@ def test_several_outputs_and_classes():
     assert both.simplest(x).shape == (300, 2)
     assert both.steps[both.index()].score > both.steps[0].score
     labels = np.array(["low", "middle", "high"])[np.digitize(y[:, 0].numpy(), [-0.5, 0.5])]
-    three = traced((x, labels))
+    three = traced((x, labels), max_edges=10)
     assert three.metric_name == "accuracy"
     assert three.simplest(x).shape == (300, 3)
     assert three.steps[three.index()].score > 0.5
@@ -196,6 +197,7 @@ def test_growth_is_on_some_rows_and_the_last_fit_on_all(monkeypatch):
     assert front._growth.columns[0].design.matrix.shape[0] == 300
 
 
+@pytest.mark.slow  # trains networks
 def test_a_small_network_is_a_choice_of_training_by_default(front):
     result = kanlens.fit_default(table(), max_edges="few", progress=False)
     assert result.model.widths == (4, 2, 1)
@@ -259,6 +261,7 @@ def test_an_interrupt_of_training_keeps_the_terms_so_far(monkeypatch, tmp_path):
     assert result.model.widths == (4, 1)
 
 
+@pytest.mark.slow  # trains networks
 def test_estimators_grow_small_networks():
     data = table()
     x, y = data.x.numpy(), data.y[:, 0].numpy()
@@ -274,6 +277,7 @@ def test_estimators_grow_small_networks():
     )
 
 
+@pytest.mark.slow  # trains networks
 def test_fewer_edges_than_columns_are_the_strongest_columns():
     front = traced(table(), max_edges=2, interactions=0)
     assert [step.edges for step in front.steps] == [2]
@@ -314,6 +318,7 @@ def test_columns_that_growth_left_at_zero_have_no_edge():
         assert model.edges_alive == step.edges
 
 
+@pytest.mark.slow  # trains networks
 def test_growth_goes_on_where_an_interrupt_or_the_time_ended_it(monkeypatch, tmp_path):
     data = table(200)
     x = data.x
@@ -347,10 +352,11 @@ def test_growth_goes_on_where_an_interrupt_or_the_time_ended_it(monkeypatch, tmp
             traced(case, resume=True, **other)
 
 
+@pytest.mark.slow  # trains networks
 def test_training_by_default_goes_on_with_growth(monkeypatch, tmp_path):
-    y = np.array(["low", "middle", "high"])[np.digitize(table(150).y[:, 0].numpy(), [-0.5, 0.5])]
-    data = (table(150).x, y)
-    options = {"max_edges": 15, "progress": False}
+    y = np.array(["low", "middle", "high"])[np.digitize(table(100).y[:, 0].numpy(), [-0.5, 0.5])]
+    data = (table(100).x, y)
+    options = {"max_edges": 10, "progress": False}
     whole = kanlens.fit_default(data, generator=seeded(1), **options)
     options |= {"checkpoint": tmp_path / "run", "checkpoint_every": 0}
     with monkeypatch.context() as patch:

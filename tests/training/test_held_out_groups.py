@@ -86,6 +86,7 @@ def people():
     return frame.assign(y=frame["a"] - frame["b"])
 
 
+@pytest.mark.slow  # trains networks
 def test_a_column_of_groups_is_no_feature_and_is_held_out_whole():
     frame = people()
     numbers = frame.assign(who=frame["who"].str[1:].astype(int))
@@ -116,6 +117,7 @@ def test_an_estimator_takes_groups():
         assert (frame["who"][found.held_out.tolist()].nunique() == 4) == (people_held == 4)
 
 
+@pytest.mark.slow  # trains networks
 def test_groups_that_cannot_be_held_out_are_refused(tmp_path):
     frame = people()
     with pytest.raises(InvalidValueError) as caught:

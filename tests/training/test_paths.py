@@ -226,6 +226,7 @@ def test_a_path_cannot_resume_from_nothing(network):
         walk(network((4, 1)), planted(), resume=True)
 
 
+@pytest.mark.slow  # trains networks
 def test_a_path_that_is_stuck_ends(network):
     found = walk(network((4, 1)), planted(), strengths=2, steps=1, learning_rate=1e-12)
     assert len(found.steps) <= 4

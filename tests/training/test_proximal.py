@@ -57,6 +57,7 @@ def test_without_the_step_no_edge_is_zero(network):
     assert not zeros_of(net)[0].any()
 
 
+@pytest.mark.slow  # trains networks
 def test_zeros_obey_the_conditions_of_the_group_lasso(network):
     net, (x, y), strength = network((5, 1)), planted(), 0.05
     run(net, (x, y), strength=strength, validation=0.0, steps=30, grid_updates=1)
@@ -159,6 +160,7 @@ def test_products_and_classes(network, widths):
     assert result.best_step > 0
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("short_polish")
 def test_edges_that_are_zero_can_be_pruned_without_a_trace(network):
     net, (x, y) = network((5, 2, 1)), planted()

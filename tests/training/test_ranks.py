@@ -18,27 +18,24 @@ from kanlens.training._checkpointing import read_state
 from kanlens.training._process_group import Ranks, _in_words
 from tests.training import rank_program
 
-PROGRAM = str(Path(rank_program.__file__))
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+LAUNCHER = str(Path(rank_program.__file__).with_name("rank_launcher.py"))
 ROOT = str(Path(kanlens.__file__).parents[1])
 pytestmark = pytest.mark.slow  # starts interpreters
 
 
-def start(*command, **options):
-    paths = {"PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*TORCHRUN, *command], env={**os.environ, **paths}, **pipes, **options)
-
-
-def on_two(cases, folder):
-    """Run cases in two processes; return the exit code and what was said."""
-    with start(PROGRAM, cases, str(folder)) as job:
+def launch(folder):
+    """Run all jobs of two processes; return the exit code and the standard error of each."""
+    settings = {**os.environ, "PYTHONPATH": ROOT, "OMP_NUM_THREADS": "1"}
+    command, pipe = [sys.executable, LAUNCHER, str(folder)], subprocess.PIPE
+    with subprocess.Popen(command, env=settings, stdout=pipe, stderr=pipe, text=True) as agent:
         try:
-            said = job.communicate(timeout=100)[1]
+            printed, errors = agent.communicate(timeout=200)
         except subprocess.TimeoutExpired:
-            job.terminate()  # the end of the block would wait for it
+            agent.terminate()  # the end of the block would wait for it
             raise
-        return job.returncode, said
+    assert agent.returncode == 0, errors
+    words = [(folder / f"{name}.txt").read_text() for name in ("lost", "two")]
+    return list(zip(map(int, printed.split()), words, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -54,17 +51,13 @@ def one(folder):
 
 
 @pytest.fixture(scope="module")
-def lost(folder):
-    """What is said where a process is lost; what it left to go on from is kept twice."""
-    said = on_two("killed", folder)
-    for count in (1, 2):
-        (folder / f"run{count}").write_bytes((folder / "run").read_bytes())
-    return said
+def jobs(folder):
+    return launch(folder)
 
 
 @pytest.fixture(scope="module")
-def two(folder, lost):
-    code, words = on_two("resumed,equal,whole", folder)
+def two(folder, jobs):
+    code, words = jobs[1]
     assert code == 0, words
     assert "kanlens" not in words
     found = {name: torch.load(folder / f"{name}2.pt") for name in ("resumed", "equal", "whole")}
@@ -78,8 +71,8 @@ def distance(found, expected):
     return max(float(gap.nan_to_num(0.0).max()) for gap in gaps)
 
 
-def check_a_job_goes_on_from_where_it_lost_a_process(one, two, lost, folder):
-    code, words = lost
+def check_a_job_goes_on_from_where_it_lost_a_process(one, two, jobs, folder):
+    code, words = jobs[0]
     assert code == 1
     said = r"LostProcessError: fit: expected all processes to train to the end, got .*lost.*\. "
     assert re.search(f"{said}Start all again with resume=True, to continue from 'run'\\.", words)
@@ -136,7 +129,7 @@ def test_torchruns_signal_ends_training_and_later_the_process():
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_processes_do_what_one_does(one, two, lost, folder):
+def test_processes_do_what_one_does(one, two, jobs, folder):
     """All in one test: each worker of pytest would start the processes anew."""
     for case in [*rank_program.CASES, "norms", "streamed"]:
         assert distance(two[case], one[case]) < 1e-6, case
@@ -150,4 +143,4 @@ def test_processes_do_what_one_does(one, two, lost, folder):
     assert distance(two["wrapped"], one["wrapped"]) < 1e-9  # in DDP and FSDP
     text = "fit: expected the same model, rows, options and checkpoint in every process, got diff"
     assert two["refused"].startswith(text)
-    check_a_job_goes_on_from_where_it_lost_a_process(one, two, lost, folder)
+    check_a_job_goes_on_from_where_it_lost_a_process(one, two, jobs, folder)

@@ -52,6 +52,7 @@ WAYS = {
     "adam-proximal": {**ADAM, **PROXIMAL},
 }
 PLACES = ("_closure", "_one_step", "_refine_best")
+UNINTERRUPTED: dict[str, kanlens.FitResult] = {}  # by way, made once
 
 
 @pytest.mark.slow  # trains networks
@@ -64,7 +65,9 @@ def test_a_resumed_run_is_bit_for_bit_the_uninterrupted_one(
     network, waves, tmp_path, monkeypatch, way, place
 ):
     options, path = WAYS[way], tmp_path / "run.safetensors"
-    whole = run(network(), waves, **options)
+    if way not in UNINTERRUPTED:
+        UNINTERRUPTED[way] = run(network(), waves, **options)
+    whole = UNINTERRUPTED[way]
     saving = {**options, "checkpoint": path}
     cut = network()
     calls = {"_evaluate": 5, "_one_step": 5, "_one_pass": 5, "_closure": 40}

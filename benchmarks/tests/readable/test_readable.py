@@ -127,6 +127,7 @@ def test_means_are_of_the_splits_that_all_peers_have():
     assert means(frame, "score").loc["t"].to_dict() == {"a": 1.0, "b": 2.0}
 
 
+@pytest.mark.slow  # runs an experiment
 def test_smoke_scores_every_network(tmp_path, monkeypatch):
     networks = [name for name in models.PEERS if "kanlens" in name]
     monkeypatch.setattr(experiments, "taking_part", lambda: (networks, {"EBM": "left out"}))

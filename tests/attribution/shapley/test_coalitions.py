@@ -80,7 +80,7 @@ SHAPES = {
     shape=st.sampled_from(sorted(SHAPES)),
     grid=st.sampled_from(GRIDS),
     players=st.integers(1, 6),
-    order=st.sampled_from([1, 3]),  # each is compiled
+    order=st.sampled_from([3, 5]),  # each is compiled
     extrapolation=st.sampled_from(["linear", "zero"]),
 )
 @settings(max_examples=15, deadline=None)

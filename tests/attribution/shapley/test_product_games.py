@@ -179,6 +179,7 @@ def test_empty_games_and_points():
     assert product_games(nothing[:, :1], there, series, interactions=True).tolist() == [[[0.0]]] * 2
 
 
+@pytest.mark.slow  # many networks and methods
 def test_time_does_not_grow_with_the_number_of_coalitions():
     def seconds(players: int) -> float:
         games = [drawn(1, players, spread=2.0, seed=seed) for seed in range(8)]

@@ -19,8 +19,10 @@ def of_order(order: int, *others: object) -> object:
     return pytest.param(order, *others, marks=[pytest.mark.slow] * (order != 3))
 
 
-ORDERS = [of_order(order) for order in (1, 3, 5)]  # 2 and 4 take no other code
-KINDS = [*(of_order(order, torch.float64) for order in (1, 3, 5)), of_order(3, torch.float32)]
+# Kernels know an order by the number of functions that are not zero in a piece, 2 and 4 here: 6 are
+# in `test_more_functions_in_a_piece_than_a_cubic_has`. Others take no other code.
+ORDERS = [of_order(order) for order in (1, 3)]
+KINDS = [*(of_order(order, torch.float64) for order in (1, 3)), of_order(3, torch.float32)]
 TOLERANCES = {torch.float64: 1e-12, torch.float32: 1e-6}
 BATCHES = (0, 1, 2, 3, 16, 33, 70)
 OUTPUTS = (1, 2, 3, 4, 7, 8, 9, 15, 16, 17, 31, 33, 40)

@@ -190,6 +190,7 @@ def test_where_no_second_process_compiles(monkeypatch):
     assert choice.start("pass") is None
 
 
+@pytest.mark.slow  # many layers
 def test_the_module_compiles_the_passes_beforehand(monkeypatch):
     seen = set()
     monkeypatch.setattr(

@@ -83,6 +83,7 @@ def test_a_loop_within_a_loop():
     assert (numbers == 1).all()
 
 
+@pytest.mark.slow  # many layers
 def test_lent_arrays_live_until_the_loop_has_ended():
     for threads in (1, 2, 3) * 20:
         numbers = np.zeros(40)

@@ -53,12 +53,6 @@ assert right()
 """
 
 
-@pytest.mark.slow  # another interpreter and its children
-@pytest.mark.parametrize("threads", ["", "pool.openmp = lambda: 0\n"])
-def test_children_of_a_process_that_used_its_threads(threads):
-    assert ast.literal_eval(python(CASE + threads + FORK)) == [True] * 2
-
-
 ENDING = """
 import atexit, threading, time
 
@@ -72,9 +66,12 @@ atexit.register(lambda: print("at exit", agrees(case, "sparse")))
 """
 
 
-@pytest.mark.slow  # another interpreter
-def test_a_layer_still_runs_while_the_interpreter_ends():
-    assert python(CASE + ENDING).splitlines() == ["late True", "at exit True"]
+@pytest.mark.slow  # another interpreter and its children
+@pytest.mark.parametrize("threads", ["", "pool.openmp = lambda: 0\n"])
+def test_children_and_the_end_of_a_process_that_used_its_threads(threads):
+    children, *end = python(CASE + threads + FORK + ENDING).splitlines()
+    assert ast.literal_eval(children) == [True] * 2
+    assert end == ["late True", "at exit True"]
 
 
 WITHOUT = """

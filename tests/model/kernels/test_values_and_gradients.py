@@ -9,6 +9,7 @@ from kanlens.functions._catalog import BASES
 from kanlens.model import kernels
 from kanlens.model.kernels import _autograd as fused_autograd
 from kanlens.model.kernels import _polynomial_layout as polynomial_layout
+from tests.model.kernels.definition import misfit
 from tests.model.kernels.layers import (
     GRIDS,
     KINDS,
@@ -88,9 +89,15 @@ def test_more_inputs_than_a_tile_of_weights_holds():
 
 
 @pytest.mark.slow  # many layers of every kind
-@pytest.mark.parametrize("positive", [False, True])
 @pytest.mark.parametrize(
-    ("n_in", "n_out", "batch"), [(1500, 5, 8), (2, 3, 30_000), (40, 17, 3000), (784, 64, 16)]
+    ("n_in", "n_out", "batch", "positive"),
+    [
+        (1500, 5, 8, True),
+        (2, 3, 30_000, True),
+        (40, 17, 3000, True),
+        (40, 17, 3000, False),
+        (784, 64, 16, True),
+    ],
 )
 def test_long_sums_in_float32_are_rounded_as_torch_rounds_them(n_in, n_out, batch, positive):
     case = make(n_in=n_in, n_out=n_out, batch=batch, dtype=torch.float32, grid="even")
@@ -150,8 +157,7 @@ def test_few_rows_of_small_layers_take_the_pass_of_many(batch, dtype, large, mon
 
 
 @pytest.mark.slow  # many layers of every kind
-@pytest.mark.parametrize("n_out", [257, 530])
-@pytest.mark.parametrize("batch", [1, 3, 20, 70])
+@pytest.mark.parametrize(("n_out", "batch"), [(257, 1), (530, 3), (257, 20), (530, 70)])
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_wide_layers_are_taken_by_blocks_of_outputs(n_out, batch, dtype):
     case = make(n_in=40, n_out=n_out, batch=batch, mask="fractions", dtype=dtype)
@@ -159,6 +165,17 @@ def test_wide_layers_are_taken_by_blocks_of_outputs(n_out, batch, dtype):
     wanted, torch_path = case.wanted(), misfits(case, "torch")
     for name, off in misfits(case, "sparse", wanted).items():
         assert off <= max(TOLERANCES[dtype], torch_path[name]), name
+
+
+@pytest.mark.slow  # compiles kernels of another order
+@pytest.mark.parametrize("mode", MODES)
+def test_more_functions_in_a_piece_than_a_cubic_has(mode):
+    for grid in GRIDS:
+        case = make(n_in=41, n_out=9, batch=2, grid=grid, spline_order=5, extrapolation=mode)
+        assert kernel_of(case) == "forward_single"
+        wanted = case.wanted()["y"]
+        with kernels.use("sparse"), torch.no_grad():
+            assert misfit(case.layer(case.x), wanted) <= TOLERANCES[torch.float64]
 
 
 @pytest.mark.parametrize("n_in", [33, 64, 100, 290])
