@@ -22,6 +22,7 @@ COMMANDS = (  # modules that have them, in the order of the help
     "model_commands",
     "frontier_command",
     "imitation_command",
+    "edit_command",
     "file_commands",
     "analysis_commands",
     "attribution_commands",

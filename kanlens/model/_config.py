@@ -17,7 +17,7 @@ from kanlens._resources import check_memory
 from kanlens.data._schema import Schema
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.model._nodes import Grouping, Nodes
-from kanlens.model._training_record import GrowthRecord, TrainingRecord
+from kanlens.model._training_record import EditStep, GrowthRecord, TrainingRecord
 
 _BYTES = 50  # for drawing each weight of a layer; measured: 100
 _SOLVED = 8  # bytes of a number in the equations by which its splines are drawn
@@ -92,6 +92,8 @@ class KANConfig:
         Scores of the sizes of a network that grew; likewise.
     provenance : str
         Source of an imported model, and the assumptions made; absent from the JSON of others.
+    edits : tuple of EditStep
+        Edits by `kanlens.edit`; likewise.
     """
 
     layers: tuple[LayerConfig, ...]
@@ -102,6 +104,7 @@ class KANConfig:
     record: TrainingRecord | None = None
     growth: GrowthRecord | None = None
     provenance: str = ""
+    edits: tuple[EditStep, ...] = ()
 
     def to_json(self) -> str:
         """Return the configuration as JSON, keys sorted.
@@ -121,7 +124,7 @@ class KANConfig:
         for nodes in data["nodes"]:
             if not nodes["normalized"]:
                 del nodes["normalized"], nodes["eps"]
-        optional = ("nodes", "record", "growth", "provenance")
+        optional = ("nodes", "record", "growth", "provenance", "edits")
         parts = {name: part for name, part in data.items() if part or name not in optional}
         return json.dumps(parts, sort_keys=True)
 
@@ -145,7 +148,8 @@ class KANConfig:
             nodes = tuple(NodesConfig.from_dict(item) for item in data.get("nodes", ()))
             record = TrainingRecord.from_dict(data["record"]) if "record" in data else None
             growth = GrowthRecord.from_dict(data["growth"]) if "growth" in data else None
-            about |= {"nodes": nodes, "record": record, "growth": growth}
+            edits = tuple(EditStep.from_dict(item) for item in data.get("edits", ()))
+            about |= {"nodes": nodes, "record": record, "growth": growth, "edits": edits}
             return cls(layers=layers, schema=schema, **about)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             got = f"{type(error).__name__}: {error}"

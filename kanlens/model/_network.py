@@ -20,7 +20,7 @@ from kanlens.model._config import KANConfig, NodesConfig, nodes_of
 from kanlens.model._kan_linear import LAYER_KINDS, KANLinear
 from kanlens.model._nodes import Nodes, check_nodes, read_widths
 from kanlens.model._statistics import LayerStatistics
-from kanlens.model._training_record import GrowthRecord, TrainingRecord
+from kanlens.model._training_record import EditStep, GrowthRecord, TrainingRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,6 +146,7 @@ grid_range, enable_standalone_scale_spline
         self.background: Tensor | None = None
         self.record: TrainingRecord | None = None
         self.growth: GrowthRecord | None = None
+        self.edits: tuple[EditStep, ...] = ()  # by kanlens.edit
         n_in, n_out = len(schema.features), len(schema.outputs)
         self.register_buffer("input_shift", torch.zeros(n_in))
         self.register_buffer("input_scale", torch.ones(n_in))
@@ -168,7 +169,7 @@ grid_range, enable_standalone_scale_spline
         model = cls.from_layers(layers, config.schema, nodes=nodes)
         model.scaled, model.holds_inputs = config.scaled, config.holds_inputs
         model.record, model.growth = config.record, config.growth
-        model.provenance = config.provenance
+        model.provenance, model.edits = config.provenance, config.edits
         return model
 
     @classmethod
@@ -218,6 +219,7 @@ grid_range, enable_standalone_scale_spline
             record=self.record,
             growth=self.growth,
             provenance=self.provenance,
+            edits=self.edits,
         )
 
     @property
@@ -514,6 +516,7 @@ def describe(model: KAN) -> dict[str, Any]:
         "extrapolation": [config.extrapolation for config in configs],
         "beyond_range": "held at its end" if model.holds_inputs else "as the first layer goes on",
         **({"provenance": model.provenance} if model.provenance else {}),
+        **({"edits": [step.line for step in model.edits]} if model.edits else {}),
         "features": [
             {"name": feature.name, "kind": feature.kind, "unit": feature.unit, **ends}
             for feature, ends in zip(model.schema.features, ranges, strict=True)

@@ -129,7 +129,7 @@ def identity_of(
     digest = hashlib.sha256()
     for part in (x, y, *(part for part in of_rows if part is not None)):
         digest.update(part.detach().cpu().double().contiguous().numpy().tobytes())
-    config = replace(model.config, scaled=False, record=None, growth=None).to_json()
+    config = replace(model.config, scaled=False, record=None, growth=None, edits=()).to_json()
     return {
         "data": [list(x.shape), digest.hexdigest()],
         "model": [str(model.dtype), config],

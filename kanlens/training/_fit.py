@@ -221,7 +221,7 @@ def warn_interrupted(
 @contextmanager
 def unchanged_on_failure(model: KAN) -> Iterator[None]:
     """Restore a model when the block raises."""
-    names = "schema", "scaled", "background", "record", "growth"
+    names = "schema", "scaled", "background", "record", "growth", "edits"
     attributes = {name: getattr(model, name) for name in names}
     statistics = [layer.statistics for layer in model.layers]
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}

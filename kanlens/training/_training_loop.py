@@ -180,6 +180,7 @@ class TrainingRun:
         for layer in self.model.layers:
             layer.statistics = None
         self.model.background = self.model.record = self.model.growth = None
+        self.model.edits = ()
         if "torch._dynamo" not in sys.modules:  # which the first optimizer has torch import
             with interrupts_wait():
                 importlib.import_module("torch._dynamo")
