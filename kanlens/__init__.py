@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from kanlens.data._table_reader import read_table
     from kanlens.data._tables import Table
     from kanlens.discovery._discover import discover
+    from kanlens.editing import Edit, EditDiff, edit
     from kanlens.errors import KanlensError
     from kanlens.estimators import KANClassifier, KANRegressor, KANSymbolicRegressor
     from kanlens.exporters import Exported, export
@@ -59,6 +60,7 @@ _HOMES = {  # of every public name
         "kanlens.data._table_reader": "read_table",
         "kanlens.data._tables": "Table",
         "kanlens.discovery._discover": "discover",
+        "kanlens.editing": "Edit EditDiff edit",
         "kanlens.errors": "KanlensError",
         "kanlens.estimators": "KANClassifier KANRegressor KANSymbolicRegressor",
         "kanlens.exporters": "Exported export",
@@ -94,6 +96,8 @@ __all__ = [
     "Certificate",
     "Edge",
     "EdgeLayer",
+    "Edit",
+    "EditDiff",
     "Exported",
     "FitOptions",
     "FitResult",
@@ -119,6 +123,7 @@ __all__ = [
     "compare",
     "discover",
     "edge_scores",
+    "edit",
     "export",
     "fit",
     "fit_default",

@@ -58,7 +58,7 @@ GROUPS = [  # lowest first; groups of one row know nothing of each other
     ["pruning"],
     ["symbolic"],
     ["discovery", "imitation"],
-    ["exporters", "plotting"],
+    ["exporters", "plotting", "editing"],
     ["distributed"],
     ["reporting"],
     ["estimators"],

@@ -73,6 +73,7 @@ CALLS: dict[str, Any] = {
     "fit": lambda model, x, y: (
         kanlens.fit(copy.deepcopy(model), (x, y), steps=1, progress=False).loss
     ),
+    "edit": lambda model, x, y: kanlens.edit(model, x).remove("town").diff(x, by="size").values,
     "plot.effect": lambda model, x, y: figure(kanlens.plot.effect, model, "size", x),
     "plot.terms": lambda model, x, y: figure(kanlens.plot.terms, model, x),
     "plot.edge": lambda model, x, y: figure(kanlens.plot.edge, model, 0, 0, "size", data=x),

@@ -487,10 +487,20 @@ def check_report(model: KAN, folder: Path) -> None:
     assert len(content["edges"]) == model.edges_alive
 
 
+def check_edit(model: KAN, _: Path) -> None:
+    edit = kanlens.edit(model, MANY)
+    edit.edge(0, 0, 0).monotone()
+    edit.remove("x2" if "x2" in model.feature_names else model.feature_names[1])
+    change = output(edit.model, MANY) - output(model, MANY)
+    size = float(output(model, MANY).abs().max())
+    assert_close(torch.as_tensor(edit.diff(MANY).values.sum(1)), change, rtol=0, atol=1e-12 * size)
+
+
 FUNCTIONS: dict[str, Callable[[KAN, Path], None]] = {
     "attribute": check_attribute,
     "certify": check_certify,
     "compare": check_compare,
+    "edit": check_edit,
     "edge_scores": check_edge_scores,
     "export": check_export,
     "fit": check_fit,
@@ -651,7 +661,7 @@ PICTURES: dict[str, Callable[[KAN, Any], None]] = {
     "terms": draw_terms,
 }
 OF_RESULTS = {
-    *("certificate", "comparison", "formula", "frontier", "history", "path", "predicted"),
+    *("certificate", "comparison", "edits", "formula", "frontier", "history", "path", "predicted"),
     *("pruning", "save", "to_svg"),
 }
 

@@ -23,6 +23,7 @@ COMMANDS = (  # modules that have them, in the order of the help
     "prediction_command",
     "frontier_command",
     "imitation_command",
+    "edit_command",
     "file_commands",
     "analysis_commands",
     "attribution_commands",

@@ -18,8 +18,13 @@ from kanlens.data._schema import Schema
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.model._held_out import HeldOut
 from kanlens.model._nodes import Grouping, Nodes
-from kanlens.model._training_record import GrowthRecord, TrainingRecord
+from kanlens.model._training_record import EditStep, GrowthRecord, TrainingRecord
 
+UNTRAINED: dict[str, Any] = {  # what a network keeps of its training and its edits, before both
+    **dict.fromkeys(("record", "growth", "held_out")),
+    "constraints": {},
+    "edits": (),
+}
 _BYTES = 50  # for drawing each weight of a layer; measured: 100
 _SOLVED = 8  # bytes of a number in the equations by which its splines are drawn
 # of a network, as they are where the JSON lacks them
@@ -97,6 +102,8 @@ class KANConfig:
         Shapes that the effects of columns were trained to have; likewise.
     provenance : str
         Source of an imported model, and the assumptions made; absent from the JSON of others.
+    edits : tuple of EditStep
+        Edits by `kanlens.edit`; likewise.
     """
 
     layers: tuple[LayerConfig, ...]
@@ -109,6 +116,7 @@ class KANConfig:
     held_out: HeldOut | None = None
     constraints: dict[str, str] = field(default_factory=dict)
     provenance: str = ""
+    edits: tuple[EditStep, ...] = ()
 
     def to_json(self) -> str:
         """Return the configuration as JSON, keys sorted.
@@ -128,7 +136,7 @@ class KANConfig:
         for nodes in data["nodes"]:
             if not nodes["normalized"]:
                 del nodes["normalized"], nodes["eps"]
-        optional = ("nodes", "record", "growth", "held_out", "constraints", "provenance")
+        optional = ("nodes", "provenance", *UNTRAINED)
         parts = {name: part for name, part in data.items() if part or name not in optional}
         return json.dumps(parts, sort_keys=True)
 
@@ -154,8 +162,9 @@ class KANConfig:
             growth = GrowthRecord.from_dict(data["growth"]) if "growth" in data else None
             held = HeldOut.from_dict(data["held_out"]) if "held_out" in data else None
             shapes = {str(name): str(shape) for name, shape in data.get("constraints", {}).items()}
-            about |= {"nodes": nodes, "record": record, "growth": growth}
-            about |= {"held_out": held, "constraints": shapes}
+            edits = tuple(EditStep.from_dict(item) for item in data.get("edits", ()))
+            about |= {"nodes": nodes, "record": record, "growth": growth, "held_out": held}
+            about |= {"constraints": shapes, "edits": edits}
             return cls(layers=layers, schema=schema, **about)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             got = f"{type(error).__name__}: {error}"

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["LAYER_KINDS", "EdgeLayer", "KANLinear", "LayerConfig", "entropy"]
 
 LAYER_KINDS: dict[str, type[KANLinear]] = {}
+NEAR = 1e-4  # intervals, at least, between an inserted breakpoint and the others
 
 
 class KANLinear(EdgeLayer):
@@ -335,6 +336,28 @@ class KANLinear(EdgeLayer):
         check_count("KANLinear.refine", "grid_size", grid_size)
         old = spline.breakpoints(self.grid, self.spline_order)
         return self._move(spline.resized_breakpoints(old, grid_size), self.even_points(201))
+
+    @torch.no_grad()
+    def insert(self, in_: int, places: Sequence[float]) -> float:
+        """Add breakpoints to the grid of an input, refine the others, and keep the functions.
+
+        Places outside the grid or next to a breakpoint are left out. Returns the largest change of
+        an output over the old grid.
+
+        Examples
+        --------
+        >>> layer = KANLinear(2, 1).double()
+        >>> layer.insert(0, [0.1, 0.7]) < 1e-12, layer.grid_size
+        (True, 7)
+        """
+        old = spline.breakpoints(self.grid, self.spline_order)
+        row, least = old[in_].tolist(), NEAR * float(old[in_, -1] - old[in_, 0]) / self.grid_size
+        for place in places:
+            if row[0] < place < row[-1] and min(abs(place - cut) for cut in row) > least:
+                row = sorted([*row, place])
+        cuts = spline.resized_breakpoints(old, len(row) - 1)
+        cuts[in_] = torch.tensor(row, dtype=torch.float64).to(old)
+        return 0.0 if torch.equal(cuts, old) else self._move(cuts, self.even_points(201))
 
     def _move(self, cuts: Tensor, x: Tensor) -> float:
         """Take other breakpoints (in, G + 1), refit the splines; return the change on x inside."""

@@ -16,12 +16,12 @@ from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.errors import ShapeError
 from kanlens.functions._elementary import Array
-from kanlens.model._config import KANConfig, NodesConfig, nodes_of
+from kanlens.model._config import UNTRAINED, KANConfig, NodesConfig, nodes_of
 from kanlens.model._held_out import HeldOut
 from kanlens.model._kan_linear import LAYER_KINDS, KANLinear
 from kanlens.model._nodes import Nodes, check_nodes, read_widths
 from kanlens.model._statistics import LayerStatistics
-from kanlens.model._training_record import GrowthRecord, TrainingRecord
+from kanlens.model._training_record import EditStep, GrowthRecord, TrainingRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -86,6 +86,11 @@ grid_range, enable_standalone_scale_spline
     input_high: Tensor
     output_shift: Tensor
     output_scale: Tensor
+    record: TrainingRecord | None
+    growth: GrowthRecord | None
+    held_out: HeldOut | None
+    constraints: dict[str, str]  # shape of the effect of a column
+    edits: tuple[EditStep, ...]  # by `kanlens.edit`
     layers: Sequence[KANLinear]  # a torch.nn.ModuleList
     nodes: Sequence[Nodes]  # likewise, one per layer
 
@@ -145,10 +150,8 @@ grid_range, enable_standalone_scale_spline
         self.scaled, self.holds_inputs = False, False
         self.provenance = ""  # of an imported model: its origin, and assumptions
         self.background: Tensor | None = None
-        self.record: TrainingRecord | None = None
-        self.growth: GrowthRecord | None = None
-        self.held_out: HeldOut | None = None
-        self.constraints = dict[str, str]()  # shape of the effect of a column
+        for name, value in UNTRAINED.items():
+            setattr(self, name, value)
         n_in, n_out = len(schema.features), len(schema.outputs)
         self.register_buffer("input_shift", torch.zeros(n_in))
         self.register_buffer("input_scale", torch.ones(n_in))
@@ -170,9 +173,8 @@ grid_range, enable_standalone_scale_spline
         layers = [LAYER_KINDS[layer.kind].from_config(layer) for layer in config.layers]
         model = cls.from_layers(layers, config.schema, nodes=nodes)
         model.scaled, model.holds_inputs = config.scaled, config.holds_inputs
-        model.record, model.growth = config.record, config.growth
-        model.held_out = config.held_out
-        model.constraints = dict(config.constraints)
+        for name in UNTRAINED:
+            setattr(model, name, getattr(config, name))
         model.provenance = config.provenance
         return model
 
@@ -220,11 +222,8 @@ grid_range, enable_standalone_scale_spline
             scaled=self.scaled,
             holds_inputs=self.holds_inputs,
             nodes=() if all(level.plain for level in self.nodes) else nodes,
-            record=self.record,
-            growth=self.growth,
-            held_out=self.held_out,
-            constraints=dict(self.constraints),
             provenance=self.provenance,
+            **{name: getattr(self, name) for name in UNTRAINED},
         )
 
     @property
@@ -521,6 +520,7 @@ def describe(model: KAN) -> dict[str, Any]:
         "extrapolation": [config.extrapolation for config in configs],
         "beyond_range": "held at its end" if model.holds_inputs else "as the first layer goes on",
         **({"provenance": model.provenance} if model.provenance else {}),
+        **({"edits": [step.line for step in model.edits]} if model.edits else {}),
         "features": [
             {"name": feature.name, "kind": feature.kind, "unit": feature.unit, **ends}
             for feature, ends in zip(model.schema.features, ranges, strict=True)

@@ -1,4 +1,4 @@
-"""Scores of a training run or of growth that a model keeps, and hashes of rows held out."""
+"""Records that a model keeps: scores of training and of growth, edits, hashes of rows held out."""
 
 from __future__ import annotations
 
@@ -107,6 +107,48 @@ class GrowthRecord:
         if not valid or not np.isfinite(scores).all():
             raise ValueError(f"a record of growth has {record.metric_name!r} of {scores}")
         return record
+
+
+@dataclass(frozen=True, kw_only=True)
+class EditStep:
+    """One edit of a model by `kanlens.edit`, in the units in which its edges are edited.
+
+    Attributes
+    ----------
+    name, action : str
+        The edge, term, columns or layer, and the method with its arguments.
+    edges : int
+        Number of edges that changed.
+    largest, rms : float
+        Largest change of an edge at the rows, and the root mean square.
+    error : float or None
+        Largest difference from the function or the limits asked for.
+    x, before, after : tuple of float
+        The curve of a single edge; empty for several.
+    """
+
+    name: str
+    action: str
+    edges: int
+    largest: float
+    rms: float
+    error: float | None = None
+    x: tuple[float, ...] = ()
+    before: tuple[float, ...] = ()
+    after: tuple[float, ...] = ()
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> EditStep:
+        """Rebuild a step from its JSON; a ValueError or TypeError describes a fault."""
+        curve = {name: tuple(map(float, data[name])) for name in ("x", "before", "after")}
+        if len(set(map(len, curve.values()))) != 1:
+            raise ValueError(f"an edit has a curve of {list(map(len, curve.values()))} points")
+        return cls(**{**data, **curve})
+
+    @property
+    def line(self) -> str:
+        """The edit in words."""
+        return f"{self.name}: {self.action}, moved by {self.largest:.3g} at most"
 
 
 def row_hashes(x: Tensor, y: Tensor) -> Array:

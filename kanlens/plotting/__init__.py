@@ -5,6 +5,7 @@ from kanlens.plotting._certificate import certificate
 from kanlens.plotting._comparisons import comparison
 from kanlens.plotting._curves import edge, edges
 from kanlens.plotting._diagram import network
+from kanlens.plotting._edits import edits
 from kanlens.plotting._effects import effect
 from kanlens.plotting._formulas import formula, predicted
 from kanlens.plotting._frontier import frontier
@@ -18,6 +19,7 @@ __all__ = [
     "comparison",
     "edge",
     "edges",
+    "edits",
     "effect",
     "formula",
     "frontier",

@@ -17,6 +17,8 @@ from kanlens.attribution import effect
 from kanlens.errors import MethodError
 from kanlens.model._network import KAN
 from kanlens.plotting._diagram_layers import layer_curves
+from kanlens.plotting._edits import edited_curves
+from kanlens.plotting._edits import page_size as edits_size
 from kanlens.plotting._formats import number, percent
 from kanlens.plotting._formulas import scatter_pair
 from kanlens.plotting._style import STYLE, Array, context, label, literal, tidy
@@ -48,6 +50,7 @@ def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> 
     size = (4.6, 0.75 + 0.235 * (min(len(attribution.features), WATERFALL) + 1))
     return {
         **_growth(analysis),
+        **_edits(analysis.subject.model),
         "network": _network(analysis.subject.model, content["edges"]),
         "performance": list(_performance(analysis, content)) if content["performance"] else [],
         "importance": _bars(
@@ -81,6 +84,13 @@ def _growth(analysis: Analysis) -> dict[str, Picture]:
     sizes = draw(partial(plotting.frontier, analysis.subject.model), (5.2, 3.2))
     terms = draw(paint, page_size(analysis.terms), axes_only=True)
     return {"terms": terms, "frontier": sizes}
+
+
+def _edits(model: KAN) -> dict[str, Picture]:
+    """Draw the edges before and after edits."""
+    curves = edited_curves(model.edits)
+    size = edits_size(len(curves))
+    return {"edits": draw(partial(plotting.edits, model), size)} if curves else {}
 
 
 def _network(model: KAN, edges: list[dict[str, Any]]) -> Picture:

@@ -16,10 +16,13 @@ from kanlens.attribution._terms import Terms
 from kanlens.certificates import Certificate
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
+from kanlens.editing import Edit, EditDiff
 from kanlens.imitation import Imitation
 from kanlens.model._edge import Edge
 from kanlens.model._network import KAN
 from kanlens.model._trace import Trace
+from kanlens.plotting._edits import edited_curves
+from kanlens.plotting._edits import page_size as edits_size
 from kanlens.plotting._formats import number
 from kanlens.plotting._style import STYLE
 from kanlens.plotting._terms import page_size
@@ -172,6 +175,20 @@ def _(result: Certificate) -> Iterator[str]:
 @_parts.register
 def _(result: Edge) -> Iterator[str]:
     yield _picture(partial(plotting.edge, result), 3.4, 2.4, "Curve of the function")
+
+
+@_parts.register
+def _(result: Edit) -> Iterator[str]:
+    if curves := edited_curves(result.model.edits):
+        paint = partial(plotting.edits, result)
+        yield _picture(paint, *edits_size(len(curves)), "Edges before and after edits")
+    yield _table(result.to_frame())
+
+
+@_parts.register
+def _(result: EditDiff) -> Iterator[str]:
+    tables = (result.moved, result.rows, result.groups)
+    yield from (_table(table) for table in tables if table is not None)
 
 
 @_parts.register(Comparison)

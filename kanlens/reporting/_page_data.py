@@ -71,6 +71,8 @@ def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str
     }
     if analysis.terms is not None:
         content["growth"] = page_records.describe_growth(analysis.terms, subject.model)
+    if subject.model.edits:
+        content["edits"] = subject.model.edits
     plain: dict[str, Any] = to_plain(content)
     plain["findings"] = write_findings(plain)
     plain["alerts"] = find_alerts(plain)

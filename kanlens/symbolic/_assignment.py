@@ -21,7 +21,7 @@ from kanlens.model._network import KAN
 from kanlens.model._terms import SPLINE
 from kanlens.symbolic._edge_fitting import AT_ONCE, EdgeFits, fit_edges, sample_edges
 from kanlens.symbolic._joint_refit import live_functions, refit, relative_loss
-from kanlens.symbolic._library import Family
+from kanlens.symbolic._library import Family, library
 
 _NEGLIGIBLE = 1e-3  # importance below which an edge is a constant
 _MAX_CANDIDATES = 8  # per edge
@@ -192,6 +192,16 @@ def assign_layer(
             best = flat(float(values.mean()))
         if best is not None:
             layer.assign(choice.out, choice.in_, best.function, best.parameters)
+
+
+def fit_function(layer: KANLinear, inputs: Tensor, name: str) -> Candidate | None:
+    """Return the best fit of a function to the only edge of a layer, None without one."""
+    edges = sample_edges(layer, inputs)
+    if not len(edges.out):
+        return None
+    fits = fit_edges(edges.samples, library([name]))
+    candidates = rank_candidates(fits, float(layer.degrees_of_freedom))[0]
+    return next((each for each in candidates if _defined(each, inputs[:, 0])), None)
 
 
 def _defined(candidate: Candidate, inputs: Tensor) -> bool:

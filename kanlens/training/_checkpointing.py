@@ -18,7 +18,7 @@ from kanlens._atomic_files import atomic_write, check_writable
 from kanlens._checks import check_positive
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.io._tensor_files import read_safetensors
-from kanlens.model._config import KANConfig
+from kanlens.model._config import UNTRAINED, KANConfig
 from kanlens.model._network import KAN
 from kanlens.training._options import FitOptions
 
@@ -129,7 +129,7 @@ def identity_of(
     digest = hashlib.sha256()
     for part in (x, y, *(part for part in of_rows if part is not None)):
         digest.update(part.detach().cpu().double().contiguous().numpy().tobytes())
-    config = replace(model.config, scaled=False, record=None, growth=None, held_out=None).to_json()
+    config = replace(model.config, scaled=False, **UNTRAINED).to_json()
     return {
         "data": [list(x.shape), digest.hexdigest()],
         "model": [str(model.dtype), config],

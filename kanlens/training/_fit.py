@@ -22,6 +22,7 @@ from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.errors import DTypeError, InvalidValueError, KanlensWarning, LostProcessError
 from kanlens.model._analysis import Model, check_model
+from kanlens.model._config import UNTRAINED
 from kanlens.model._network import KAN, PerRow
 from kanlens.training._checkpointing import EVERY, Checkpoint
 from kanlens.training._options import FitOptions
@@ -221,7 +222,7 @@ def warn_interrupted(
 @contextmanager
 def unchanged_on_failure(model: KAN) -> Iterator[None]:
     """Restore a model when the block raises."""
-    names = "schema", "scaled", "background", "record", "growth", "held_out"
+    names = "schema", "scaled", "background", *UNTRAINED
     attributes = {name: getattr(model, name) for name in names}
     statistics = [layer.statistics for layer in model.layers]
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}

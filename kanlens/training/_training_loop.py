@@ -21,6 +21,7 @@ from kanlens.data._groups import all_single, row_groups, split_groups
 from kanlens.errors import InvalidValueError, TrainingError
 from kanlens.model import kernels
 from kanlens.model._analysis import levels_of
+from kanlens.model._config import UNTRAINED
 from kanlens.model._edge_moments import Average
 from kanlens.model._held_out import keep_held_out
 from kanlens.model._network import KAN
@@ -180,9 +181,8 @@ class TrainingRun:
         """Drop statistics of earlier data; make the optimizers."""
         for layer in self.model.layers:
             layer.statistics = None
-        self.model.background = self.model.record = None
-        self.model.growth = self.model.held_out = None
-        self.model.constraints = {}
+        for name, value in {"background": None, **UNTRAINED}.items():
+            setattr(self.model, name, value)
         if "torch._dynamo" not in sys.modules:  # which the first optimizer has torch import
             with interrupts_wait():
                 importlib.import_module("torch._dynamo")

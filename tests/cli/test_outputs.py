@@ -16,6 +16,7 @@ COMMANDS = {
     "predict": ["predict", "model", "data.csv"],
     "import": ["import", "model"],
     "prune": ["prune", "model", "data.csv", "--budget", "0.1"],
+    "edit": ["edit", "model", "edits.toml", "data.csv"],
     "symbolize": ["symbolize", "model", "data.csv"],
     "plot": ["plot", "model"],
     "report": ["report", "model", "data.csv"],

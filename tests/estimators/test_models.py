@@ -47,6 +47,7 @@ CALLS = {
     "edge": lambda model, x, y, path: curve(kanlens.plot.edge(model, 0, 0, 0, data=x, ax=axes())),
     "edge_band": lambda model, x, y, path: edge_band(model, 0, 0, 0, x, y),
     "edge_scores": lambda model, x, y, path: kanlens.edge_scores(model, x, y),
+    "edit": lambda model, x, y, path: kanlens.edit(model, x).remove("arm").diff(x, y).values,
     "edges": lambda model, x, y, path: curve(
         kanlens.plot.edges(model, data=x, ax=axes()).child_axes[0]
     ),
@@ -104,7 +105,7 @@ def public():
     homes = [kanlens, *(importlib.import_module(f"kanlens.{room}") for room in ROOMS)]
     named = [(name, getattr(home, name)) for home in homes for name in home.__all__]
     functions = [(name, one) for name, one in named if isinstance(one, types.FunctionType)]
-    others = {"imitate", "frontier"}  # of any model's outputs; of networks that have grown
+    others = {"imitate", "frontier", "edits"}  # of any model's outputs; of what others returned
     return {name for name, one in functions if takes_model(one)} - others
 
 

@@ -37,7 +37,11 @@ def results() -> dict[str, Any]:
     few = kanlens.KAN.from_layers(
         [KANLinear(1, 1, functions=[["x^2"]])], kanlens.KAN([1, 1]).schema
     )
+    edit = kanlens.edit(model, table.x)
+    edit.edge(0, 0, 0).smooth()
     return {
+        "Edit": edit,
+        "EditDiff": edit.diff(table, table.y, by=HOSTILE),
         "KAN": model,
         "Table": table,
         "FitResult": fit,
@@ -62,7 +66,7 @@ def results() -> dict[str, Any]:
 KINDS = [
     *("KAN", "Table", "FitResult", "SparsityPath", "Trace", "PruneResult", "SymbolicResult"),
     *("Attribution", "Importance", "Effect", "Comparison", "Certificate", "Edge"),
-    *("Terms", "Frontier", "Imitation"),
+    *("Terms", "Frontier", "Imitation", "Edit", "EditDiff"),
 ]
 
 

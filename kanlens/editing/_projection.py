@@ -1,0 +1,119 @@
+"""Splines nearest to a function, in the mean square at the inputs of an edge, under constraints.
+
+The derivative of a spline is a spline of the differences of its control points [1]_: it has one
+sign if these have, and up to degree 2 only then. For the second derivative, up to degree 3.
+
+References
+----------
+.. [1] C. de Boor, A Practical Guide to Splines, 1978, chapters X and XI.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from kanlens.data._cell_parsing import Array
+from kanlens.model._kan_linear import KANLinear
+from kanlens.model._terms import SPLINE
+from kanlens.splines import _spline as spline
+
+EVEN = 1e-9  # weight of the grid over that of the rows, so that parts without rows are determined
+PER_INTERVAL = 8  # points of the grid in each interval
+
+
+class EdgeProjection:
+    """Fits of splines on the grid of an input to a function, at inputs `u` (row,).
+
+    `cuts` are the breakpoints, `greville` (basis,) the control points of a straight line.
+    """
+
+    def __init__(
+        self,
+        layer: KANLinear,
+        in_: int,
+        u: Array,
+        function: Callable[[Array], Array],
+        *,
+        even: float = EVEN,
+    ) -> None:
+        knots, self.degree = layer.grid[[in_]].double().cpu(), layer.spline_order
+        self.knots: Array = knots[0].numpy()
+        self.cuts: Array = spline.breakpoints(knots, self.degree)[0].numpy()
+        self.greville: Array = spline.greville(knots, self.degree)[0].numpy()
+        places = np.arange(PER_INTERVAL * layer.grid_size + 1) / PER_INTERVAL
+        grid = np.interp(places, np.arange(len(self.cuts)), self.cuts)
+        points = torch.from_numpy(np.concatenate([u, grid]))[:, None]
+        mode = layer.extrapolation
+        basis = spline.basis(points, knots, self.degree, extrapolation=mode)[:, 0].numpy()
+        self._system = np.column_stack([basis, function(points[:, 0].numpy())])
+        shares = np.repeat([1 / max(len(u), 1), even / len(grid)], [len(u), len(grid)])
+        reduced = np.asarray(np.linalg.qr(self._system * np.sqrt(shares)[:, None], mode="r"))
+        self._matrix, self._target = reduced[:, :-1], reduced[:, -1]
+
+    def error(self, coefficients: Array) -> float:
+        """Return the largest difference of a spline from the function."""
+        return float(np.abs(self._system @ [*coefficients, -1.0]).max())
+
+    def distance(self, coefficients: Array) -> float:
+        """Return the root of the mean square difference."""
+        return float(np.linalg.norm(self._matrix @ coefficients - self._target))
+
+    def nearest(self) -> Array:
+        """Return the spline without constraints."""
+        return self._solve(np.eye(len(self.greville)))
+
+    def monotone(self, sign: float) -> Array:
+        """Return the spline whose control points rise (1) or fall (-1)."""
+        steps = np.tril(np.ones((len(self.greville),) * 2))
+        return sign * np.maximum.accumulate(sign * self._solve(steps[:, :1], sign * steps[:, 1:]))
+
+    def convex(self, sign: float) -> Array:
+        """Return the spline whose control points have rising (1) or falling (-1) slopes."""
+        places = self.greville
+        hinges = np.maximum(places[:, None] - places[1:-1], 0)
+        return self._solve(np.column_stack([np.ones_like(places), places]), sign * hinges)
+
+    def smooth(self, strength: float) -> Array:
+        """Return the spline with squared changes of the slope between control points penalized."""
+        places, identity = np.diff(self.greville)[:, None], np.eye(len(self.greville))
+        rough = np.diff(np.diff(identity, axis=0) / places, axis=0) * places.mean()
+        matrix = np.vstack([self._matrix, np.sqrt(strength) * rough])
+        target = np.append(self._target, np.zeros(len(rough)))
+        return np.asarray(np.linalg.lstsq(matrix, target, rcond=None)[0])
+
+    def flat_outside(self, low: float, high: float) -> Array:
+        """Return the spline that is constant below and above two breakpoints."""
+        order = self.degree + 1
+        below, above = self.knots[:-order] < low, self.knots[order:] > high
+        inner = np.eye(len(below))[:, ~(below | above)]
+        ends = [part[:, None] for part in (below, above & ~below) if part.any()]
+        return self._solve(np.column_stack([*ends, inner]).astype(np.float64))
+
+    def _solve(self, free: Array, cone: Array | None = None) -> Array:
+        """Return the best sum of columns, those of `cone` with coefficients of at least 0."""
+        from scipy.optimize import nnls
+
+        base, left, part = self._matrix @ free, self._target, np.zeros(len(free))
+        if cone is not None and cone.size:
+            q, columns = np.linalg.qr(base)[0], self._matrix @ cone
+            columns = columns - q @ (q.T @ columns)
+            sizes = np.linalg.norm(columns, axis=0)
+            steps = nnls(columns / sizes, left - q @ (q.T @ left), maxiter=100 * len(sizes))[0]
+            part = cone @ (steps / sizes)
+        rest = np.linalg.lstsq(base, left - self._matrix @ part, rcond=None)[0]
+        return np.asarray(part + free @ rest)
+
+
+def write_spline(layer: KANLinear, out: int, in_: int, coefficients: Array) -> None:
+    """Set an edge to a spline alone; a masked one stays masked."""
+    if layer.functions[out][in_] != SPLINE:
+        layer.assign(out, in_, SPLINE)
+    layer.spline_weight[out, in_] = torch.from_numpy(coefficients).to(layer.spline_weight)
+    layer.base_weight[out, in_] = 0.0
+    if layer.enable_standalone_scale_spline:
+        layer.spline_scaler[out, in_] = 1.0
+    if layer.series:
+        layer.series_weight[out, in_] = 0.0
