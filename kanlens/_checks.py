@@ -170,7 +170,7 @@ def warn_of_distant(
     if beyond.any():
         row, column = np.argwhere(beyond)[0]
         got = f"{values[row, column]:.6g} in row {rows[row]} of {names[column]!r}"
-        expected = f"targets within {MAX_DISTANCE:g} spans of the middle 90 % of them"
-        advice = f"Correct that cell, or predict a logarithm: {consequence}"
+        expected = f"targets within {MAX_DISTANCE:g} times the range of the middle 90 % of them"
+        advice = f"Correct that cell, or predict the logarithm of the target: {consequence}"
         warnings.warn(KanlensWarning(call, expected, got, advice), stacklevel=4)
     return torch.from_numpy(~beyond.any(1))

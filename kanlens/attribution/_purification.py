@@ -1,7 +1,7 @@
-"""Functions of single columns in products of two: a functional ANOVA over rows [1]_.
+"""Main effects in products of two columns: a functional ANOVA over rows [1]_.
 
-The mean of a product f(a) g(b) given a is f(a) times the mean of g(b) given a, which is smooth, and
-constant unless the columns clearly depend on each other.
+The mean of a product f(a) g(b) given a is f(a) E[g(b) | a]. The conditional mean is estimated with
+a smoother; it is constant unless the columns clearly depend on each other.
 
 References
 ----------
@@ -22,11 +22,12 @@ PASSES = 8
 
 
 def purify(factors: Array, x: Array, pair: Sequence[list[int]], rows: int) -> list[Array]:
-    """Return the functions (row + point,) of either column that are nearest to a sum of products.
+    """Return the main effects (row + point,) of a sum of products of two columns.
 
     `factors` (row + point, 2, product) are those of the first and of the second column, whose
-    features in x (row + point, in) are a `pair`. Backfitting has steps of half the size: it begins
-    and ends with means where the columns are independent, with half of each where they are equal.
+    features in x (row + point, in) are a `pair`. They are computed by damped backfitting (steps of
+    one half). For independent columns they are the conditional means; for identical columns each
+    has half.
     """
     means, targets = [conditional_mean(x, features, rows) for features in pair], list[Array]()
     for place, mean in enumerate(means):
@@ -41,9 +42,9 @@ def purify(factors: Array, x: Array, pair: Sequence[list[int]], rows: int) -> li
 
 
 def conditional_mean(x: Array, features: list[int], rows: int) -> Callable[[Array], Array]:
-    """Return a function: the smooth mean (row + point,) of values (row,) given features of x.
+    """Return a smoother of values (row,) given the features of one column, at (row + point,).
 
-    The mean of the values is subtracted.
+    Its results have mean 0 over the rows.
     """
     from kanlens.training._curve_design import CurveDesign, make_curve
     from kanlens.training._variance_components import restricted_fit

@@ -1,10 +1,10 @@
 """Terms of small networks: curves of columns, products, and a link.
 
-A product of two single columns is purified: the sum of functions of either column that is nearest
-to it over rows becomes part of their curves.
+Products of two single columns are purified: their main effects are moved to the curves of the
+columns.
 
-Bands of curves are those of a mixed model at the rows, with products and the link held: they cover
-the intended share of the points of a curve, on average [1]_.
+Bands of curves are those of a mixed model at the rows, with products and the link fixed. Their
+coverage is on average over a curve [1]_.
 
 References
 ----------
@@ -67,7 +67,7 @@ class Summand:
         Names of its columns.
     factors : tuple of tuple of Effect
         A curve or a surface is one factor of one effect; a product of sums has two factors, each
-        with the effects of its columns while the others are at their mean. The first factor has a
+        with the effects of its columns, the others held at their mean. The first factor has a
         standard deviation of 1.
     values : Tensor, shape (row,)
         Values at the rows, less their mean.
@@ -99,7 +99,7 @@ class Terms(Displayed):
     terms : tuple of Summand
         Sorted by importance; the mean of each over the rows is subtracted.
     level : float
-        Constant; the sum of all terms and the level is the output, or the argument of the link.
+        Intercept; the sum of all terms and the level is the output, or the argument of the link.
     target, unit : str
         Name of the output, and unit of the sum: that of the output, log-odds, or none with a link.
     link : Effect or None
@@ -132,15 +132,16 @@ def terms(
     *,
     target: int | str | None = None,
 ) -> Terms:
-    """Return the terms of an output: curves, surfaces, products of sums, and a link.
+    """Decompose an output into additive terms and a link.
 
-    Terms are centered over the rows. The part of a product of two columns that is a function of one
-    of them alone, by smooth means over the rows, is in the curve of that column.
+    The link is an increasing function of the sum of all terms. Terms are centered over the rows.
+    The main effects of a product of two columns, estimated by smoothing over the rows, are added to
+    the curves of the columns.
 
-    With `y`, curves and levels have 95% bands: those of a mixed model of all curves at the rows,
-    as `kanlens.frontier` fits them, with products and the link held as they are. A band covers 95%
-    of the points of the true curve on average, not each of them, and fewer for classes of fewer
-    than 500 rows (91% of 250); curves fitted in another way may leave it.
+    With `y`, curves and levels of categories have 95% Bayesian bands, from a mixed model fitted as
+    in `kanlens.frontier` with products and the link fixed. Coverage is on average over a curve, not
+    pointwise, and is lower for classification with fewer than 500 rows (91% at 250). Curves of
+    networks trained otherwise may lie outside.
 
     Parameters
     ----------

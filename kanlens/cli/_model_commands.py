@@ -128,7 +128,8 @@ def train(
     run["strategy"] = "ddp" if "WORLD_SIZE" in os.environ else None
     if restarts > 1 or scheduler or workers:
         if resume or run["strategy"]:
-            expected, got = "a new run for --restarts", "--resume" if resume else "torchrun"
+            got = "--resume" if resume else "torchrun"
+            expected = "a new run for --restarts, --scheduler or --workers"
             raise InvalidValueError("train", expected, got, "Leave one of them out")
         run = {"restarts": restarts, "workers": scheduler or workers, "generator": generator}
     shape = None if hidden is None else hidden_nodes(hidden), grid_size

@@ -138,8 +138,11 @@ class Source(Displayed):
         """
         rows = np.asarray(indices, dtype=np.int64)
         if not (len(rows) and rows[0] >= 0 and rows[-1] < self.rows and (np.diff(rows) > 0).all()):
-            expected = f"increasing row numbers below {self.rows}"
-            raise InvalidValueError("Source.take", expected, "other numbers", "Sort them")
+            expected, advice = (
+                f"increasing row numbers below {self.rows}",
+                "Sort them, without copies",
+            )
+            raise InvalidValueError("Source.take", expected, str(rows[:8].tolist()), advice)
         parts = []
         for start, stop in blocks(self.rows, GROUP):
             here = rows[np.searchsorted(rows, start) : np.searchsorted(rows, stop)] - start

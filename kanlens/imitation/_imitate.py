@@ -85,10 +85,11 @@ class Imitation(Displayed):
     edges : int
         Number of edges, of which those of the levels of a category count as one.
     fidelity : float
-        R2 against the outputs of the teacher, or log-odds, on rows held out; mean over outputs.
+        R2 between the outputs of the network and the teacher (log-odds for classifiers) on held-out
+        rows; mean over outputs.
     beyond : float
-        The same on rows drawn beyond the data: each column on its own, numbers evenly within its
-        range (whole ones if it has no others), and other cells among its values.
+        The same on synthetic rows whose columns are drawn independently: numbers uniformly over
+        their range (integers if the column has only integers), other cells from their values.
     agreement : float or None
         Share of the rows held out that both put into the same class.
     receipt : ImitationReceipt
@@ -96,8 +97,9 @@ class Imitation(Displayed):
     held_out : DataFrame
         Outputs of both on these rows, by the index of the data.
     worst : DataFrame
-        Regions of these rows, leaves of a shallow tree, by their share of the squared difference:
-        intervals, shares, RMSE over the deviation of the teacher's outputs, and the worst row.
+        Regions of these rows, the leaves of a shallow tree, in columns region, rows, share_of_rows,
+        share_of_error, relative_rmse (over the standard deviation of the teacher's outputs) and
+        worst_row.
     interrupted : bool
         Whether an interrupt or the end of the time cut growth short.
     """
@@ -129,32 +131,32 @@ def imitate(
     progress: bool | None = None,
     generator: torch.Generator | None = None,
 ) -> Imitation:
-    """Grow a small network that follows any other model.
+    """Fit a small surrogate network to another model's predictions.
 
-    It is fitted to the outputs of the model for four fifths of the rows, and for 6000 rows drawn
-    between these: three in ten cells are those of other rows. Of a classifier it follows the
-    log-odds, with probabilities below 0.001 (those of a forest may be 0) taken as 0.001. Of more
-    than 10,000 rows, so many are spread evenly.
+    The network is fitted to the model's predictions on four fifths of the rows and on 6000
+    synthetic rows, made by replacing each cell with probability 0.3 by that of another row. For
+    classifiers, the log-odds are fitted, with probabilities clipped at 0.001. If `x` has more than
+    10,000 rows, 10,000 evenly spaced ones are used.
 
     Parameters
     ----------
     model : estimator, Module, callable, str or path
-        The teacher: a fitted estimator, asked by `predict_proba` if it has it, else by `predict`; a
-        torch module, of a tensor of all columns; a function of rows in the form of `x`; or the path
-        of an ``.onnx`` file.
+        The teacher: a fitted estimator (`predict_proba` is used if available, else `predict`), a
+        torch module that takes a tensor of shape (batch, in), a callable that takes rows of the
+        same type as `x`, or the path of an ``.onnx`` file.
     x : DataFrame, ndarray, Tensor or Table
         Rows of features, as the model takes them; the network has the names and units of a Table.
-        Fidelity to predictions of new rows takes rows that the model was not trained on.
+        To measure fidelity on new data, pass rows that the model was not trained on.
     max_edges : int
-        Edges of the network, at most, over all outputs; levels of a category count once.
+        Largest number of edges; the levels of a categorical column count as one edge.
     class_labels : sequence, optional
         Classes, if outputs of a function, module or file are their probabilities.
     time_limit : float, optional
-        Time after which no more terms are added.
+        Seconds after which no more terms are added.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     generator : torch.Generator, optional
-        Draws rows. When None, its seed is drawn from torch's own.
+        Draws rows. Default: one seeded by torch's default generator.
 
     Returns
     -------
@@ -163,7 +165,7 @@ def imitate(
     Raises
     ------
     DTypeError, DataError, ShapeError
-        If the model does not predict, or not finite numbers for every row.
+        If the model cannot predict, or its predictions are not finite.
     FileFormatError, MissingFileError
         If a file is not there, or of another kind.
 

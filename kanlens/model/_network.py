@@ -278,9 +278,9 @@ grid_range, enable_standalone_scale_spline
 
     @property
     def feature_range(self) -> tuple[Tensor, Tensor] | None:
-        """Ends (in,) of each feature's range in the training data, in its units.
+        """Lower and upper ends of each feature's training range, two tensors (in,).
 
-        The limits that a feature is clipped to, if it has any, else those of the statistics; None
+        In the units of the data: the limits that a feature is clipped to, if it has any, else those of the statistics; None
         before the first fit.
         """
         if (seen := self.data_range) is None:

@@ -49,14 +49,14 @@ def frontier(
 ) -> Axes:
     """Draw the score of networks of growing size against their number of edges.
 
-    Bars are one standard error: for R2 that of the loss in variances of the target, for accuracy
-    the binomial one. A ring marks the smallest network within one standard error of the best. The
+    Error bars are one standard error: for R2 that of the loss divided by the variance of the
+    target, for accuracy the binomial one. A ring marks the smallest network within one standard error of the best. The
     last term of a network is written at its point where there is room.
 
     Parameters
     ----------
     result : Frontier or KAN
-        From `kanlens.frontier`, or a network that grew so.
+        From `kanlens.frontier`, or a network grown by it.
     references : mapping of str to float, optional
         Names and scores of other models, drawn as horizontal lines. Default: those of `result`.
 

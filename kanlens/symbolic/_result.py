@@ -171,12 +171,12 @@ class SymbolicResult(Displayed):
         return formula_text(self._expression(index, output, "SymbolicResult.text"), exact=True)
 
     def parse(self, text: str, index: int | None = None) -> Expr:
-        """Read the text of a formula with the splines of one stage.
+        """Parse a formula, resolving the splines of one row of `equations_`.
 
         Raises
         ------
         InvalidValueError
-            If there is no such stage.
+            If there is no such row.
         DataError
             If the text is not a formula.
         """

@@ -60,7 +60,7 @@ def fit(
 
     Training stops at the first loss that is not finite; a non-finite loss within an LBFGS line
     search only shortens the step. An interrupt (Ctrl-C) ends training, with a warning: the model is
-    in its best state, has statistics of some rows at least, and can resume from `checkpoint`. A
+    in its best state, has statistics of at least some rows, and can resume from `checkpoint`. A
     second Ctrl-C raises KeyboardInterrupt.
 
     Parameters
@@ -85,8 +85,8 @@ def fit(
     strategy : {"ddp"}, optional
         Train in all processes of ``torchrun``, each on its share of the rows of a step. Losses,
         penalties and gradients are summed over all of them (by gloo, or nccl on CUDA) and equal
-        those of one process. Pass the same data to each. Weights and draws are those of the first,
-        which alone writes the checkpoint and shows the bar. If any process is lost, all stop.
+        those of one process. Pass the same data to each. Weights and draws are those of the first
+        process, which alone writes the checkpoint and shows the bar. If any process is lost, all stop.
     checkpoint : path, optional
         File for the state of training, written every `checkpoint_every` seconds, at an interrupt,
         when another process is lost, and at the end.
@@ -103,7 +103,7 @@ def fit(
     generator : torch.Generator, optional
         Draws held-out rows and batches. Default: one seeded by torch's default generator.
     **overrides
-        Fields of `FitOptions` that replace those of `options`, as ``steps=20``.
+        Fields of `FitOptions` that replace those of `options`, for example ``steps=20``.
 
     Returns
     -------

@@ -72,32 +72,35 @@ def fit_default(
     progress: bool | None = None,
     generator: torch.Generator | None = None,
 ) -> FitResult:
-    """Train the default network, whose shape is chosen by cross-validation.
+    """Train a network whose shape is selected by cross-validation.
 
-    The network without a hidden layer, of piecewise linear functions, is fitted in closed form. It
-    is kept unless one with a hidden layer lowers the held-out loss by at least one percent. The
-    latter is an ensemble merged into one network; each row is held out from one member. The metric
-    is computed from predictions of held-out rows. For a source larger than memory, a sample chooses
-    the network, and two passes over all rows follow, except for a small network.
+    A network without a hidden layer, of piecewise linear functions, is fitted in closed form. It is
+    kept unless a network with one hidden layer lowers the held-out loss by more than 1% and by more
+    than 0.0005. The latter is an ensemble of six members merged into one network; each member is
+    trained without one fold. The metric is computed from predictions of held-out rows. For a source
+    larger than memory, the network is selected on a sample and then trained for two passes over all
+    rows; with `max_edges`, `interactions` or `constraints` it is fitted to the sample only.
 
     Parameters
     ----------
     data : Table, Source or tuple (x, y)
         As for `kanlens.fit`.
     hidden : sequence of int or pair, optional
-        Nodes of the hidden layers, as for `KAN`: this shape alone is trained. ``()`` is the network
-        without a hidden layer. With one layer of at least 16 sums, an ensemble of members of at
-        least 8 sums is trained; other networks use five sixths of the rows. Default: chosen.
+        Nodes of the hidden layers, as for `KAN`: only this shape is trained. ``()`` is the network
+        without a hidden layer. A single hidden layer of at least 16 nodes is trained as an ensemble
+        whose members have at least 8 nodes each; any other shape is one network, with one sixth of
+        the rows held out. Default: selected.
     max_edges : int or "few", optional
-        Largest number of edges of a small network: the smallest one of `kanlens.frontier` within
-        one standard error of the best. "few" is the default limit.
+        Train a small network with at most this many edges: the smallest network of
+        `kanlens.frontier` within one standard error of the best. "few": the default limit of
+        `frontier`. Default: no small network.
     interactions : int or sequence of pairs of column names, optional
         Products of a small network, as for `kanlens.frontier`.
     constraints : mapping of column names, optional
-        Shape of the effect of each column, for all values of the others: "increasing",
-        "decreasing", "convex" or "concave". A small network is grown, or one without a hidden
-        layer, in which these columns are in no product; for several classes, the logit of each has
-        the shape.
+        Shape of the effect of each column, at all values of the other columns: "increasing",
+        "decreasing", "convex" or "concave". A small network is trained, or with ``hidden=()`` one
+        without a hidden layer. These columns are not part of any product. With several classes,
+        the logit of every class has the shape.
     build : callable, optional
         Returns a `KAN` for a list of hidden widths and a number of grid intervals. Default: one in
         float64 of the features and outputs of `data`.

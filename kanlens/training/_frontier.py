@@ -48,10 +48,12 @@ def frontier(
     progress: bool | None = None,
     generator: torch.Generator | None = None,
 ) -> Frontier:
-    """Grow networks from curves alone, term by term, and score each size by cross-validation.
+    """Grow networks term by term and cross-validate each size.
 
-    A network is ``H(sum_i f_i(x_i) + sum_k u_k v_k)``: a curve for each column, products of two
-    sums of curves, and an increasing link. Terms are added by marginal likelihood, per edge.
+    A network is ``H(sum_i f_i(x_i) + sum_k u_k v_k)``, with a curve f_i for each column, sums of
+    curves u_k and v_k, and an increasing function H of the sum, called its link (the inverse link
+    of a generalized linear model). At each step, the term with the largest gain in log marginal
+    likelihood per added edge is added.
 
     Parameters
     ----------
@@ -59,11 +61,11 @@ def frontier(
         As for `kanlens.fit`. Networks grow on at most 10,000 evenly spread rows. Of a source larger
         than memory, they are fitted to a sample.
     max_edges : int, optional
-        Largest number of edges; levels of a category count once. Default: 30, or 2 for each column
-        if there are more than 15.
+        Largest number of edges; the levels of a categorical column count as one edge. Default: 30,
+        or 2 for each column if there are more than 15 columns.
     interactions : int or sequence of pairs of column names, optional
-        Largest number of products, or the pairs of columns that may be in one. With either there is
-        no link, because by a link all columns interact. Default: no limit.
+        Largest number of products, or the pairs of columns that a product may contain. If given, no
+        link is added, because it would make all columns interact. Default: no limit.
     constraints : mapping of column names, optional
         Shapes of the effects of columns, as for `kanlens.fit_default`.
     build : callable, optional
@@ -75,7 +77,7 @@ def frontier(
         and gradient boosting, which take about as long as growth, and an explainable boosting
         machine of the package interpret-core, which takes minutes. Default: none.
     time_limit : float, optional
-        Time after which no more terms are added, and no references.
+        Seconds after which no more terms are added and no references are scored.
     checkpoint, checkpoint_every, resume
         As for `kanlens.fit`; the folds are those of the checkpoint.
     progress : bool, optional

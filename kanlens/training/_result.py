@@ -194,7 +194,7 @@ class SparsityPath(Displayed):
         return min(good, key=lambda i: (self.steps[i].edges_above, self.steps[i].held_out_loss))
 
     def model_at(self, index: int | None = None) -> KAN:
-        """Return the model of one step, by default of the best one.
+        """Return the model trained with one strength of the penalty, by default the best.
 
         Raises
         ------

@@ -205,7 +205,7 @@ class Case:
         return rows if len(rows) <= ROWS else rows[order[:ROWS].to(rows.device)]
 
     def population(self) -> Iterator[Tensor]:
-        """Yield `replacements` and samples in parts; their spread scales perturbations."""
+        """Yield background replacements, then samples, in chunks."""
         if self.background is not None:
             yield self.replacements
         yield from (part.double() for part in needed(self.attribution.x).detach().split(PART))

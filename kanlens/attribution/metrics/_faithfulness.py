@@ -39,7 +39,10 @@ def removal_changes(output: Function, x: Tensor, masks: Tensor, references: Tens
 def infidelity(
     output: Function, x: Tensor, values: Tensor, masks: Tensor, references: Tensor
 ) -> Tensor:
-    """Return the mean square, over masks, of the sum of values less the change by their removal.
+    """Return the infidelity of the attributions of each sample [1]_, (batch,).
+
+    It is the mean square, over masks (mask, in), of the sum of the values (batch, in) of the masked
+    features less the change of the output by their removal.
 
     References
     ----------
