@@ -138,10 +138,8 @@ class Source(Displayed):
         """
         rows = np.asarray(indices, dtype=np.int64)
         if not (len(rows) and rows[0] >= 0 and rows[-1] < self.rows and (np.diff(rows) > 0).all()):
-            expected, advice = (
-                f"increasing row numbers below {self.rows}",
-                "Sort them, without copies",
-            )
+            expected = f"increasing row numbers below {self.rows}"
+            advice = "Sort them, without copies"
             raise InvalidValueError("Source.take", expected, str(rows[:8].tolist()), advice)
         parts = []
         for start, stop in blocks(self.rows, GROUP):

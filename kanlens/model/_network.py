@@ -280,8 +280,8 @@ grid_range, enable_standalone_scale_spline
     def feature_range(self) -> tuple[Tensor, Tensor] | None:
         """Lower and upper ends of each feature's training range, two tensors (in,).
 
-        In the units of the data: the limits that a feature is clipped to, if it has any, else those of the statistics; None
-        before the first fit.
+        In the units of the data: the limits that a feature is clipped to, if it has any, else those
+        of the statistics. None before the first fit.
         """
         if (seen := self.data_range) is None:
             return None

@@ -50,8 +50,8 @@ def frontier(
     """Draw the score of networks of growing size against their number of edges.
 
     Error bars are one standard error: for R2 that of the loss divided by the variance of the
-    target, for accuracy the binomial one. A ring marks the smallest network within one standard error of the best. The
-    last term of a network is written at its point where there is room.
+    target, for accuracy the binomial one. A ring marks the smallest network within one standard
+    error of the best. The last term of a network is written at its point where there is room.
 
     Parameters
     ----------

@@ -86,7 +86,8 @@ def fit(
         Train in all processes of ``torchrun``, each on its share of the rows of a step. Losses,
         penalties and gradients are summed over all of them (by gloo, or nccl on CUDA) and equal
         those of one process. Pass the same data to each. Weights and draws are those of the first
-        process, which alone writes the checkpoint and shows the bar. If any process is lost, all stop.
+        process, which alone writes the checkpoint and shows the bar. If a process is lost, all
+        stop.
     checkpoint : path, optional
         File for the state of training, written every `checkpoint_every` seconds, at an interrupt,
         when another process is lost, and at the end.
