@@ -212,4 +212,4 @@ def _mean_and_square(
 def mean_over_edges(layer: EdgeLayer, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
     """Return the mean over the rows of a function of every edge's value in float64."""
     size = layer.in_features * max(layer.out_features, layer.degrees_of_freedom)
-    return mean_over_rows(x, lambda part: function(layer.edge_values(part).double()), size)
+    return mean_over_rows(x, lambda part: function(layer.edge_values(part).double()).sum(0), size)

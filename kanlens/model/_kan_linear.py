@@ -413,8 +413,11 @@ class KANLinear(EdgeLayer):
         """
         if self.series:
             size = self.series_weight.numel()
-            mean = mean_over_rows(x, lambda part: self.edge_values(part).double().abs(), size)
-            return mean.to(x.dtype)
+
+            def sums(part: Tensor) -> Tensor:
+                return self.edge_values(part).double().abs().sum(0)
+
+            return mean_over_rows(x, sums, size).to(x.dtype)
         norms = kernels.fused(self, x, self.grid, norms=True)
         if norms is None:
             norms = mean_absolute_edges(x, self.weights(), self.spline_basis)

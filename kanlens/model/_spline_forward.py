@@ -113,7 +113,7 @@ def mean_absolute_edges(
         coef = weights.coefficients()
         splines = spline.evaluate(part, coef, grid, degree, extrapolation=extrapolation)
         bases = BASES[base].value(part).unsqueeze(1) * weights.base_weights()
-        return (splines + bases).double().abs()
+        return (splines + bases).double().abs().sum(0)
 
     return mean_over_rows(x, values, weights.base.numel(), again=again).to(x.dtype)
 
@@ -121,14 +121,14 @@ def mean_absolute_edges(
 def mean_over_rows(
     x: Tensor, function: Callable[[Tensor], Tensor], size: int, *, again: bool = True
 ) -> Tensor:
-    """Return the mean over the rows of a function of them, of `size` numbers for each.
+    """Return the mean over the rows of a function that adds up `size` numbers of each.
 
     These are held for some rows at a time, and with `again` computed once more for the gradient, so
     that memory does not grow with the batch.
     """
     parts = x.split(max(1, CHUNK // size))
     again = again and len(parts) > 1 and torch.is_grad_enabled()
-    return summed(parts, lambda part: function(part).sum(0), again=again) / len(x)
+    return summed(parts, function, again=again) / len(x)
 
 
 def summed(
@@ -147,18 +147,18 @@ def summed(
 
 def basis_means(layer: EdgeLayer, x: Tensor) -> Tensor:  # (in, basis + 1)
     """Return the means of the B-splines over x (batch, in), and last that of the base function."""
-    grid, degree, extrapolation, base = layer.spline_basis
+    grid, degree, base = layer.grid, layer.spline_order, BASES[layer.base_name]
 
     def values(part: Tensor) -> Tensor:
-        splines = spline.basis(part, grid, degree, extrapolation=extrapolation)
-        return torch.cat([splines, BASES[base].value(part).unsqueeze(-1)], dim=-1).double()
+        splines = spline.basis(part, grid, degree, extrapolation=layer.extrapolation)
+        return torch.cat([splines, base.value(part).unsqueeze(-1)], dim=-1).double().sum(0)
 
     return mean_over_rows(x, values, grid.numel()).to(x.dtype)
 
 
 def known_means(layer: EdgeLayer) -> Tensor:  # (in, basis + 1)
     """Return the means over the places of a layer; a training step changes weights alone."""
-    grid, *options = layer.spline_basis
+    grid, options = layer.grid, (layer.spline_order, layer.extrapolation, layer.base_name)
     plain = type(grid) is Tensor and not grid.requires_grad
     if not plain or torch.is_inference_mode_enabled() or recorded():
         return basis_means(layer, layer.places())
