@@ -1,4 +1,4 @@
-"""The command predict: predictions of the rows of a table, with intervals."""
+"""The commands predict and calibrate: predictions of rows, with intervals."""
 
 from __future__ import annotations
 
@@ -75,3 +75,29 @@ def _covered(model: KAN, frame: pd.DataFrame, table: Table) -> float:
         return float(values[:, -len(model.class_labels) :][range(len(y)), y.cpu()].sum())
     low, high, true = values[:, 1::3], values[:, 2::3], y.cpu().numpy()
     return float(((low <= true) & (true <= high)).mean(1).sum())
+
+
+@command(
+    example="kanlens calibrate model.safetensors new.csv -o calibrated.safetensors",
+    output="Model to write.",
+    probabilities="Scale and shift the logits of a classifier to the least log loss of these rows.",
+)
+def calibrate(
+    model: Path,
+    data: Path,
+    *,
+    column: str | None = None,
+    probabilities: bool = False,
+    output: Path = Path("calibrated.safetensors"),
+    terminal: Terminal,
+) -> None:
+    """Take the intervals of predictions from rows that training did not see."""
+    from kanlens.cli._model_data import read_rows
+
+    terminal.check([model, data], model=output)
+    kan = kanlens.load(model)
+    table = read_rows(data, kan, column, terminal, without="intervals need targets")
+    kanlens.calibrate(kan, table, probabilities=probabilities)
+    terminal.write(kan, output)
+    facts = {"model": str(terminal.place(output)), "rows": table.rows}
+    terminal.facts("calibrated", facts)

@@ -168,9 +168,12 @@ def current_held_out(model: KAN, call: str) -> HeldOut:
     held = model.held_out
     if held is None:
         expected, advice = "a model with rows held out of training", "Pass such rows to calibrate"
-        raise MethodError(call, expected, "one without", f"{advice}")
+        raise MethodError(call, expected, "one without", advice)
     if held.weights != fingerprint(model.state_dict().values()):
-        expected, advice = "the model as it was trained", "Pass rows held out to calibrate"
+        expected, advice = (
+            "the model as it was trained",
+            "Pass rows that it has not seen to calibrate",
+        )
         raise MethodError(call, expected, "a model that has changed", advice)
     return held
 

@@ -255,3 +255,18 @@ def test_the_command_writes_intervals_and_the_share_covered(additive, noisy, tmp
     pd.testing.assert_frame_equal(frame, kanlens.predict(additive, noisy, interval=0.9, by="kind"))
     inside = (frame["y low"] <= noisy.frame["y"]) & (noisy.frame["y"] <= frame["y high"])
     assert facts["covered"] == inside.mean()
+
+
+def test_the_command_calibrates_a_model_that_has_changed(additive, noisy, tmp_path, capsys):
+    from kanlens.cli import main
+
+    model, data, out = (
+        str(tmp_path / name) for name in ("m.safetensors", "d.csv", "c.safetensors")
+    )
+    kanlens.save(kanlens.prune(additive, noisy, threshold=1.0).model, model)
+    noisy.frame.to_csv(data, index=False)
+    assert main(["predict", model, data, "--interval", "0.9"]) == 1
+    assert "calibrate" in capsys.readouterr().err
+    assert main(["calibrate", model, data, "-o", out, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 400
+    assert kanlens.load(out).held_out.rows == 400
