@@ -55,7 +55,7 @@ class Report(Displayed):
     content : dict
         The numbers on the page, in plain JSON types: schema_version, meta, data, model, training,
         performance, importance, edges, formula, certificate, rows, comparison, pruning, alerts
-        (and growth, models), described in ``kanlens/reporting/schema.json``.
+        (and growth, models), described by the JSON Schema of the documentation (`kanlens report`).
     """
 
     path: Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -19,11 +20,11 @@ from kanlens.reporting import Report
 from kanlens.reporting._analysis import Request, analyze
 from kanlens.reporting._model_comparison import describe_models, read_others
 from kanlens.reporting._page_data import SCHEMA_VERSION, build_content
-from kanlens.reporting._report import FOLDER
 from kanlens.reporting._report_data import read_subject
 from tests.reporting.conftest import network, seeded
 
-SCHEMA = json.loads((FOLDER / "schema.json").read_text("utf-8"))
+ROOT = Path(__file__).parents[2]
+SCHEMA = json.loads((ROOT / "docs" / "_static" / "report-schema.json").read_text("utf-8"))
 CHECK = jsonschema.Draft202012Validator(SCHEMA)
 
 
