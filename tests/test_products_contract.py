@@ -311,6 +311,19 @@ def check_prune(model: KAN, _: Path) -> None:
             assert result.edges_after < result.edges_before
 
 
+def check_predict(model: KAN, _: Path) -> None:
+    frame = kanlens.predict(model, MANY)
+    assert_close(torch.tensor(frame.to_numpy()), output(remembering(model), MANY))
+
+
+def check_calibrate(model: KAN, _: Path) -> None:
+    targets = output(remembering(model), MANY) + torch.arange(1.0, 61.0)[:, None]
+    changed = kanlens.calibrate(copy.deepcopy(model), (MANY, targets))
+    frame = kanlens.predict(changed, MANY, interval=0.5).to_numpy().reshape(60, -1, 3)
+    widths = torch.from_numpy(frame[..., 2] - frame[..., 0])
+    assert_close(widths, torch.full_like(widths, 31.0), rtol=1e-6, atol=1e-6)
+
+
 def check_edge_scores(model: KAN, _: Path) -> None:
     frame = kanlens.edge_scores(model, MANY)
     assert len(frame) == model.edges_alive
@@ -498,6 +511,7 @@ def check_edit(model: KAN, _: Path) -> None:
 
 FUNCTIONS: dict[str, Callable[[KAN, Path], None]] = {
     "attribute": check_attribute,
+    "calibrate": check_calibrate,
     "certify": check_certify,
     "compare": check_compare,
     "edit": check_edit,
@@ -506,6 +520,7 @@ FUNCTIONS: dict[str, Callable[[KAN, Path], None]] = {
     "fit": check_fit,
     "importance": check_importance,
     "load": check_files,
+    "predict": check_predict,
     "prune": check_prune,
     "report": check_report,
     "save": check_files,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import kanlens
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal
-from kanlens.cli._options import edge_limit, read_interactions, shapes_of, split_names
+from kanlens.cli._options import small_network, split_names
 from kanlens.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -73,10 +73,7 @@ def frontier(
         raise InvalidValueError(terminal.call, "-o with --resume", "none", advice)
     checkpoint = output and output.parent / f"{output.name}.checkpoint"
     terminal.check([data], model=output, checkpoint=checkpoint)
-    limits: dict[str, Any] = {"max_edges": edge_limit(max_edges)}
-    limits["interactions"] = read_interactions(interactions)
-    shapes = {"increasing": increasing, "decreasing": decreasing}
-    limits["constraints"] = shapes_of(**shapes, convex=convex, concave=concave)
+    limits = small_network(max_edges, interactions, [increasing, decreasing, convex, concave])
     if edges is not None:
         check_count(terminal.call, "edges", edges)
     columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}

@@ -13,13 +13,11 @@ import kanlens
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal
 from kanlens.cli._options import (
-    edge_limit,
     factor,
     hidden_nodes,
     norms,
-    read_interactions,
     read_strengths,
-    shapes_of,
+    small_network,
 )
 from kanlens.errors import InvalidValueError
 
@@ -133,11 +131,7 @@ def train(
             raise InvalidValueError("train", expected, got, "Leave one of them out")
         run = {"restarts": restarts, "workers": scheduler or workers, "generator": generator}
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
-    small: dict[str, Any] = {"max_edges": edge_limit(max_edges)}
-    small["interactions"] = read_interactions(interactions)
-    shapes = {"increasing": increasing, "decreasing": decreasing}
-    small["constraints"] = shapes_of(**shapes, convex=convex, concave=concave) or None
-    small = {name: value for name, value in small.items() if value is not None}
+    small = small_network(max_edges, interactions, [increasing, decreasing, convex, concave])
     result = _trained(build, shape, small, training, settings, run, terminal)
     model = result.model
     if not result.interrupted:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -70,6 +70,7 @@ PANELS = {  # of help, by argument
     }.items()
     for name in names.split()
 }
+SHAPES = "increasing", "decreasing", "convex", "concave"
 MINIMA = {"finetune": 0, "restarts": 1, "workers": 1}  # of numbers, by argument
 HELP = {  # of options of several commands, by argument
     "background": "Table of background rows.  [default: those stored in the model, else rows "
@@ -96,7 +97,7 @@ HELP = {  # of options of several commands, by argument
     **{
         shape: f"Columns whose effect is to be {shape}, at all values of the others, in a small "
         "network."
-        for shape in ("increasing", "decreasing", "convex", "concave")
+        for shape in SHAPES
     },
     "options": "Option of the method, as name=value; may be given several times.",
     "output": "Model to write.",
@@ -210,9 +211,17 @@ def read_interactions(text: str | None) -> int | list[tuple[str, str]] | None:
         return [(first, second) for first, second in pairs]
 
 
-def shapes_of(**texts: str | None) -> dict[str, str]:
-    """Return the shape of each column named by the options of shapes."""
-    return {name: shape for shape, text in texts.items() for name in split_names(text)}
+def small_network(
+    max_edges: str | None, interactions: str | None, columns: Sequence[str | None]
+) -> dict[str, Any]:
+    """Return the options of a small network; `columns` are those of each of `SHAPES`."""
+    pairs = zip(SHAPES, columns, strict=True)
+    options = {
+        "max_edges": edge_limit(max_edges),
+        "interactions": read_interactions(interactions),
+        "constraints": {name: shape for shape, text in pairs for name in split_names(text)} or None,
+    }
+    return {name: value for name, value in options.items() if value is not None}
 
 
 def edge_limit(text: str | None) -> int | Literal["few"] | None:

@@ -292,18 +292,10 @@ class KANRegressor(Regression, NetworkEstimator):
         return self
 
     def predict(self, X: Inputs, interval: float | None = None, by: str | None = None) -> Array:
-        """Return the outputs, or with `interval` their intervals too.
+        """Return the outputs, shape (batch,) or (batch, out).
 
-        Parameters
-        ----------
-        X : array-like or DataFrame, shape (batch, in)
-        interval, by
-            As for `kanlens.predict`.
-
-        Returns
-        -------
-        ndarray, shape (batch,) or (batch, out)
-            With `interval`, a last axis has the output and the ends of its interval.
+        With `interval` and `by`, as for `kanlens.predict`, a last axis has the output and the ends
+        of its interval.
         """
         frame = predict(self.network_, self._rows(X), interval=interval, by=by)
         values = frame.to_numpy().reshape(len(frame), len(self.network_.output_names), -1)
@@ -319,10 +311,8 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         The labels.
     model_ : KAN
         The network; its outputs are logits, one for two classes, else one per class.
-    result_ : FitResult
-    n_features_in_ : int
-    feature_names_in_ : ndarray of str
-        Names of the features, if all columns of `X` have names that are strings.
+    result_, n_features_in_, feature_names_in_
+        As for `KANRegressor`.
 
     Examples
     --------
@@ -335,19 +325,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
     def fit(
         self, X: Inputs, y: Targets, sample_weight: PerRow = None, groups: PerRow = None
     ) -> KANClassifier:
-        """Train the network.
-
-        Parameters
-        ----------
-        X, sample_weight, groups
-            As for `KANRegressor.fit`.
-        y : array-like, shape (batch,)
-            Labels of at least two classes.
-
-        Returns
-        -------
-        KANClassifier
-            Itself.
+        """Train the network on labels (batch,); other arguments as for `KANRegressor.fit`.
 
         Raises
         ------

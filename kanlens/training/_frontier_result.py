@@ -204,7 +204,7 @@ class Frontier(Displayed):
     _growth: Growth
     _networks: Sequence[Sequence[GrowthStep]] = ()  # of each size, one for each output
     _losses: Tensor
-    _outputs: Sequence[Tensor]  # of the rows held out, in the order of the folds
+    _outputs: Sequence[Tensor] = ()  # of the rows held out, in the order of the folds
 
     def _line(self) -> str:
         step = self.steps[self.index()]
