@@ -144,4 +144,5 @@ def _sizes(front: Frontier, place: int) -> pd.DataFrame:
     ]
     for name, score in front.references.items():
         rows.append({front.metric_name: score, "last term": name.removeprefix("the ")})
-    return pd.DataFrame(rows, dtype=object).fillna("")
+    frame = pd.DataFrame(rows, dtype=object)
+    return frame.where(frame.notna(), "")
