@@ -160,7 +160,7 @@ class KANConfig:
             nodes = tuple(NodesConfig.from_dict(item) for item in data.get("nodes", ()))
             record = TrainingRecord.from_dict(data["record"]) if "record" in data else None
             growth = GrowthRecord.from_dict(data["growth"]) if "growth" in data else None
-            held = HeldOut.from_dict(data["held_out"]) if "held_out" in data else None
+            held = HeldOut.from_dict(data["held_out"], schema) if "held_out" in data else None
             shapes = {str(name): str(shape) for name, shape in data.get("constraints", {}).items()}
             edits = tuple(EditStep.from_dict(item) for item in data.get("edits", ()))
             about |= {"nodes": nodes, "record": record, "growth": growth, "held_out": held}

@@ -53,11 +53,18 @@ class HeldOut:
     weights: str = ""  # fingerprint of the network
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> HeldOut:
+    def from_dict(cls, data: dict[str, Any], schema: Schema) -> HeldOut:
         """Rebuild the rows from their JSON; a ValueError or TypeError describes a fault."""
         held = cls(**data)
         sizes = [len(values) for values in (*held.arrays, *held.codes.values())]
-        sound = all(np.isfinite(values).all() for values in held.arrays)
+        (outputs, targets), count = held.arrays, len(schema.outputs)
+        sound = bool(np.isfinite(outputs).all() and np.isfinite(targets).all())
+        sound &= outputs.shape[1] == count
+        if schema.task == "classification":
+            classes = set(np.unique(targets).tolist())
+            sound &= targets.shape[1] == 1 and classes <= set(range(max(count, 2)))
+        else:
+            sound &= targets.shape == outputs.shape
         if not (held.rows > 0 and set(sizes) == {held.rows} and sound and 0 < held.shrink <= 1):
             raise ValueError(f"rows held out are {held.rows} with {sizes}")
         return held
@@ -101,11 +108,11 @@ def keep_held_out(
     if not len(x) or not all(bool(part.isfinite().all()) for part in parts):
         return
     codes = {name: encoded(own, "<u2") for name, own in category_codes(model.schema, x).items()}
+    outputs, y = parts
     model.held_out = HeldOut(
         rows=len(x),
-        **dict(
-            zip(("outputs", "targets"), (encoded(p.numpy(), "<f4") for p in parts), strict=True)
-        ),
+        outputs=encoded(outputs.numpy(), "<f4"),
+        targets=encoded(y.numpy(), "<f4"),
         levels=codes,
         shrink=min(shrink, 1.0),
         weights=fingerprint(model.state_dict().values()),
@@ -170,10 +177,8 @@ def current_held_out(model: KAN, call: str) -> HeldOut:
         expected, advice = "a model with rows held out of training", "Pass such rows to calibrate"
         raise MethodError(call, expected, "one without", advice)
     if held.weights != fingerprint(model.state_dict().values()):
-        expected, advice = (
-            "the model as it was trained",
-            "Pass rows that it has not seen to calibrate",
-        )
+        expected = "the model as it was trained"
+        advice = "Pass rows that it has not seen to calibrate"
         raise MethodError(call, expected, "a model that has changed", advice)
     return held
 
@@ -193,6 +198,7 @@ def _quantiles(scores: Array, level: float, call: str) -> Array:
 
 
 def encoded(values: Array, dtype: str) -> str:
+    """Return the bytes of an array of a type in base64."""
     return base64.b64encode(np.ascontiguousarray(values.astype(dtype)).tobytes()).decode()
 
 

@@ -18,7 +18,7 @@ import numpy as np
 from kanlens._checks import check_choice
 from kanlens.data._cell_parsing import Array
 from kanlens.data._schema import Feature
-from kanlens.errors import InvalidValueError
+from kanlens.errors import DTypeError, InvalidValueError
 
 SHAPES = {  # order of the differences that have a sign, and the sign
     "increasing": (1, 1.0),
@@ -32,6 +32,9 @@ def read_constraints(
     constraints: Mapping[str, str] | None, features: Sequence[Feature]
 ) -> dict[str, str]:
     """Return the shape of each constrained column."""
+    if constraints is not None and not isinstance(constraints, Mapping):
+        expected, advice = "constraints as a mapping", "For example {'age': 'increasing'}"
+        raise DTypeError("fit", expected, type(constraints).__name__, advice)
     numbers = {f.column for f in features if f.kind == "numeric"}
     for name, shape in (constraints or {}).items():
         check_choice("fit", "constraints", name, dict.fromkeys(f.column for f in features))

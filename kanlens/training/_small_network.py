@@ -327,13 +327,9 @@ class SmallNetwork:
             if column.shape:
                 modes, (curve,) = column.design.modes[0], column.design.curves
                 own = modes if self.fine else modes[:, column.smooth] @ self.bases[place]
-                cone = np.zeros(
-                    (
-                        len(rows := inequalities(curve.breakpoints, column.shape)),
-                        len(fit.coefficients),
-                    )
-                )
-                cone[:, start:stop] = rows @ own
+                rows = inequalities(curve.breakpoints, column.shape) @ own
+                cone = np.zeros((len(rows), len(fit.coefficients)))
+                cone[:, start:stop] = rows
                 cones.append(cone[:, fit.live])
         if not cones or not len(fit.live):
             return fit

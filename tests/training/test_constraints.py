@@ -7,7 +7,8 @@ import torch
 from scipy.optimize import isotonic_regression, minimize
 
 import kanlens
-from kanlens.errors import InvalidValueError
+from kanlens.cli import _options
+from kanlens.errors import DTypeError, InvalidValueError
 from kanlens.training._constraints import SHAPES, inequalities, nearest_feasible, shaped
 from kanlens.training._curve_design import ColumnCurves, CurveDesign, make_curve
 from kanlens.training._small_network import SmallNetwork
@@ -19,6 +20,10 @@ CURVES = {
     "convex": lambda x: (x - 1) ** 2,
     "concave": np.log1p,
 }
+
+
+def test_the_command_has_an_option_for_each_shape():
+    assert tuple(SHAPES) == _options.SHAPES
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -169,9 +174,10 @@ def test_training_by_gradients_keeps_no_shape():
         ({"a": "upward"}, {}, "constraints to be one of"),
         ({"e": "increasing"}, {}, "constraints to be one of"),
         ({"kind": "increasing"}, {}, "which has categories"),
+        (["a"], {}, "constraints as a mapping"),
         ({"a": "increasing"}, {"hidden": (5,)}, "without a hidden layer"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(constraints, how, message):
-    with pytest.raises(InvalidValueError, match=message):
+    with pytest.raises((InvalidValueError, DTypeError), match=message):
         train(rows(60), constraints, **how)

@@ -133,6 +133,7 @@ def test_rows_held_out_are_in_the_file_and_not_read_when_damaged(additive, noisy
         {"shrink": 2.0},
         {"levels": {"kind": ""}},
         {"outputs": "?"},
+        {"targets": config["held_out"]["targets"] * 2},
         {"other": 1},
     ):
         broken = {**config, "held_out": {**config["held_out"], **change}}
