@@ -8,9 +8,8 @@ from torch import Tensor
 
 from kanlens._checks import check_count
 from kanlens._runtime import progress_bar
-from kanlens.attribution._additive import contributions
-from kanlens.attribution._method import method
-from kanlens.attribution._problem import GlobalScores, Problem, borrowed_randomness
+from kanlens.attribution._closed_forms import contributions
+from kanlens.attribution._problem import GlobalScores, Problem, borrowed_randomness, method
 from kanlens.model._analysis import live_features, reaching
 from kanlens.model._trace import edge_moments
 

@@ -12,7 +12,7 @@ from kanlens._runtime import NEVER, Deadline
 from kanlens.certificates import _relaxation as relaxation
 from kanlens.certificates._bound_propagation import BoundPropagation
 from kanlens.certificates._branch_and_bound import FLAT
-from kanlens.certificates._intervals import SUM_EPS, Interval
+from kanlens.certificates._relaxation import SUM_EPS, Interval
 from kanlens.certificates._sampling import spread_points
 from kanlens.model._analysis import BUDGET
 from kanlens.model._network import KAN

@@ -14,8 +14,7 @@ from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.discovery._discover import Discovery
 from kanlens.discovery._discover import discover as discover_once
-from kanlens.distributed._jobs import new_seed, seeded
-from kanlens.distributed._tasks import Workers, completed, workers_for
+from kanlens.distributed._jobs import Workers, completed, new_seed, seeded, workers_for
 from kanlens.errors import DataError, DTypeError, InvalidValueError, KanlensError, TrainingError
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._network import KAN, Rows, Targets

@@ -179,14 +179,25 @@ class Unrolled(ABC):
 
     def outputs(self, description: Description, features: Sequence[str]) -> list[str]:
         """Add all levels; return the formulas of the outputs."""
-        names = self.level("u", self._scaled(features, *description.scaling[:4]))
+        columns = zip(features, *map(np.ndarray.tolist, description.scaling[:4]), strict=True)
+        texts = [
+            f"({self._held(name, low, high)} - {self.number(shift)})/{self.number(scale)}"
+            for name, low, high, shift, scale in columns
+        ]
+        names = self.level("u", texts)
         for index, layer in enumerate(description.layers):
             names = self.sums(index, layer, names)
             if any(len(members) > 1 for members in layer.members) or not layer.plain:
-                names = self.level(f"h{index}_", self._nodes(names, layer))
+                nodes = zip(layer.members, layer.scale, layer.shift, strict=True)
+                texts = [
+                    f"{'*'.join([*(names[k] for k in members), self.number(scale)])}"
+                    f" + {self.number(shift)}"
+                    for members, scale, shift in nodes
+                ]
+                names = self.level(f"h{index}_", texts)
         shift, scale = map(np.ndarray.tolist, description.scaling[4:])
-        texts = zip(names, scale, shift, strict=True)
-        return [f"{name}*{self.number(a)} + {self.number(b)}" for name, a, b in texts]
+        ends = zip(names, scale, shift, strict=True)
+        return [f"{name}*{self.number(a)} + {self.number(b)}" for name, a, b in ends]
 
     def level(self, prefix: str, formulas: Sequence[str]) -> list[str]:
         """Add columns with counted names."""
@@ -195,13 +206,6 @@ class Unrolled(ABC):
     def number(self, value: float) -> str:
         """Write a number to the last digit."""
         return self.dialect.number(float(value))
-
-    def _scaled(self, names: Sequence[str], *scaling: Array) -> list[str]:
-        columns = zip(names, *map(np.ndarray.tolist, scaling), strict=True)
-        return [
-            f"({self._held(name, low, high)} - {self.number(shift)})/{self.number(scale)}"
-            for name, low, high, shift, scale in columns
-        ]
 
     def _held(self, name: str, low: float, high: float, origin: float = 0.0) -> str:
         """Clip a column, subtract an origin, and keep missing cells."""
@@ -228,10 +232,3 @@ class Unrolled(ABC):
         u, a, b = sympy.Symbol(names[terms.inputs[column]]), terms.a[column], terms.b[column]
         inner = u if (a, b) == (1, 0) else float(a) * u + float(b)
         return self.dialect.text(formula(terms.g, inner))
-
-    def _nodes(self, names: Sequence[str], layer: Layer) -> list[str]:
-        nodes = zip(layer.members, layer.scale, layer.shift, strict=True)
-        return [
-            f"{'*'.join([*(names[k] for k in members), self.number(scale)])} + {self.number(shift)}"
-            for members, scale, shift in nodes
-        ]

@@ -10,25 +10,23 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
+from kanlens._pandas import pd
 from kanlens.attribution import attribute
 from kanlens.errors import MethodError
 from kanlens.exporters._cells import Cell, blank_numbers, blank_texts, cell_rule, column_kinds
 from kanlens.functions._elementary import Array, ElementaryFunction
 from kanlens.model import kernels
 from kanlens.model._analysis import float64_copy
+from kanlens.model._conversion import expand_normalization
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Nodes
-from kanlens.model._normalization import expand_normalization
 from kanlens.splines._pieces import Index
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RANDOM = 64  # rows drawn evenly over the range of every feature, and a tenth beyond
 SHOWN = 4  # rows that a file carries with what the model says of them
@@ -244,8 +242,6 @@ class Export:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """Raw rows with random numbers, knots, ends, blanks and unseen texts."""
-        import pandas as pd
-
         numbers, schema, columns = sample_rows(self.exact), self.model.schema, {}
         marks = {"text": blank_texts(schema)[-1], "number": next(iter(blank_numbers(schema)), None)}
         for place, (name, kind) in enumerate(self.columns.items(), start=1):
@@ -258,7 +254,8 @@ class Export:
                 cells[(place + RANDOM // 2) % RANDOM] = f"{max(texts)}?"
             elif kind == "date":
                 days = [numbers[:, k] for k in picks if schema.features[k].part == "days"]
-                cells = _dates(days[0] if days else 211.217 * np.arange(len(cells)))
+                since: Any = (days[0] if days else 211.217 * np.arange(len(cells))).clip(-7e4, 7e4)
+                cells = [*pd.to_datetime(since, unit="D").strftime("%Y-%m-%d %H:%M:%S")]
             if not math.isnan(self.rules[picks[0]].blank):
                 cells[0], cells[place % RANDOM] = None, marks.get(kind)
             columns[name] = pd.Series(cells, dtype=object)
@@ -348,13 +345,6 @@ def rendered(template: str, **words: object) -> str:
 def refuse(expected: str, got: str, advice: str) -> NoReturn:
     """Refuse a model that a format cannot hold."""
     raise MethodError("export", expected, got, advice)
-
-
-def _dates(days: Any) -> list[str]:
-    """Write days since 1970-01-01 as dates, to the second."""
-    import pandas as pd
-
-    return list(pd.to_datetime(days.clip(-7e4, 7e4), unit="D").strftime("%Y-%m-%d %H:%M:%S"))
 
 
 def sample_rows(model: KAN) -> Array:  # (row, in)

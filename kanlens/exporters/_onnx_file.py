@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from functools import partial, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import sympy
+from numpy.typing import ArrayLike, DTypeLike
 
 from kanlens._checks import optional_module
 from kanlens._plain_json import to_plain
@@ -18,9 +19,6 @@ from kanlens.exporters._cells import Cell, blank_numbers, blank_texts, date_part
 from kanlens.exporters._dialects import formula
 from kanlens.exporters._exported_model import Export, Format, FunctionTerms, Layer, Splines, refuse
 from kanlens.functions._elementary import Array
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, DTypeLike
 
 ML = "ai.onnx.ml"
 OPSETS, IR_VERSION = {"": 17, ML: 3}, 8

@@ -253,10 +253,6 @@ class Edge(Displayed):
             Default: the ends of the grid.
         level : float
 
-        Returns
-        -------
-        ndarray, shape (root,)
-
         Raises
         ------
         InvalidValueError
@@ -283,10 +279,6 @@ class Edge(Displayed):
         ----------
         low, high : float, optional
             Default: the ends of the grid.
-
-        Returns
-        -------
-        ndarray, shape (extremum,)
 
         Raises
         ------

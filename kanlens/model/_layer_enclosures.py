@@ -16,15 +16,16 @@ from torch import Tensor
 
 from kanlens.model._enclosure_tables import (
     PAD,
+    ControlPoints,
     PieceTable,
     cuts_of,
+    restrict,
     slope_hulls,
     slope_range,
     table_of,
 )
 from kanlens.model._terms import EdgeTerm, times
 from kanlens.splines import _spline as spline
-from kanlens.splines._control_points import ControlPoints, restrict
 
 if TYPE_CHECKING:
     from kanlens.model._edge_layer import EdgeLayer

@@ -13,7 +13,7 @@ from kanlens.certificates._additive_approximation import (
 from kanlens.certificates._bound_propagation import BoundPropagation
 from kanlens.certificates._branch_and_bound import SearchBudget, halved, refine
 from kanlens.certificates._feature_effects import slices, total_change
-from kanlens.certificates._intervals import Interval
+from kanlens.certificates._relaxation import Interval
 from kanlens.certificates._sampling import (
     Extremes,
     dual_norms,

@@ -12,8 +12,7 @@ from torch import Tensor
 
 from kanlens._checks import check_choice, check_count, check_positive
 from kanlens._runtime import progress_bar
-from kanlens.attribution._method import method
-from kanlens.attribution._problem import Baseline, LocalValues, Problem, borrowed_randomness
+from kanlens.attribution._problem import Baseline, LocalValues, Problem, borrowed_randomness, method
 from kanlens.attribution.captum_methods import _adapter as adapter
 from kanlens.errors import InvalidValueError
 from kanlens.model._analysis import live_features

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from kanlens._checks import check_choice, check_positive
 from kanlens._runtime import progress_bar
-from kanlens.attribution._additive import contributions
-from kanlens.attribution._method import method
-from kanlens.attribution._problem import Baseline, LocalValues, Problem, pairs
+from kanlens.attribution._closed_forms import contributions
+from kanlens.attribution._problem import Baseline, LocalValues, Problem, method, pairs
 from kanlens.attribution.integration._lines import (
     Lines,
     Segments,

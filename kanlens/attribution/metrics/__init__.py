@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from kanlens.attribution.metrics import _exactness as exactness
-from kanlens.attribution.metrics import _faithfulness as faithfulness
+from kanlens.attribution.metrics import _quality as quality
 from kanlens.attribution.metrics import _rankings as rankings
-from kanlens.attribution.metrics import _robustness as robustness
 from kanlens.attribution.metrics._evaluation import Case, Metric, Score, case_for
-from kanlens.attribution.metrics._faithfulness import (
+from kanlens.attribution.metrics._quality import (
     area_over,
     infidelity,
+    max_sensitivity,
+    parameter_randomization,
     prediction_gap,
     removal_curve,
     subset_correlation,
@@ -20,7 +20,6 @@ from kanlens.attribution.metrics._rankings import (
     share_entropy,
     spearman,
 )
-from kanlens.attribution.metrics._robustness import max_sensitivity, parameter_randomization
 
 __all__ = [
     "METRICS",
@@ -43,7 +42,7 @@ __all__ = [
 
 METRICS = {
     item.name: item
-    for module in (exactness, faithfulness, robustness, rankings)
+    for module in (quality, rankings)
     for item in vars(module).values()
     if isinstance(item, Metric)
 }

@@ -11,8 +11,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from kanlens.attribution._method import cited, headline
-from kanlens.attribution._problem import Baseline
+from kanlens.attribution._problem import Baseline, cited, headline
 from kanlens.attribution._result import Attribution
 from kanlens.attribution.metrics import _perturbations as perturbations
 from kanlens.attribution.metrics._perturbations import Function, Law, Outside, normal

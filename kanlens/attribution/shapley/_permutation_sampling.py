@@ -66,7 +66,9 @@ def sampled(
     seed ^= zlib.crc32(game.players.cpu().numpy().tobytes())  # games differ
     stop = stop or Interruption()
     whole = _has_time_for_a_round(game, deadline)
-    parts = game.x.split(_samples_at_once(game, polynomials=whole))
+    sub = game.model.layers[0].out_features
+    numbers = len(game.rows) * sub * count(sub) if whole else sub * game.size  # of a sample
+    parts = game.x.split(max(1, BUDGET // (numbers + len(game.rows))))
     solutions = []
     with progress_bar("shapley", PROGRESS_STEPS * len(parts), shown=progress) as advance:
         for left, part in zip(range(len(parts), 0, -1), parts, strict=True):
@@ -92,13 +94,6 @@ def _joined(parts: list[SampledSolution]) -> SampledSolution:
         permutations=max(part.permutations for part in parts),
         stopped=next(reason for reason in order if reason in ends),
     )
-
-
-def _samples_at_once(game: Game, *, polynomials: bool) -> int:
-    """Return the number of samples whose steps, and polynomials, fit the budget."""
-    sub = game.model.layers[0].out_features
-    numbers = len(game.rows) * sub * count(sub) if polynomials else sub * game.size
-    return max(1, BUDGET // (numbers + len(game.rows)))
 
 
 def _pairs_of_a_round(game: Game) -> int:
@@ -219,7 +214,10 @@ class _JointSampling:
                 return stopped
             begun = now
             if done == 1 and self.rounds_of_a_fit * round_time < deadline.left:
-                self._fit(who[self._pays(worst[who])])
+                paid = who[self._pays(worst[who])]
+                if len(paid):
+                    self.surrogate = fitted(self.walks, paid)
+                    self.seat[paid] = torch.arange(len(paid), device=who.device)
                 begun = time.monotonic()
 
     def _stopped(self, who: Tensor, done: int, *, late: bool) -> str:
@@ -233,12 +231,6 @@ class _JointSampling:
     def _pays(self, worst: Tensor) -> Tensor:
         """Return where the remaining plain rounds cost more than polynomials and two rounds."""
         return (worst / max(self.tolerance, TINY)).square() - 1 > self.rounds_of_a_fit
-
-    def _fit(self, who: Tensor) -> None:
-        """Fit the control variates of samples."""
-        if len(who):
-            self.surrogate = fitted(self.walks, who)
-            self.seat[who] = torch.arange(len(who), device=who.device)
 
     def _round(self, who: Tensor) -> None:
         """Draw permutation pairs for every row, the same for all samples."""

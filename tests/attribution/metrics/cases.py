@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution import Attribution
-from kanlens.attribution._deeplift_gradients import secant
+from kanlens.attribution._closed_forms import secant
 from kanlens.attribution._problem import Baseline, Problem
 from kanlens.attribution.metrics import Case, case_for
 from kanlens.attribution.metrics._perturbations import Function

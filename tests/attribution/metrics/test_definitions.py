@@ -21,8 +21,8 @@ from kanlens.attribution.metrics import (
     spearman,
     subset_correlation,
 )
-from kanlens.attribution.metrics._faithfulness import removal_masks
 from kanlens.attribution.metrics._perturbations import subsets, without
+from kanlens.attribution.metrics._quality import removal_masks
 from kanlens.attribution.metrics._rankings import cleaned, over_counts, ratio, top
 from tests.attribution.metrics import cases
 

@@ -1,14 +1,80 @@
-"""Faithfulness: values against output changes when features are removed, inserted or perturbed."""
+"""Quality of attributions: exact values, output changes when features change, robustness."""
 
 from __future__ import annotations
+
+import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from kanlens.attribution._problem import Baseline
-from kanlens.attribution.metrics._evaluation import Case, Score, metric
-from kanlens.attribution.metrics._perturbations import Function, evaluated, normal, subsets, without
-from kanlens.attribution.metrics._rankings import SHARE, correlation, over_counts, top
+from kanlens.attribution._result import CentralMoments
+from kanlens.attribution.metrics._evaluation import Case, MethodOn, Score, metric, needed
+from kanlens.attribution.metrics._perturbations import (
+    Function,
+    evaluated,
+    normal,
+    subsets,
+    uniform,
+    without,
+)
+from kanlens.attribution.metrics._rankings import (
+    SHARE,
+    cleaned,
+    correlation,
+    over_counts,
+    ratio,
+    spearman,
+    top,
+)
+from kanlens.model._analysis import float64_copy, live_features
+from kanlens.model._network import KAN
+
+_AXIOMS = "M. Sundararajan, A. Taly, Q. Yan, Axiomatic Attribution for Deep Networks, 2017"
+_SHAPLEY = "S. Lundberg, S.-I. Lee, A Unified Approach to Interpreting Model Predictions, 2017"
+
+
+@metric("lower", reference=_AXIOMS)
+def max_gap(case: Case) -> Score:
+    """Largest |completeness gap|, in the units of the output."""
+    return Score.of(case.attribution.completeness_gap.double().abs(), largest=True)
+
+
+@metric("lower", reference=_AXIOMS)
+def relative_gap(case: Case) -> Score:
+    """Sum of |completeness gap| over sum of |output - reference|."""
+    attribution = case.attribution
+    change = (attribution.output - attribution.reference).double().abs().sum()
+    value = float(ratio(attribution.completeness_gap.double().abs().sum(), change))
+    return Score(rows=attribution.relative_gap.double(), value=value)
+
+
+@metric("lower", "model", reference=_AXIOMS)
+def dummy(case: Case) -> Score:
+    """Largest |value| of a feature without a path to the output; 0 if every feature has one."""
+    live = live_features(needed(case.model), case.target).to(needed(case.attribution.x).device)
+    return case.score(lambda part: part.values.abs().masked_fill(live, 0.0).amax(1), largest=True)
+
+
+@metric("lower", "exact", reference=_SHAPLEY)
+def shapley_error(case: Case) -> Score:
+    """Sum of the L1 distances from the exact Shapley values over the sum of their L1 norms."""
+
+    def distances(part: Case) -> torch.Tensor:
+        exact = part.exact_values
+        return torch.stack([(part.values - exact).abs().sum(1), exact.abs().sum(1)])
+
+    off, size = case.each(distances)
+    value = float(ratio(off.sum(), size.sum()))
+    return Score(rows=ratio(off, size), value=value)
+
+
+@metric("higher", "exact", reference=_SHAPLEY)
+def shapley_rank(case: Case) -> Score:
+    """Spearman's correlation with the exact Shapley values over the features, mean over samples."""
+    return case.score(lambda part: spearman(cleaned(part.values), cleaned(part.exact_values)))
+
 
 MASKS = 50  # subsets of `infidelity` and `faithfulness_correlation`
 MOVES = 100  # of each sample
@@ -187,3 +253,75 @@ def _curve(case: Case, *, insert: bool) -> Score:
         return sign * area_over(removal_curve(output, part.x, order, references, insert=insert))
 
     return case.score(areas, references.shape[1], output=output)
+
+
+NEIGHBORS = 8  # of each sample
+RADIUS = 0.1  # of their box, in standard deviations of each feature
+
+
+def max_sensitivity(method: Function, x: Tensor, values: Tensor, moved: Tensor) -> Tensor:
+    """Return the largest |change| of an attribution at moved samples, over its |size|.
+
+    Sizes are Euclidean; the samples (batch, in) move to (draws, batch, in). NaN where the
+    attribution is zero.
+
+    References
+    ----------
+    .. [1] C.-K. Yeh et al., On the (In)fidelity and Sensitivity of Explanations, 2019.
+    """
+    there = method(moved.flatten(0, 1)).detach().to(moved).reshape(moved.shape)
+    change = torch.linalg.vector_norm(there - values, dim=-1).amax(0)
+    size = torch.linalg.vector_norm(values, dim=-1)
+    ratio: Tensor = change / torch.where(size > 0, size, math.nan)
+    return ratio
+
+
+@metric("lower", "model", "method", of=max_sensitivity)
+def _max_sensitivity(case: Case) -> Score:
+    """Largest relative change of the values within a tenth of a deviation."""
+    total, output = CentralMoments.over(case.population()), case.watched()
+    move = case.mover(RADIUS * (total.squares / total.rows).sqrt(), NEIGHBORS, uniform)
+    method = partial(needed(case.method_on), needed(case.model))
+
+    def changes(part: Case) -> Tensor:
+        moved = move(part.x)
+        evaluated(output, moved)
+        return max_sensitivity(method, part.x, part.values, moved)
+
+    return case.score(changes, NEIGHBORS, output=output)
+
+
+def parameter_randomization(
+    method_on: MethodOn, model: KAN, x: Tensor, values: Tensor, generator: torch.Generator
+) -> Tensor:
+    """Rank-correlate |values| with those of models whose layers are redrawn from the top down.
+
+    The last layer first, then the last two, and so on, in a copy of the model: entries of a
+    parameter become normal, of the same mean and deviation. Returns Spearman's correlation (layer,
+    batch): 1 for an attribution that does not depend on the model.
+
+    References
+    ----------
+    .. [1] J. Adebayo et al., Sanity Checks for Saliency Maps, 2018.
+    """
+    changed, correlations = float64_copy(model), []
+    for layer in reversed(list(changed.layers)):
+        for entries in layer.parameters():  # which are frozen
+            mean, spread = entries.mean(), entries.std(correction=0)
+            spread = torch.where(spread > 0, spread, mean.abs())
+            entries.copy_(mean + spread * normal(tuple(entries.shape), generator).to(entries))
+        after = method_on(changed, x).detach().to(values)
+        correlations.append(spearman(cleaned(values).abs(), cleaned(after).abs()))
+    return torch.stack(correlations)
+
+
+@metric("lower", "model", "method", of=parameter_randomization)
+def mprt(case: Case) -> Score:
+    """Rank correlation with the values of models with randomized layers, mean over layers."""
+    method_on, model = needed(case.method_on), needed(case.model)
+
+    def correlation(part: Case) -> Tensor:  # each part draws the same models
+        draws = case.draws()
+        return parameter_randomization(method_on, model, part.x, part.values, draws).nanmean(0)
+
+    return case.score(correlation)

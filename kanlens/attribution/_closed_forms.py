@@ -1,4 +1,4 @@
-"""Attributions to a sum of functions of single features: one layer, in closed form."""
+"""Attributions in closed form: to sums of functions of single features, and through edges."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from torch import Tensor
 
 from kanlens._checks import check_choice
 from kanlens._runtime import progress_bar
-from kanlens.attribution._method import method
-from kanlens.attribution._problem import Baseline, LocalValues, Problem
+from kanlens.attribution._problem import Baseline, LocalValues, Problem, method, pairs
 from kanlens.attribution.shapley._enumeration import value_weights
 from kanlens.errors import MethodError
 from kanlens.model._analysis import over_rows
@@ -133,3 +132,93 @@ def _observational(problem: Problem) -> Tensor:
                 values[part] += worth[:, None] * weight[code]
             advance(1)
     return values
+
+
+SAME = 1e-10  # inputs closer than this have their derivative for a secant, as in captum
+
+
+@method(exact=True, complete=True)
+def secant(problem: Problem) -> LocalValues:
+    """DeepLIFT (Rescale rule) with one secant slope per edge, chained layer by layer.
+
+    Between a sample and a background row every edge has a slope (phi(u) - phi(u')) / (u - u');
+    the product of the layers' slopes times x - b adds up to F(x) - F(b) exactly. Products divide
+    their change among the factors by exact Shapley values. The flow through an edge is its own
+    change times the slopes after it; every node passes on the flow that it receives.
+
+    References
+    ----------
+    .. [1] A. Shrikumar, P. Greenside, A. Kundaje, Learning Important Features Through Propagating
+       Activation Differences, 2017.
+    """
+    x, rows = problem.x, problem.background
+    flows = [
+        x.new_zeros(len(x), layer.out_features, layer.in_features) for layer in problem.model.layers
+    ]
+    with progress_bar("secant", len(x) * len(rows), shown=problem.progress) as advance:
+        for here, there in pairs(len(x), len(rows), problem.pairs_at_once):
+            for total, flow in zip(flows, _flows(problem, x[here], rows[there]), strict=True):
+                total[here] += flow / len(rows)
+            advance(len(x[here]) * len(rows[there]))
+    return problem.local(flows[0].sum(1), Baseline.MEAN_OUTPUT, paths=tuple(flows))
+
+
+def _flows(problem: Problem, x: Tensor, rows: Tensor) -> list[Tensor]:
+    """Return each edge's contribution (batch, out, in), summed over the background rows."""
+    model, rises, steps = problem.model, list[Tensor](), list[Tensor]()
+    (ours, sums), (theirs, their_sums) = (model.levels(model.scale_inputs(k)) for k in (x, rows))
+    for index, layer in enumerate(model.layers):
+        mine, other = ours[index], theirs[index]
+        plain = index > 0 and model.nodes[index - 1].plain  # a step is a sum of rises, unrounded
+        steps.append(rises[-1].sum(-1) if plain else mine[:, None] - other)
+        rises.append(layer.edge_values(mine)[:, None] - layer.edge_values(other))
+    flows, slopes = (
+        list[Tensor](),
+        model.output_scale.diag()[problem.target].expand(len(x), len(rows), -1),
+    )
+    for index in reversed(range(len(model.layers))):
+        slopes = model.nodes[index].pull(slopes, sums[index][:, None], their_sums[index])
+        flows.append(torch.einsum("bro,broi->boi", slopes, rises[index]))
+        if index:
+            same = (steps[index].abs() < SAME)[:, :, None]
+            steep = rises[index] / torch.where(same, 1.0, steps[index][:, :, None])
+            if bool(same.any()):
+                rates = model.layers[index].edge_derivatives(ours[index])
+                steep = torch.where(same, rates[:, None], steep)
+            slopes = torch.einsum("bro,broi->bri", slopes, steep)
+    return flows[::-1]
+
+
+@method(exact=True, complete=False, needs_background=False)
+def gradient(problem: Problem) -> LocalValues:
+    """Gradient of the output (saliency); not complete.
+
+    References
+    ----------
+    .. [1] K. Simonyan, A. Vedaldi, A. Zisserman, Deep Inside Convolutional Networks: Visualising
+       Image Classification Models and Saliency Maps, 2014.
+    """
+
+    def run(x: Tensor) -> list[Tensor]:
+        with torch.enable_grad():
+            x = x.clone().requires_grad_()
+            y = problem.output(x).sum()
+            return [torch.autograd.grad(y, x)[0] if y.requires_grad else torch.zeros_like(x)]
+
+    (slopes,) = over_rows(run, problem.x, problem.rows_at_once)
+    return problem.local(slopes, Baseline.SLOPES, evaluations=1.0)
+
+
+@method(exact=True, complete=False)
+def gradient_x_input(problem: Problem) -> LocalValues:
+    """Gradient times the distance from the background's mean.
+
+    A first-order estimate: right for a linear model, incomplete for any other.
+
+    References
+    ----------
+    .. [1] A. Shrikumar et al., Not Just a Black Box: Learning Important Features Through
+       Propagating Activation Differences, 2016.
+    """
+    values = gradient(problem).values * (problem.x - problem.mean_row)
+    return problem.local(values, Baseline.MEAN_ROW, evaluations=1.0)
