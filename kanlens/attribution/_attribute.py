@@ -13,8 +13,17 @@ from kanlens._checks import check_choice, check_generator, check_rows
 from kanlens._pandas import pd
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import Interruption, interrupts_pass, progress_bar
-from kanlens.attribution._closed_forms import additive, gradient, gradient_x_input, secant
-from kanlens.attribution._feature_scores import edge_std, pykan, sobol_first, sobol_total, weight_l1
+from kanlens.attribution._direct_methods import (
+    additive,
+    edge_std,
+    gradient,
+    gradient_x_input,
+    pykan,
+    secant,
+    sobol_first,
+    sobol_total,
+    weight_l1,
+)
 from kanlens.attribution._problem import (
     NOTHING,
     GlobalScores,
@@ -73,7 +82,6 @@ def attribute(
     Parameters
     ----------
     model : KAN or fitted estimator
-        The model.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         Samples, in the units of the data.
     method : str

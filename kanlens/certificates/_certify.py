@@ -79,7 +79,6 @@ def certify(
     Parameters
     ----------
     model : KAN or fitted estimator
-        The model.
     domain : Tensor or ndarray, shape (in, 2), or mapping, optional
         Lowest and highest value of every feature in the units of the data, or
         ``{name: (low, high)}``, by default those of the training data; ``low == high`` holds a

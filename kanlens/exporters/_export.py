@@ -14,7 +14,8 @@ import torch
 from kanlens._atomic_files import atomic_write, ending_of
 from kanlens._checks import check_choice
 from kanlens.errors import DTypeError, InvalidValueError, OutputError
-from kanlens.exporters._exported_model import Export, Format, chances, predicted, refuse
+from kanlens.exporters._dialects import refuse
+from kanlens.exporters._exported_model import Export, Format, chances, predicted
 from kanlens.exporters._onnx_file import ONNX
 from kanlens.exporters._sql_query import SQL_QUERY
 from kanlens.exporters._text_files import C_HEADER, LATEX, NUMPY_MODULE, SYMPY

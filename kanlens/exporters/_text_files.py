@@ -20,9 +20,16 @@ from sympy import Function
 
 from kanlens._runtime import temporary_folder
 from kanlens.errors import MissingDependencyError, OutputError
-from kanlens.exporters._cells import Cell, blank_numbers, blank_texts, date_part
-from kanlens.exporters._dialects import C99, NUMPY, formula
-from kanlens.exporters._exported_model import Export, Format, Layer, refuse, rendered
+from kanlens.exporters._dialects import C99, NUMPY, Layer, formula, refuse
+from kanlens.exporters._exported_model import (
+    Cell,
+    Export,
+    Format,
+    blank_numbers,
+    blank_texts,
+    date_part,
+    rendered,
+)
 from kanlens.functions._elementary import Array
 from kanlens.splines._pieces import Index
 from kanlens.symbolic._composition import Expr, compose, evaluator, feature_symbols, plain, rounded

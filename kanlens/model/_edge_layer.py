@@ -169,30 +169,24 @@ class EdgeLayer(nn.Module):
             Differentiable in `x` and the weights.
         """
         check_columns("KANLinear.edge_values", x, self.in_features)
-        values = self._nth(x, 0)
-        if not self._names:
-            return values
-        return placed(values, self.edge_terms(), lambda term: term.at(x[:, term.in_]))
+        return self._nth(x, 0)
 
     def edge_derivatives(self, x: Tensor) -> Tensor:
         """Return phi_oi'(x_i), shape (batch, out, in), for x (batch, in)."""
         check_columns("KANLinear.edge_derivatives", x, self.in_features)
-        slopes = self._nth(x, 1)
-        if not self._names:
-            return slopes
-        return placed(slopes, self.edge_terms(), lambda term: term.slopes_at(x[:, term.in_]))
+        return self._nth(x, 1)
 
     def _nth(self, x: Tensor, order: int) -> Tensor:
-        """Return values or slopes of the spline edges, zero where functions are."""
+        """Return values or slopes of all edges."""
         weights, degree, mode = self.weights(), self.spline_order, self.extrapolation
         coef, base = weights.coefficients(), BASES[self.base_name]
         values = spline.evaluate(x, coef, self.grid, degree, derivative=order, extrapolation=mode)
         form = base.derivative if order else base.value
         values = values + form(x).unsqueeze(1) * weights.base_weights()
-        if not self.series:
-            return values
-        basis = self.series_basis(x, order=order)
-        return values + torch.einsum("bik,oik->boi", basis, self.series_weights())
+        if self.series:
+            basis = self.series_basis(x, order=order)
+            values = values + torch.einsum("bik,oik->boi", basis, self.series_weights())
+        return placed(values, self.edge_terms(), lambda term: term.nth(x[:, term.in_], order))
 
     def breakpoints(self) -> Tensor:
         """Return the breakpoints (in, n): ends of spline pieces, and kinks."""
@@ -276,7 +270,7 @@ class EdgeLayer(nn.Module):
         pad = 32 * torch.finfo(self.grid.dtype).eps * inside.size(low, high, lower, upper)
         lower, upper = (lower - pad).to(self.grid), (upper + pad).to(self.grid)
         for term in self.edge_terms():
-            least, most = term.value_bounds(low[term.in_], high[term.in_])
+            least, most = term.bounds(low[term.in_], high[term.in_])
             lower = lower.index_put((term.out, term.in_), least)
             upper = upper.index_put((term.out, term.in_), most)
         return lower, upper

@@ -32,7 +32,6 @@ def activation_l1(layer: KANLinear, x: Tensor) -> Tensor:  # (out, in)
     Parameters
     ----------
     layer : KANLinear
-        The layer.
     x : Tensor, shape (batch, in)
         Inputs of the layer, in its scaled units.
 
@@ -71,7 +70,6 @@ def activation_l2(
     Parameters
     ----------
     layer : EdgeLayer
-        The layer.
     x : Tensor, shape (batch, in)
         Inputs of the layer, in its scaled units.
     centered : bool
@@ -110,7 +108,6 @@ def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
     Parameters
     ----------
     layer : EdgeLayer
-        The layer.
     x : Tensor, shape (batch, in), optional
         Points over which c is taken, in the scaled units of the layer. Default: the stored
         quantiles of the training data, else evenly over the grid.

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from kanlens._checks import check_count
 from kanlens._runtime import progress_bar
-from kanlens.attribution._closed_forms import SAME, gradient, gradient_x_input, secant
+from kanlens.attribution._direct_methods import SAME, gradient, gradient_x_input, secant
 from kanlens.attribution._problem import (
     Baseline,
     LocalValues,

@@ -1,4 +1,4 @@
-"""Quality of attributions: exact values, output changes when features change, robustness."""
+"""Quality of attributions: exact values, changes of the output, robustness, and rankings."""
 
 from __future__ import annotations
 
@@ -10,29 +10,100 @@ from torch import Tensor
 
 from kanlens.attribution._problem import Baseline
 from kanlens.attribution._result import CentralMoments
-from kanlens.attribution.metrics._evaluation import Case, MethodOn, Score, metric, needed
-from kanlens.attribution.metrics._perturbations import (
+from kanlens.attribution.metrics._evaluation import (
+    NOISE,
+    Case,
     Function,
+    MethodOn,
+    Score,
+    cleaned,
     evaluated,
+    metric,
+    needed,
     normal,
+    ratio,
     subsets,
     uniform,
     without,
 )
-from kanlens.attribution.metrics._rankings import (
-    SHARE,
-    cleaned,
-    correlation,
-    over_counts,
-    ratio,
-    spearman,
-    top,
-)
-from kanlens.model._analysis import float64_copy, live_features
+from kanlens.model._analysis import BUDGET, float64_copy, live_features
 from kanlens.model._network import KAN
 
 _AXIOMS = "M. Sundararajan, A. Taly, Q. Yan, Axiomatic Attribution for Deep Networks, 2017"
 _SHAPLEY = "S. Lundberg, S.-I. Lee, A Unified Approach to Interpreting Model Predictions, 2017"
+MASKS = 50  # subsets of `infidelity` and `faithfulness_correlation`
+MOVES = 100  # of each sample
+STRENGTH = 0.1  # standard deviation of a move, in ranges of the feature
+NEIGHBORS = 8  # of each sample
+RADIUS = 0.1  # of their box, in standard deviations of each feature
+SHARE = 0.25  # of all features that are at the top
+
+
+def top(values: Tensor, count: int) -> Tensor:
+    """Return the mask of the `count` largest |values| of each row; of equal ones the first."""
+    order = values.abs().argsort(dim=1, descending=True, stable=True)
+    return torch.zeros_like(values, dtype=torch.bool).scatter_(1, order[:, :count], True)
+
+
+def correlation(a: Tensor, b: Tensor) -> Tensor:
+    """Return Pearson's correlation of each pair of rows; NaN where one side does not vary."""
+    left, right = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+    sizes = [part.square().mean(1).sqrt() for part in (left, right)]
+    varies = sizes[0] > NOISE * a.abs().amax(1)
+    varies &= sizes[1] > NOISE * b.abs().amax(1)
+    coefficients = (left * right).mean(1) / (sizes[0] * sizes[1])
+    return torch.where(varies, coefficients.clamp(-1, 1), math.nan)
+
+
+def spearman(a: Tensor, b: Tensor) -> Tensor:
+    """Return Spearman's correlation of each pair of rows; NaN where all values are equal."""
+    from scipy.stats import rankdata
+
+    at_once = max(1, BUDGET // (16 * a.shape[1]))  # 16: ranks and the arrays of sorting
+    parts = []
+    for pair in zip(a.split(at_once), b.split(at_once), strict=True):
+        ranks = (rankdata(part.cpu().double().numpy(), axis=1) for part in pair)
+        parts.append(correlation(*(torch.from_numpy(part).to(a.device) for part in ranks)))
+    return torch.cat(parts)
+
+
+def rank_agreement(a: Tensor, b: Tensor) -> float:
+    """Return Spearman's correlation over the features, averaged over samples."""
+    return round(float(spearman(a.detach(), b.detach()).nanmean()), 12)
+
+
+def over_counts(parts: list[Tensor]) -> Tensor:
+    """Return the area under a curve over 1, 2, ... features, per unit of its length."""
+    if len(parts) == 1:
+        return parts[0]
+    return torch.trapezoid(torch.stack(parts), dim=0) / (len(parts) - 1)
+
+
+def gini_index(values: Tensor) -> Tensor:
+    """Return the Gini index of each row's |values|: 0 all equal, near 1 a single one.
+
+    References
+    ----------
+    .. [1] P. Chalasani et al., Concise Explanations of Neural Networks using Adversarial Training,
+       2020 (sparseness).
+    """
+    sizes = values.abs().sort(1).values
+    n = sizes.shape[1]
+    places = torch.arange(1, n + 1, device=sizes.device).to(sizes)
+    return ratio((sizes * (2 * places - n - 1)).sum(1), n * sizes.sum(1))
+
+
+def share_entropy(values: Tensor) -> Tensor:
+    """Return the entropy of each row's shares |value| / sum of |values|; NaN where all are zero.
+
+    References
+    ----------
+    .. [1] U. Bhatt et al., Evaluating and Aggregating Feature-based Model Explanations, 2020.
+    """
+    total = values.abs().sum(1, keepdim=True)
+    shares = values.abs() / torch.where(total > 0, total, math.nan)
+    entropy: Tensor = torch.special.entr(shares).sum(1)
+    return entropy
 
 
 @metric("lower", reference=_AXIOMS)
@@ -76,11 +147,6 @@ def shapley_rank(case: Case) -> Score:
     return case.score(lambda part: spearman(cleaned(part.values), cleaned(part.exact_values)))
 
 
-MASKS = 50  # subsets of `infidelity` and `faithfulness_correlation`
-MOVES = 100  # of each sample
-STRENGTH = 0.1  # standard deviation of a move, in ranges of the feature
-
-
 def subset_correlation(
     output: Function, x: Tensor, values: Tensor, masks: Tensor, references: Tensor
 ) -> Tensor:
@@ -93,13 +159,15 @@ def subset_correlation(
     ----------
     .. [1] U. Bhatt et al., Evaluating and Aggregating Feature-based Model Explanations, 2020.
     """
-    change = removal_changes(output, x, masks, references)
-    return correlation(values @ masks.to(values).mT, change)
+    return correlation(*_removals(output, x, values, masks, references))
 
 
-def removal_changes(output: Function, x: Tensor, masks: Tensor, references: Tensor) -> Tensor:
-    """Return the output change when the features of each mask are removed: (batch, mask)."""
-    return evaluated(output, x)[:, None] - without(output, x, masks, references)
+def _removals(
+    output: Function, x: Tensor, values: Tensor, masks: Tensor, references: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return sums of values, and changes of the output, by removals: (batch, mask) each."""
+    change = evaluated(output, x)[:, None] - without(output, x, masks, references)
+    return values @ masks.to(values).mT, change
 
 
 def infidelity(
@@ -114,8 +182,8 @@ def infidelity(
     ----------
     .. [1] C.-K. Yeh et al., On the (In)fidelity and Sensitivity of Explanations, 2019.
     """
-    change = removal_changes(output, x, masks, references)
-    return (values @ masks.to(values).mT - change).square().mean(1)
+    sums, change = _removals(output, x, values, masks, references)
+    return (sums - change).square().mean(1)
 
 
 def prediction_gap(
@@ -163,9 +231,6 @@ def area_over(curve: Tensor) -> Tensor:
     steps = torch.linspace(0, 1, curve.shape[1], device=curve.device, dtype=curve.dtype)
     line = curve[:, :1] + (curve[:, -1:] - curve[:, :1]) * steps
     return torch.trapezoid(curve - line, steps, dim=1)
-
-
-# --- the metrics ---------------------------------------------------------------------------------
 
 
 @metric("higher", "model", of=subset_correlation)
@@ -255,10 +320,6 @@ def _curve(case: Case, *, insert: bool) -> Score:
     return case.score(areas, references.shape[1], output=output)
 
 
-NEIGHBORS = 8  # of each sample
-RADIUS = 0.1  # of their box, in standard deviations of each feature
-
-
 def max_sensitivity(method: Function, x: Tensor, values: Tensor, moved: Tensor) -> Tensor:
     """Return the largest |change| of an attribution at moved samples, over its |size|.
 
@@ -325,3 +386,15 @@ def mprt(case: Case) -> Score:
         return parameter_randomization(method_on, model, part.x, part.values, draws).nanmean(0)
 
     return case.score(correlation)
+
+
+@metric("none", of=gini_index)
+def gini(case: Case) -> Score:
+    """Gini index of the |values| of a sample: 0 all equal, near 1 a single one."""
+    return case.score(lambda part: gini_index(part.values))
+
+
+@metric("none", of=share_entropy)
+def effective_features(case: Case) -> Score:
+    """Exponential of the entropy of a sample's |values|: the number of equally large features."""
+    return case.score(lambda part: share_entropy(part.values).exp())

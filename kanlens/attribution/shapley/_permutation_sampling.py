@@ -214,10 +214,7 @@ class _JointSampling:
                 return stopped
             begun = now
             if done == 1 and self.rounds_of_a_fit * round_time < deadline.left:
-                paid = who[self._pays(worst[who])]
-                if len(paid):
-                    self.surrogate = fitted(self.walks, paid)
-                    self.seat[paid] = torch.arange(len(paid), device=who.device)
+                self._fit(who[self._pays(worst[who])])
                 begun = time.monotonic()
 
     def _stopped(self, who: Tensor, done: int, *, late: bool) -> str:
@@ -231,6 +228,12 @@ class _JointSampling:
     def _pays(self, worst: Tensor) -> Tensor:
         """Return where the remaining plain rounds cost more than polynomials and two rounds."""
         return (worst / max(self.tolerance, TINY)).square() - 1 > self.rounds_of_a_fit
+
+    def _fit(self, who: Tensor) -> None:
+        """Fit the control variates of samples."""
+        if len(who):
+            self.surrogate = fitted(self.walks, who)
+            self.seat[who] = torch.arange(len(who), device=who.device)
 
     def _round(self, who: Tensor) -> None:
         """Draw permutation pairs for every row, the same for all samples."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from kanlens._checks import check_choice, check_positive
 from kanlens._runtime import NEVER, Deadline, Interruption, progress_bar
-from kanlens.attribution._closed_forms import contributions
+from kanlens.attribution._direct_methods import contributions
 from kanlens.attribution._problem import Baseline, LocalValues, Problem, method
 from kanlens.attribution.shapley import _enumeration as enumeration
 from kanlens.attribution.shapley._cosines import MIN_COSINES
@@ -57,8 +57,6 @@ def shapley(
 
     Parameters
     ----------
-    problem : Problem
-        The problem, with a background.
     groups : {"features", "columns"}
         Players: features, or table columns with all their one-hot features.
     algorithm : {"auto", "enumeration", "fourier", "sampling"}
@@ -117,8 +115,6 @@ def interactions(
 
     Parameters
     ----------
-    problem : Problem
-        The problem, with a background.
     groups, algorithm, tolerance
         As for `shapley`; interactions are not sampled, and with `algorithm` "fourier" they have
         twice the bound of the values.
