@@ -21,7 +21,7 @@ from kanlens.attribution._problem import (
 )
 from kanlens.attribution.shapley._enumeration import value_weights
 from kanlens.errors import MethodError
-from kanlens.model._analysis import live_features, over_rows, reaching
+from kanlens.model._analysis import levels_of, live_features, over_rows, reaching
 from kanlens.model._trace import edge_moments
 
 LIMIT = 14  # features whose subsets are conditioned on; 2**14 of them
@@ -181,10 +181,8 @@ def _flows(problem: Problem, x: Tensor, rows: Tensor) -> list[Tensor]:
         plain = index > 0 and model.nodes[index - 1].plain  # a step is a sum of rises, unrounded
         steps.append(rises[-1].sum(-1) if plain else mine[:, None] - other)
         rises.append(layer.edge_values(mine)[:, None] - layer.edge_values(other))
-    flows, slopes = (
-        list[Tensor](),
-        model.output_scale.diag()[problem.target].expand(len(x), len(rows), -1),
-    )
+    slopes = model.output_scale.diag()[problem.target].expand(len(x), len(rows), -1)
+    flows: list[Tensor] = []
     for index in reversed(range(len(model.layers))):
         slopes = model.nodes[index].pull(slopes, sums[index][:, None], their_sums[index])
         flows.append(torch.einsum("bro,broi->boi", slopes, rises[index]))
@@ -333,9 +331,7 @@ def pykan(problem: Problem) -> GlobalScores:
     ----------
     .. [1] Z. Liu et al., KAN 2.0: Kolmogorov-Arnold Networks Meet Science, 2024, section 3.
     """
-    model, parts = problem.model, problem.x.split(problem.rows_at_once)
-    levels = zip(*[model.levels(model.scale_inputs(part)) for part in parts], strict=True)
-    inputs, sums = ([torch.cat(level) for level in zip(*side, strict=True)] for side in levels)
+    model, (inputs, sums) = problem.model, levels_of(problem.model, problem.x)
     score = problem.x.new_zeros(model.widths[-1])
     score[problem.target] = 1.0
     leading = reaching(model, problem.target)

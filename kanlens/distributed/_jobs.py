@@ -110,9 +110,12 @@ def completed(
 
 
 def _done(function: Callable[[Any, Any], Any], job: object, task: object) -> Any:
-    """Call the function of a task with the kernels, so that digits are equal."""
-    with kernels.use("sparse"):
-        return function(job, task)
+    """Call the function of a task with the kernels, so that digits are equal; return a refusal."""
+    try:
+        with kernels.use("sparse"):
+            return function(job, task)
+    except KanlensError as error:
+        return error
 
 
 def _checked(result: object) -> Any:
@@ -212,18 +215,15 @@ class Job:
         return Path(self.folder or "", f"part-{part:06d}.parquet")
 
 
-def attribute_part(job: Job, part: int) -> Summary | KanlensError:
-    """Explain and write the rows of a part; return a refusal."""
-    try:
-        limit: int | None = None
-        with contextlib.suppress(KeyError, AttributeError, ValueError):
-            worker = sys.modules["distributed"].get_worker()  # ValueError: this is no worker
-            limit = worker.memory_manager.memory_limit
-            limit = limit and max(MIN_LIMIT, limit // 4)
-        with _one_at_a_time, memory_limit(job.call, limit):
-            return _part(job, part)
-    except KanlensError as error:
-        return error
+def attribute_part(job: Job, part: int) -> Summary:
+    """Explain and write the rows of a part."""
+    limit: int | None = None
+    with contextlib.suppress(KeyError, AttributeError, ValueError):
+        worker = sys.modules["distributed"].get_worker()  # ValueError: this is no worker
+        limit = worker.memory_manager.memory_limit
+        limit = limit and max(MIN_LIMIT, limit // 4)
+    with _one_at_a_time, memory_limit(job.call, limit):
+        return _part(job, part)
 
 
 def merged(summaries: list[Summary]) -> tuple[CentralMoments, dict[str, float]]:

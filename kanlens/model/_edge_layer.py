@@ -280,13 +280,8 @@ class EdgeLayer(nn.Module):
 
         Parameters
         ----------
-        low, high : Tensor, shape (in,) or (box, in)
-            Interval of each input, in the scaled units of the layer.
-
-        Returns
-        -------
-        lower, upper : Tensor, shape (out, in) or (box, out, in)
-            Infinite where no bound is known.
+        low, high
+            As for `edge_bounds`, whose shapes the bounds have; infinite where none is known.
         """
         boxes = low.reshape(-1, self.in_features), high.reshape(-1, self.in_features)
         bounds = self.enclosure(*boxes).slopes(*boxes).bounds()
@@ -300,12 +295,8 @@ class EdgeLayer(nn.Module):
         Parameters
         ----------
         low, high : Tensor, shape (in,) or (box, in)
-            Boxes that contain all boxes to be bounded, in the scaled units of the layer.
-
-        Returns
-        -------
-        Enclosure
-            Bounds for the current weights, in float64.
+            Boxes that contain all boxes to be bounded, in the scaled units of the layer. Bounds
+            are for the current weights, in float64.
         """
         ends = low.reshape(-1, self.in_features).amin(0), high.reshape(-1, self.in_features).amax(0)
         return Enclosure(self, *ends)

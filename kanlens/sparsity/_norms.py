@@ -69,9 +69,8 @@ def activation_l2(
 
     Parameters
     ----------
-    layer : EdgeLayer
-    x : Tensor, shape (batch, in)
-        Inputs of the layer, in its scaled units.
+    layer, x
+        As for `activation_l1`, which raises the same errors.
     centered : bool
         Whether the mean of the edge is subtracted; without, the norm is sqrt(mean(phi^2)).
     average : callable, optional
@@ -81,11 +80,6 @@ def activation_l2(
     -------
     Tensor, shape (out, in)
         Differentiable in the weights and in `x`; the gradient of an edge that is zero is zero.
-
-    Raises
-    ------
-    ShapeError
-        If `x` has no rows, or another number of columns.
 
     Examples
     --------
@@ -111,10 +105,6 @@ def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
     x : Tensor, shape (batch, in), optional
         Points over which c is taken, in the scaled units of the layer. Default: the stored
         quantiles of the training data, else evenly over the grid.
-
-    Returns
-    -------
-    Tensor, shape (out, in)
 
     Examples
     --------
