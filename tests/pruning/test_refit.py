@@ -15,7 +15,7 @@ import kanlens
 from kanlens.errors import InterruptedWarning, InvalidValueError
 from kanlens.model._kan_linear import KANLinear
 from kanlens.pruning._propagation import Propagation
-from kanlens.pruning._refit import LayerFit
+from kanlens.pruning._removal import LayerFit
 from tests.made import draw as drawn
 from tests.made import made
 from tests.pruning.conftest import columns_of, noisy, prune
