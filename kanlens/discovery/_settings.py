@@ -43,7 +43,7 @@ CLEAR_OF_POLE = 1e-2  # least size of a sine that may divide
 NO_ZERO = 1e-6  # least over largest size of a column that may have a logarithm
 POWER = 1e-9  # likewise of a target or factor that may have a power below 1
 LOGARITHM, LOGARITHM_OF_SURFACE = 1e-250, 1e-100  # likewise a logarithm, and a smooth one
-TURN, ANGLE = 1.0, 0.5  # ranges of a column, and of a target, that may be an angle
+ANGLE = 0.5  # range of a target that may be an angle
 # range and size below which a target may have an exponential, and a column; in the dictionary
 EXPONENT, EXPONENT_INSIDE, DICTIONARY_EXPONENT = 30.0, 20.0, 12.0
 LARGEST_ATOM, LARGEST_TERM = 1e12, 1e8  # values of functions that least squares takes
@@ -76,13 +76,7 @@ RATIO_POWERS = {2: (-1.0, -0.5, 0.0, 0.5, 1.0), 3: (-1.0, 0.0, 1.0)}  # by the n
 RATIO_LIBRARY, RATIO_TERMS = 90, 15  # terms of both sums that are fitted, and that are kept
 # smallest singular value of a null vector, in parts of the typical one; without noise, the largest
 NULL_VALUE, RATIO_NOISELESS = 0.02, 1e-9
-SPARSE = Limits(narrowest=2, widest=8, error=0.02, tried=2, targets=("id", "sq", "inv", "invsq"))
-SPARSE_POWERS, SPARSE_DEGREE = (1.0, 2.0, -1.0, -2.0, 3.0, 4.0, -3.0, -4.0), 12
-BARE_PRODUCTS, WAVE_PRODUCTS = 3000, 1500  # products, and those with a wave
-SPARSE_ROWS, SPARSE_TERMS = 300, 5  # on which sums are compared, and terms at most
-BEAM, FIRST_BEAM = 16, 48  # sums kept, and at their first term
-EXCHANGED_SUMS, EXCHANGE_ROUNDS = 4, 3  # sums of a length in which columns are exchanged
-EXACT_SUM, PAIRS_COMPARED = 1e-20, 20  # error that ends it, and pairs of terms that are solved
+PAIRS_COMPARED = 20  # pairs of terms that are solved
 DICTIONARY = Limits(narrowest=2, widest=4, error=0.01, tried=2, targets=("id", "log"))
 DICTIONARY_TERMS, DICTIONARY_ARGUMENTS = 900, 12
 BLOCK_SUMS = Limits(  # the first pieces while blocks are compared
@@ -157,8 +151,7 @@ SUMMED_PIECES, SUM_ROUNDS, SUM_RIDGE = 10, 20, 1e-6  # of splines of columns und
 # --- the search, and the moves to simpler problems ----------------------------------------------
 
 DEPTH, BRANCHES = 3, 3  # pairs of columns put together, and ways of each that are followed
-# columns up to which products without division suffice; sums of blocks and ratios come early
-MAX_UNDIVIDED_COLUMNS, FEW_COLUMNS = 3, 4
+FEW_COLUMNS = 4  # columns up to which sums of blocks and ratios come early
 NO_LOO_ERROR = 1e-5  # loo_error that counts as none
 HALF_POWER_TOLERANCE, THIRD_POWER_TOLERANCE = 0.02, 1e-3  # distance at which a power is that
 # distance of an exponent from a multiple of one half that is tried, and the highest
