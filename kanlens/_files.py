@@ -185,7 +185,7 @@ def text_columns(path: Pathlike, *, call: str) -> list[str]:
 def read_text_in_parts(
     path: Pathlike, rows: int, *, call: str, decimal: str = ".", dtype: dict[str, str] | None = None
 ) -> Iterator[pd.DataFrame]:
-    """Yield the rows of a text table as `read_frame`, at most `rows` each.
+    """Yield a text table in frames of at most `rows` rows, as `read_frame` reads it.
 
     Column types are inferred for each part, unless `dtype` sets them.
     """

@@ -1,4 +1,4 @@
-"""Data as tensors of a model, which takes over their schema."""
+"""Conversion of data to tensors for a model, which adopts the schema of the data."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def _read_labels(y: Targets, outputs: int) -> tuple[Tensor, Schema]:
 
 
 def _adopt_features(model: KAN, schema: Schema, trained: bool) -> list[int]:
-    """Return the places of a model's features in a schema; adopt them."""
+    """Return the indices of a model's features in a schema; adopt the schema."""
     own, places = model.schema, list(range(len(schema.features)))
     wanted, marks = own.feature_names, [f.kind == "missing" for f in schema.features]
     if trained and len(places) > len(wanted):  # which has no marks of missing cells

@@ -200,7 +200,7 @@ def _problem(
     target: int | str | None,
     how: dict[str, Any],
 ) -> Problem:
-    """Check the arguments and bring them to float64."""
+    """Check the arguments and convert them to float64."""
     samples = model.prepare(x, call="attribute")
     check_rows("attribute", samples)
     rows = None

@@ -41,7 +41,7 @@ def secant(problem: Problem) -> LocalValues:
 
 
 def _flows(problem: Problem, x: Tensor, rows: Tensor) -> list[Tensor]:
-    """Return each edge's contribution (batch, out, in), summed over the background rows."""
+    """Return the contribution of each edge (batch, out, in), summed over the background."""
     model, flows = problem.model, []
     (ours, sums), (theirs, their_sums) = (model.levels(model.scale_inputs(k)) for k in (x, rows))
     rises, steps = _changes(problem, ours[:-1], theirs[:-1])
@@ -58,7 +58,7 @@ def _flows(problem: Problem, x: Tensor, rows: Tensor) -> list[Tensor]:
 def _changes(
     problem: Problem, ours: list[Tensor], theirs: list[Tensor]
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """Return the changes of edges (batch, row, out, in) and of inputs, sums of these, unrounded."""
+    """Return changes of edges (batch, row, out, in) and inputs from background rows to samples."""
     model, rises, steps = problem.model, list[Tensor](), list[Tensor]()
     for index, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
         plain = index > 0 and model.nodes[index - 1].plain

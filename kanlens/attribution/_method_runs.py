@@ -89,7 +89,7 @@ class Runs:
         return cast(Attribution, attribution)  # only local methods are compared
 
     def _random(self) -> Attribution:
-        """Return normal values of the size of the first method whose values are shares."""
+        """Return normal random values, scaled like those of the first method with shares."""
         done = list(self.done.values())
         like = next((attribution for attribution in done if attribution.shares), done[0])
         own = torch.Generator().manual_seed(0) if self.generator is None else self.generator
@@ -101,7 +101,7 @@ class Runs:
         return dataclasses.replace(like, values=noise.to(like.values) * size, **facts)
 
     def _exact(self, baseline: str) -> Attribution | None:
-        """Return exact Shapley values counted from `baseline`, None without."""
+        """Return exact Shapley values relative to `baseline`; None if it is not known."""
         if baseline == Baseline.MEAN_OUTPUT and "shapley" in self.done:
             shapley = self.done["shapley"]
         else:
@@ -123,7 +123,7 @@ class Runs:
         return None if rows is None else self.model.prepare(rows, call="compare")
 
     def _rows(self, baseline: str) -> Tensor | None:
-        """Return the rows that values are counted from; None where they are not shares."""
+        """Return the background rows of a baseline; None if values are not shares."""
         if baseline == Baseline.ZERO:
             return torch.zeros_like(self.model.input_shift)[None]
         rows = self.rows if baseline in (Baseline.MEAN_OUTPUT, Baseline.MEAN_ROW) else None

@@ -267,7 +267,7 @@ class Importance(Displayed):
 
 
 def membership(owners: list[str], like: Tensor) -> tuple[tuple[str, ...], Tensor]:
-    """Return the distinct owners in their order, and their one-hot places (place, owner)."""
+    """Return the distinct owners in order, and a one-hot matrix (item, owner)."""
     names = tuple(dict.fromkeys(owners))
     index = torch.tensor([names.index(name) for name in owners], device=like.device)
     return names, torch.nn.functional.one_hot(index, len(names)).to(like)

@@ -1,4 +1,4 @@
-"""Small networks as a link of a sum of curves and of products of two sums of curves."""
+"""The form of small networks: a link function of a sum of curves and products of sums of curves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kanlens.model._network import KAN
 
 @dataclass(eq=False)
 class SumForm:
-    """A level, weighted sums, products of two of them, and a link, if any."""
+    """An intercept, weighted sums of curves, products of two of them, and a link, if any."""
 
     model: KAN
     level: float

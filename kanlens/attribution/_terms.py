@@ -185,7 +185,7 @@ def terms(
 
 
 class _TermSum:
-    """The functions of a form at all rows, and then at the points of each column.
+    """The curves of a small network, evaluated at all rows and at the points of each column.
 
     ``x`` (row + point, in) are scaled, ``values`` (row + point, subnode, column) and ``sums`` (row,
     subnode) theirs. A column with fewer points than another repeats its last one.

@@ -172,7 +172,7 @@ class BoundPropagation:
         return self.relaxes
 
     def _rows(self, index: int, nodes: Nodes) -> Tensor | None:
-        """Return the sums to tighten by relaxation, one-hot."""
+        """Return a one-hot matrix of the sums to tighten by relaxation."""
         eye = torch.eye(nodes.grouping.subnodes).to(self.domain)
         if index < len(self.model.layers) - 1:
             return eye
@@ -210,7 +210,7 @@ class BoundPropagation:
         return torch.cat([self.model(part)[:, self.target] for part in parts])
 
     def unrefined(self) -> BoxBounds:
-        """Bound the output on the domain by the first pass, and nothing else."""
+        """Bound the output on the domain by the first pass alone."""
         low, high = self.domain[None, :, 0], self.domain[None, :, 1]
         never = torch.full_like(low, torch.inf)
         value, apart = self.plain_value(self.layers), Interval(-never[:, 0], never[:, 0])
@@ -257,7 +257,7 @@ class BoundPropagation:
 
 
 def _spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Tensor:
-    """Attribute widths at layers' inputs to the features."""
+    """Attribute the interval widths at the inputs of layers to the features."""
     total = torch.zeros_like(layers[-1].inputs.low)
     for index, amount in zip(reversed(range(len(layers))), amounts, strict=True):
         total = total + _bounded(amount.reshape(total.shape))

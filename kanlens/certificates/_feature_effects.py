@@ -73,7 +73,7 @@ class OutputFindings:
 
     @property
     def blur(self) -> float:
-        """Largest difference of two evaluations that may be rounding."""
+        """Largest difference between two outputs that rounding can explain."""
         return min(2 * self.propagation.noise, FLAT * self.largest)
 
 
@@ -140,7 +140,7 @@ def _shown(findings: OutputFindings, pair: PointPair, sign: int) -> bool:
 
 
 def _pairs(findings: OutputFindings) -> list[tuple[PointPair, PointPair]]:
-    """Search the largest rise and fall along every feature."""
+    """Search for the largest rise and fall along every feature."""
     propagation, budget = findings.propagation, findings.budget
     count = len(propagation.domain)
     all_stops = count * (STOPS + len(LOCAL_STEPS) + propagation.breakpoints.shape[1])
@@ -156,7 +156,7 @@ def _pairs(findings: OutputFindings) -> list[tuple[PointPair, PointPair]]:
 
 
 def _pair(findings: OutputFindings, index: int, lines: int) -> tuple[PointPair, PointPair]:
-    """Search the largest rise and fall along one feature, from extreme slopes."""
+    """Search for the largest rise and fall along one feature, from extreme slopes."""
     propagation, slope = findings.propagation, findings.sample.slope[:, index].nan_to_num(0.0)
     many = min(lines // 4, len(slope))
     extreme = [(sign * slope).topk(many).indices for sign in (1, -1)]
@@ -229,7 +229,7 @@ def _cuts(ends: Tensor, knots: Tensor, count: int) -> Tensor:  # (cut,)
 
 
 def total_change(boxes: BoxBounds, thin: Slices | None, feature: int) -> tuple[float, float]:
-    """Bound the largest rise and fall, at least 0, by integrals of the slopes on boxes."""
+    """Bound the largest rise and fall along a feature by integrals of slope bounds on boxes."""
     own = Interval(boxes.low, boxes.high).column(feature), boxes.slope.column(feature)
     bounds: list[Slices] = [own] if thin is None else [own, thin]
     cuts = torch.cat([end for sides, _ in bounds for end in sides]).unique()

@@ -1,6 +1,6 @@
 """Linear relaxation (CROWN [1]_) of outputs and gradients, with spline edges in place of neurons.
 
-All edges of an input are added before their hull is taken about a chord, so that opposite
+All edges of an input are added before their hull about a chord is taken, so that opposite
 functions of a feature cancel exactly. The derivative is sum_u g_u(u) du/dx over the nodes of a
 layer; the chord of g_u makes it linear in them, so that its error falls with the square of the box.
 
@@ -103,7 +103,7 @@ def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
 def through_nodes(
     nodes: Nodes, slopes: Tensor, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Interval]:
-    """Propagate a linear form (box, row, node) back to sums (box, sub).
+    """Propagate a linear form (box, row, node) of nodes back to their sums (box, sub).
 
     A product is linear in each factor; its distance from the tangent plane at the middle of their
     intervals is bounded by the higher products of their half widths. Returns weights
@@ -190,10 +190,10 @@ def through_product(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
 def through_edges(
     slopes: Interval, edges: ControlPoints, bounds: Interval
 ) -> tuple[Interval, Tensor]:
-    """Backpropagate the gradient from sums (box, out) to inputs (box, in), with their own width.
+    """Backpropagate the gradient from sums (box, out) to inputs; return also the added width.
 
-    The interval product keeps signs; the other enclosure adds the edges' slopes of each input,
-    with the middles of the intervals, before it takes the hull.
+    Two enclosures are intersected: an interval product, which keeps signs, and one that adds the
+    slopes of an input's edges, times midpoints of the gradient, before it takes the hull.
     """
     wide = Interval(*(end[..., None].expand_as(bounds.low) for end in slopes))
     plain = wide.times(bounds).total(dim=1)

@@ -20,7 +20,7 @@ Verdict = Literal["increasing", "decreasing", "constant", "neither", "unknown"]
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """A proven bound of a nonnegative quantity, and its largest seen value.
+    """A proven bound of a nonnegative quantity, and its largest observed value.
 
     Attributes
     ----------
@@ -152,7 +152,7 @@ class OutputCertificate:
         Whether all bounds are within the tolerance of the observed values, and every verdict is
         decided.
     remark : str
-        What there was no time for; empty when there was time for all.
+        The bounds that time did not suffice for; empty if it did.
     """
 
     target: str

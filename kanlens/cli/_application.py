@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
-    """Run a command of an application, and return its exit code."""
+    """Run a command of an application; return its exit code."""
     words = Console(stderr=True, quiet=ranks()[0] > 0)
     interrupted.set(False)
 

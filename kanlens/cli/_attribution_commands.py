@@ -90,7 +90,7 @@ def attribute(
 
 
 def _few(rows: Source, kan: KAN, background: Path | None, most: int | None) -> Table:
-    """Return `most` rows, or rows for a background, or the first row."""
+    """Return `most` rows, else enough for a background, or one row if there is a background."""
     from kanlens.cli._model_data import BACKGROUND
 
     if most is None and (background is not None or kan.background is not None):
@@ -101,7 +101,7 @@ def _few(rows: Source, kan: KAN, background: Path | None, most: int | None) -> T
 def _attribute_parts(
     kan: KAN, data: Path, output: Path, how: dict[str, Any], terminal: Terminal, *, folder: bool
 ) -> None:
-    """Attribute in parts, into a folder, or through one into a file."""
+    """Attribute in parts, into a folder or, by way of a temporary one, a file."""
     from kanlens import distributed
     from kanlens.data._row_readers import ParquetReader, blocks
 

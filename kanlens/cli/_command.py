@@ -45,7 +45,7 @@ def options_of(command: Any) -> Options:
 
 
 def with_options(message: E, **renamed: str) -> E:
-    """Return an error or a warning that names options of the running command."""
+    """Return the text of an error or warning, with options in place of arguments."""
     if (command := running.get()()) is not None:
         options = options_of(command)
         options |= {name: options[option] for name, option in renamed.items()}

@@ -1,4 +1,4 @@
-"""Groups of rows that folds must not separate: copies, equal labels.
+"""Groups of rows that folds must not separate: copies, and rows of one label.
 
 Rows are sorted by a weighted sum of their columns, so that copies are neighbors, and compared.
 """
@@ -108,7 +108,7 @@ def _copies(rows: Array) -> Array:
 
 
 def _near_copies(rows: Array, keys: Array, window: float) -> Array:
-    """Return the first near copy of each different row, sorted by keys."""
+    """Return for each row the first near copy of it, among rows sorted by keys."""
     own, links = np.arange(len(keys)), [np.empty((2, 0), dtype=np.int64)]
     left = own
     for lag in range(1, LAGS):
@@ -143,7 +143,7 @@ def _connected(left: Array, right: Array, count: int) -> Array:
 
 
 def _without_chance(codes: Array, columns: Array, targets: Array, classes: bool) -> Array:
-    """Return codes of copies, or of single rows if equal by chance.
+    """Return codes of copies; rows that are equal by chance get codes of their own.
 
     That is the case if rows of equal x have different targets, unless the whole table is repeated,
     or if many rows have few distinct x, although no column distinguishes all of these.

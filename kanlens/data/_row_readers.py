@@ -1,4 +1,4 @@
-"""Random access to rows of tables, text by way of temporary Parquet files."""
+"""Random access to rows of tables; text is first written to temporary Parquet files."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def _removed(path: Path) -> None:
 
 
 def _general(part: pd.DataFrame) -> pd.DataFrame:
-    """Return columns of types that also hold the cells of later parts."""
+    """Return columns in types general enough for the cells of later parts."""
     types: dict[Any, Any] = {}
     for name, cells in part.items():
         if cells.dtype.kind in "iu":

@@ -77,7 +77,7 @@ def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callabl
 
 
 def _by_slopes(problem: SearchProblem, front: Front, depth: int) -> None:
-    """Search a function of the few monomials that slopes show."""
+    """Search for a function of few monomials, which slopes of a smooth model reveal."""
     level, fewer = tuned.SPAN_GAIN * invariance.error_of_y(problem), problem
     for trial in invariance.few_monomials(problem, Slopes.of(problem)):
         own, now = invariance.smooth_model(trial)[0], invariance.error_of_y(trial)
@@ -94,14 +94,14 @@ def _by_slopes(problem: SearchProblem, front: Front, depth: int) -> None:
 
 
 def _nested(problem: SearchProblem, front: Front) -> None:
-    """Submit functions of a sum of functions that slopes show."""
+    """Submit functions of a sum of functions, which slopes reveal."""
     total = invariance.sum_of_splines(problem, Slopes.of(problem))
     if total.error < tuned.SUM_ERROR and not front.done:
         submit_all(additive.functions_of_sum(problem, total, front), front)
 
 
 def explore(problem: SearchProblem, front: Front) -> None:
-    """Search the problems of fewer columns that slopes of trained networks show."""
+    """Search problems of fewer columns, which slopes of trained networks reveal."""
     levels: list[Interpolator] = []
     with kernels.use_within(front.deadline.left):
         network = None if front.done or problem.width < 2 else Interpolator.of(problem)

@@ -1,8 +1,8 @@
 """Settings of the search, by theme, with their meanings.
 
-Errors are relative and squared: the mean squared error over the variance of the target. Numbers
-with a reason or a measurement say it; of the others none is on record. What all of them together
-do is measured by ``python -m benchmarks symbolic``.
+Errors are relative: the mean squared error over the variance of the target. The reason for a value
+is noted if there is one; other values were chosen by trial. ``python -m benchmarks symbolic``
+measures their joint effect.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ WAVES: dict[str, tuple[Callable[[Array], Array], Callable[[Expr], Expr]]] = {
 
 @dataclass(frozen=True)
 class SparseSum(Ansatz):
-    """A short sum of products of powers and waves."""
+    """A short sum of products of powers and sines."""
 
     limits: tuned.Limits = tuned.SPARSE
     costly = True
@@ -52,7 +52,7 @@ class SparseSum(Ansatz):
 
 
 class Products:
-    """The simplest products of powers of the columns, some times a wave of one column."""
+    """The simplest products of powers of the columns, some multiplied by a sine of one column."""
 
     def __init__(self, problem: SearchProblem) -> None:
         x = problem.columns

@@ -91,7 +91,7 @@ class Interpolator:
 
 
 def joined_gap(slopes: tuple[Array, Array], of: tuple[Array, Array]) -> float:
-    """Return the distance of slopes from those of a combination, 0 to 1."""
+    """Return how far slopes are from the ratio of a combination's slopes, 0 to 1."""
     with np.errstate(all="ignore"):
         left, right = slopes[0] * of[1], slopes[1] * of[0]
         total = np.mean(np.square(left) + np.square(right))
@@ -134,14 +134,14 @@ def _forms(x: Array, y: Array, rows: Array, slopes: tuple[Array, Array]) -> list
 
 
 def _ratio(first: Array, second: Array) -> float:
-    """Return the factor between two arrays with errors in both."""
+    """Return the ratio of the root mean squares of two arrays, with a sign."""
     with np.errstate(all="ignore"):
         size = float(np.sqrt(np.mean(np.square(first)) / np.mean(np.square(second))))
     return size * float(np.sign(np.mean(first * second)))
 
 
 def _inside(columns: Array) -> Array:
-    """Return a mask of the rows not at an end of a column."""
+    """Return the mask of rows that are not at the end of any column's range."""
     low, high = np.quantile(columns, (tuned.UNTRUSTED, 1 - tuned.UNTRUSTED), axis=0)
     rows = ((columns >= low) & (columns <= high)).all(axis=1)
     return rows if rows.sum() > len(columns) // 4 else np.ones(len(columns), dtype=bool)

@@ -1,4 +1,4 @@
-"""Tasks, done one after the other in this process, or by workers of Dask.
+"""Tasks, run one after the other in this process, or by workers of Dask.
 
 Dask sends the job to each worker once, and repeats tasks that failed or whose worker died.
 """
@@ -84,7 +84,7 @@ def completed(
 
 
 def _done(function: Callable[[Any, Any], Any], job: object, task: object) -> Any:
-    """Call the function of a task with the kernels, so that digits are equal."""
+    """Run a task with compiled kernels, so that results are equal to the last digit."""
     with kernels.use("sparse"):
         return function(job, task)
 

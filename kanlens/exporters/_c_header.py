@@ -67,7 +67,7 @@ def _date(part: str) -> tuple[list[tuple[str, str]], str]:
 
 
 def _feature(rule: Cell, subject: Export) -> str:
-    """Write a feature of raw cells."""
+    """Write the code that computes a feature from raw cells."""
     cell = f"cells[{list(subject.columns).index(rule.column)}]"
     number, schema = f"{cell}.number", subject.model.schema
     marks = [f"isnan({number})", *(f"{number} == {mark}" for mark in blank_numbers(schema))]
@@ -90,7 +90,7 @@ def _string(text: str) -> str:
 
 
 def _comment(words: Sequence[str]) -> str:
-    """Write names as ASCII without the marks of comments."""
+    """Write names as ASCII text that does not end the comment."""
     text = ascii(", ".join(words))[1:-1]
     return text.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
 

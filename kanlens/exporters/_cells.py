@@ -55,7 +55,7 @@ def blank_numbers(schema: Schema) -> list[float]:
 
 
 def _spellings(text: str, texts: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the spellings of a category in tables, databases and sheets."""
+    """Return the spellings of a category that tables, databases and sheets use."""
     if texts and set(texts) <= _TRUTH.keys():
         return text, *_TRUTH[text]
     if text.lstrip("-").isdigit():

@@ -171,7 +171,7 @@ class Unrolled(ABC):
 
     @abstractmethod
     def define(self, names: Sequence[str], formulas: Sequence[str]) -> list[str]:
-        """Add a column for each formula and return the references to them."""
+        """Add a named column for each formula; return references to the columns."""
 
     @abstractmethod
     def sums(self, index: int, layer: Layer, inputs: Sequence[str]) -> list[str]:
@@ -189,7 +189,7 @@ class Unrolled(ABC):
         return [f"{name}*{self.number(a)} + {self.number(b)}" for name, a, b in texts]
 
     def level(self, prefix: str, formulas: Sequence[str]) -> list[str]:
-        """Add columns with counted names."""
+        """Add columns named by a prefix and a number."""
         return self.define([f"{prefix}{k}" for k in range(len(formulas))], formulas)
 
     def number(self, value: float) -> str:
@@ -204,7 +204,7 @@ class Unrolled(ABC):
         ]
 
     def _held(self, name: str, low: float, high: float, origin: float = 0.0) -> str:
-        """Clip a column, subtract an origin, and keep missing cells."""
+        """Clip a column and subtract an origin; missing cells stay missing."""
         text = f"({name} - {self.number(origin)})" if origin else name
         for sign, end in ((">=", high), ("<=", low)):
             if np.isfinite(end):
@@ -213,7 +213,7 @@ class Unrolled(ABC):
         return text
 
     def rises(self, names: Sequence[str], splines: Splines) -> tuple[list[str], list[Pieces]]:
-        """Return distances within pieces as text, and the sloped pieces."""
+        """Return as text how far u is within each piece, and which pieces have a slope."""
         texts, pieces = [], []
         for in_, (name, breaks) in enumerate(zip(names, splines.breaks.tolist(), strict=True)):
             for piece, (start, end) in enumerate(pairwise([-np.inf, *breaks, np.inf])):

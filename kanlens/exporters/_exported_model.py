@@ -40,7 +40,7 @@ class Splines:
 
     Pieces are polynomials in the distance from their start, the first from its end; the first and
     the last are straight. The value at u is the sum of the rises of all pieces up to u, so that
-    rounding cannot put a number next to a break into the wrong piece.
+    no number next to a break is in the wrong piece.
     """
 
     breaks: Array  # (in, break), increasing
@@ -164,7 +164,7 @@ def _layer(layer: KANLinear, nodes: Nodes) -> Layer:
 
 
 def _splines(edges: list[tuple[int, int, Any]], n_in: int, bias: Array) -> Splines | None:
-    """Stack splines; add their values at the first break to `bias`."""
+    """Stack the splines of edges; add their values at the first break to `bias`."""
     if not any(spline.c.any() for _, _, spline in edges):
         return None
     n_powers, n_pieces = edges[0][2].c.shape
@@ -236,7 +236,7 @@ class Export:
 
     @property
     def classes(self) -> tuple[str | int, ...]:
-        """Labels of a classifier, as numbers if all are integers; else empty."""
+        """Class labels, as numbers if all are integers; empty for regression."""
         labels = self.model.class_labels
         whole = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", label) for label in labels)
         return tuple(map(int, labels)) if whole else labels
@@ -296,7 +296,7 @@ class Export:
 
     @cached_property
     def shown(self) -> Index:
-        """Indices of the rows that a file shows: a few after those with blanks."""
+        """Indices of the rows shown in a file: a few after the rows with blanks."""
         finite = np.flatnonzero(np.isfinite(predicted(self.exact, self.rows)).all(1))
         full = finite[finite > len(self.columns)]
         return (full if len(full) else finite)[:SHOWN]

@@ -62,7 +62,7 @@ def _run_sympy(subject: Export, path: Path) -> list[Array]:
 
 
 def _run_latex(subject: Export, path: Path) -> list[Array]:
-    """Evaluate the formulas as they were written: nothing reads LaTeX back."""
+    """Evaluate the formulas in sympy; the LaTeX itself is not parsed."""
     return _evaluated(subject, tuple(rounded(form, DIGITS) for form in _formulas(subject)))
 
 

@@ -93,7 +93,7 @@ class _Piece:
         return 1.0 + self.inner * float(self.sign)
 
     def lies(self, u: float) -> bool:
-        """Return whether a place is in the half line."""
+        """Return whether u is in the half line."""
         return self.half * u >= 0
 
     def where(self, u: Array) -> Any:

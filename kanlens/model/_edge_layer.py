@@ -55,7 +55,7 @@ class EdgeLayer(nn.Module):
     _names: list[str]
 
     def weights(self) -> Weights:
-        """Return the tensors of the spline edges; the mask is 0 for functions."""
+        """Return the tensors of the spline edges; the mask is 0 for function edges."""
         own: Any = self._parameters  # asked one by one, torch takes a microsecond longer
         scaled = self.enable_standalone_scale_spline
         try:
@@ -76,7 +76,7 @@ class EdgeLayer(nn.Module):
         return LayerBasis(self.grid, self.spline_order, self.extrapolation, self.base_name)
 
     def terms(self) -> list[Term]:
-        """Return the functions of every edge besides its spline: the base and the series."""
+        """Return the functions that every edge adds to its spline: the base and the series."""
         ones, weights = torch.ones_like(self.grid[:, 0]), self.series_weights()
         terms = [Term(BASES[self.base_name], ones, 0 * ones, self.weights().base_weights())]
         for k, name in enumerate(self.series):
@@ -147,7 +147,7 @@ class EdgeLayer(nn.Module):
     def basis(self, x: Tensor) -> Tensor:
         """Return the basis functions of the edges at x, shape (batch, in, n).
 
-        B-splines, then the base unless it is zero, then the series.
+        These are the B-splines, the base unless it is zero, and the series.
         """
         mode = self.extrapolation
         columns = [spline.basis(x, self.grid, self.spline_order, extrapolation=mode)]
@@ -183,7 +183,7 @@ class EdgeLayer(nn.Module):
         return placed(slopes, self.edge_terms(), lambda term: term.slopes_at(x[:, term.in_]))
 
     def _nth(self, x: Tensor, order: int) -> Tensor:
-        """Return values or slopes of the spline edges, zero where functions are."""
+        """Return values or slopes of the spline edges; zero for function edges."""
         weights, degree, mode = self.weights(), self.spline_order, self.extrapolation
         coef, base = weights.coefficients(), BASES[self.base_name]
         values = spline.evaluate(x, coef, self.grid, degree, derivative=order, extrapolation=mode)

@@ -3,9 +3,9 @@
     var(phi) = sum_cells share * (mean of phi in the cell - mean of phi)^2
              + sum_cells share * (covariance in the cell, a quadratic form in the weights)
 
-A cell holds the points of one first function: only degree + 1 functions and the base are nonzero
-there. The terms of both sums, in float64, are not negative, and edge means are subtracted first, so
-that no digits cancel.
+A cell is a knot interval, where only degree + 1 B-splines and the base are nonzero. The terms of
+both sums, in float64, are not negative, and edge means are subtracted first, so that no digits
+cancel.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Average = Callable[[Tensor], Tensor]  # of means over some rows, to the mean ove
 
 @dataclass(frozen=True, kw_only=True)
 class Bands:
-    """Products of basis functions and one more function (the base), summed over points."""
+    """Sums over points of products of two basis functions, or of one and the base function."""
 
     bands: Tensor  # (degree + 1, in, basis), of functions k and k + d at [d, :, k]
     mixed: Tensor  # (in, basis), of function k and the base
@@ -52,7 +52,7 @@ class Bands:
         return cls(bands=torch.stack(bands), mixed=mixed, base=products[-1].sum(-1))
 
     def form(self, coef: Tensor, weight: Tensor) -> Tensor:  # (out, in, basis), (out, in)
-        """Return the quadratic form of every edge (out, in); within rounding it is zero."""
+        """Return the quadratic form of every edge (out, in); 0 where it is only rounding."""
         total = weight * (2 * (coef * self.mixed).sum(-1) + weight * self.base)
         for d, band in enumerate(self.bands[: coef.shape[-1]].unbind()):
             left, right = coef[..., : coef.shape[-1] - d], coef[..., d:]
@@ -81,7 +81,7 @@ def added_by_cell(values: list[Tensor], cell: Tensor, count: int) -> Tensor:
 
 
 def pair_products(values: list[Tensor], others: list[Tensor] | None = None) -> list[Tensor]:
-    """Return the product of every two of `values`, or of one and a later one of `others`."""
+    """Return values[r] * others[s] for all r <= s; by default `others` are `values`."""
     right = values if others is None else others
     places = itertools.combinations_with_replacement(range(len(values)), 2)
     return [values[r] * right[s] for r, s in places]
@@ -176,9 +176,9 @@ def _totals(layer: EdgeLayer, basis: LocalBasis, x: Tensor, about: Tensor) -> Te
 def means_and_norms(
     layer: EdgeLayer, x: Tensor, centered: bool = True, average: Average | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return mean and L2 norm of every edge in float64; the mean has no full gradient.
+    """Return mean and L2 norm of every edge in float64; do not differentiate the mean.
 
-    With `average` they are over all rows that it averages over; x is a part of these.
+    `average` maps means over x, a part of the rows, to means over all rows.
     """
     mean, square = _mean_and_square(layer, x, centered, bool(average))
     if average is not None and centered:
@@ -191,7 +191,7 @@ def means_and_norms(
 def _mean_and_square(
     layer: EdgeLayer, x: Tensor, centered: bool, slopes: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean of every edge, of many rows with `slopes` only, and its second moment."""
+    """Return mean and second moment of every edge; their gradients for many rows need `slopes`."""
     count = len(x) * layer.in_features * layer.out_features
     if count <= MAX_DIRECT_VALUES:
         values = layer.edge_values(x).double()

@@ -56,7 +56,7 @@ def slope_range(base: ElementaryFunction, low: Tensor, high: Tensor) -> tuple[Te
 
 
 def cuts_of(own: Enclosure) -> Tensor:  # (in, cut)
-    """Return the ends of pieces: knots, kinks, cuts of curved functions and beyond the grid."""
+    """Return the ends of pieces: knots, kinks, and cuts where functions are curved."""
     knots = own.knots if own.mode == "zero" else spline.breakpoints(own.knots, own.degree)
     rows = []
     for i, (row, low, high) in enumerate(
@@ -87,7 +87,7 @@ def _outward(start: float, end: float, curved: bool) -> list[float]:
 
 
 def _refined(cuts: list[float], curved: list[Term], i: int) -> list[float]:
-    """Cut pieces that are too wide for a polynomial in place of functions of input i."""
+    """Cut pieces that are too wide to approximate the functions of input i by a polynomial."""
     width = MAX_PIECE_WIDTH / max(float(term.a[i].abs()) for term in curved)
     ends = [end for term in curved for end in term.places((-settled(term.g), settled(term.g)), i)]
     first, last = min(ends), max(ends)
@@ -111,7 +111,7 @@ def settled(g: ElementaryFunction) -> float:
 
 
 def table_of(own: Enclosure, cuts: Tensor, derivative: int) -> PieceTable:
-    """Return the polynomials of the edges, or of their slopes, between the cuts."""
+    """Return polynomials that approximate the edges, or their slopes, between the cuts."""
     count = SLOPE if derivative else VALUE
     nodes = chebyshev(count).to(cuts)
     middle, half = 0.5 * (cuts[:, 1:] + cuts[:, :-1]), 0.5 * cuts.diff(dim=1)
@@ -135,7 +135,7 @@ def table_of(own: Enclosure, cuts: Tensor, derivative: int) -> PieceTable:
 
 
 def _terms(own: Enclosure, derivative: int) -> Tensor:  # (out, in)
-    """Return the size of the terms that an edge, or its slope, is summed from."""
+    """Return the sum of the absolute terms of each edge or its slope."""
     size = own.coef.abs().amax(-1)
     if derivative:
         narrowest = (own.knots[:, own.degree :] - own.knots[:, : -own.degree]).amin(1)

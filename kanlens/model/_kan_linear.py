@@ -223,7 +223,7 @@ class KANLinear(EdgeLayer):
         return self.functions[out][in_], tuple(numbers)
 
     def _set_functions(self, functions: Sequence[Sequence[str]]) -> None:
-        """Check and store the table, () for splines alone; list function edges name by name."""
+        """Check and store the functions of edges, () for splines alone; list edges by function."""
         n_out, n_in = self.out_features, self.in_features
         spline = ((SPLINE,) * n_in,) * n_out
         self.functions = check_table(functions, n_out, n_in) if functions else spline
@@ -360,7 +360,7 @@ class KANLinear(EdgeLayer):
         return 0.0 if torch.equal(cuts, old) else self._move(cuts, self.even_points(201))
 
     def _move(self, cuts: Tensor, x: Tensor) -> float:
-        """Take other breakpoints (in, G + 1), refit the splines; return the change on x inside."""
+        """Set breakpoints (in, G + 1) and refit the splines; return the change at the x inside."""
         inside = x[~self.outside(x).any(1)]
         if not len(inside):
             inside = x[torch.isfinite(x).all(1)].clamp(*self.domain())

@@ -50,12 +50,12 @@ class Weights(NamedTuple):
     mask: Tensor  # (out, in)
 
     def coefficients(self) -> Tensor:
-        """Return the B-spline coefficients of every edge, scale and mask multiplied in."""
+        """Return the B-spline coefficients of every edge, multiplied by scale and mask."""
         scale = self.mask if self.scale is None else self.mask * self.scale
         return self.spline * scale.unsqueeze(-1)
 
     def base_weights(self) -> Tensor:
-        """Return the weight of the base function of every edge, mask multiplied in: (out, in)."""
+        """Return the weights (out, in) of the base function, multiplied by the mask."""
         return self.base * self.mask
 
     def packed(self) -> Tensor:
@@ -121,10 +121,10 @@ def mean_absolute_edges(
 def mean_over_rows(
     x: Tensor, function: Callable[[Tensor], Tensor], size: int, *, again: bool = True
 ) -> Tensor:
-    """Return the mean over the rows of a function that adds up `size` numbers of each.
+    """Return the mean over the rows of a function that needs `size` numbers per row.
 
-    These are held for some rows at a time, and with `again` computed once more for the gradient, so
-    that memory does not grow with the batch.
+    Rows are processed in chunks, with `again` recomputed for the gradient, so that memory does not
+    grow with the batch.
     """
     parts = x.split(max(1, CHUNK // size))
     again = again and len(parts) > 1 and torch.is_grad_enabled()
@@ -134,7 +134,7 @@ def mean_over_rows(
 def summed(
     chunks: Sequence[Tensor], function: Callable[[Tensor], Tensor], *, again: bool
 ) -> Tensor:
-    """Return the sum of a function over chunks, with `again` computed once more for gradients."""
+    """Return the sum of a function over chunks, recomputed for gradients with `again`."""
     total: Tensor | int = 0
     for part in chunks:
         total = total + (
@@ -146,7 +146,7 @@ def summed(
 
 
 def basis_means(layer: EdgeLayer, x: Tensor) -> Tensor:  # (in, basis + 1)
-    """Return the means of the B-splines over x (batch, in), and last that of the base function."""
+    """Return the means over x (batch, in) of the B-splines, and last of the base function."""
     grid, degree, base = layer.grid, layer.spline_order, BASES[layer.base_name]
 
     def values(part: Tensor) -> Tensor:
@@ -157,7 +157,7 @@ def basis_means(layer: EdgeLayer, x: Tensor) -> Tensor:  # (in, basis + 1)
 
 
 def known_means(layer: EdgeLayer) -> Tensor:  # (in, basis + 1)
-    """Return the means over the places of a layer; a training step changes weights alone."""
+    """Return `basis_means` over a layer's `places`, cached: training steps do not change them."""
     grid, options = layer.grid, (layer.spline_order, layer.extrapolation, layer.base_name)
     plain = type(grid) is Tensor and not grid.requires_grad
     if not plain or torch.is_inference_mode_enabled() or recorded():

@@ -166,7 +166,7 @@ def _of_frame(frame: pd.DataFrame) -> Importance:
 
 
 def _checked_row(result: Attribution, row: int | None) -> int:
-    """Return the place of a sample; refuse one that does not exist."""
+    """Return the index of a sample; refuse one that does not exist."""
     rows = len(result.values)
     row = 0 if row is None and rows == 1 else row
     if isinstance(row, (int, np.integer)) and not isinstance(row, bool) and -rows <= row < rows:
@@ -262,7 +262,7 @@ def _ranks(values: Array) -> Array:
 
 
 def swarm(values: Array, span: float, *, width: float = 0.38) -> Array:
-    """Return offsets (n,), up to `width`, that keep points apart."""
+    """Return offsets (n,), up to `width`, so that points do not overlap."""
     column = np.floor((values - values.min()) * (BINS / (span or 1.0))).astype(np.int64)
     order = np.argsort(column, kind="stable")
     ordered = column[order]

@@ -103,7 +103,7 @@ def comparison(result: Comparison, *, top: int = SHOWN, ax: Axes | None = None) 
 
 
 def _name_methods(ax: Axes, frame: Any) -> None:
-    """Name the markers at the right, with the numbers of each method."""
+    """Draw the legend on the right, with the error and gap of each method."""
     shown = {k: word for k, word in NUMBERS.items() if k in frame and frame[k].notna().any()}
     marks, methods = ax.get_legend_handles_labels()
     names = distinct(methods, partial(literal, most=MAX_NAME_LENGTH))
@@ -128,7 +128,7 @@ def _limit(ax: Axes, table: Any) -> list[str]:
 
 
 def look(place: int) -> Look:
-    """Return marker and color of a method; pairs repeat late."""
+    """Return the marker and color of the method with index `place`."""
     cycle = len(STYLE.series)
     color = STYLE.series[(place + place // cycle) % cycle]
     return {"marker": STYLE.markers[place % cycle], "facecolors": color, "edgecolors": STYLE.paper}

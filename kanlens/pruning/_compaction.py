@@ -1,4 +1,4 @@
-"""Reachability of nodes, and compaction of a network to those on a path."""
+"""Compaction of a network to the nodes on a path from a feature to an output."""
 
 from __future__ import annotations
 

@@ -176,7 +176,7 @@ class EdgeRemover:
     def _record(
         self, edge: Edge, reason: str, loss: float, refitted: KANLinear | None = None
     ) -> None:
-        """Record the removal of an edge, and of what its layer was before if it is refitted."""
+        """Record the removal of an edge; if its layer is refitted, also the layer before."""
         index, out, in_ = edge
         bias = self.model.layers[index].bias[out].detach().clone()
         self.journal.changes.append((edge, bias, refitted))

@@ -17,7 +17,7 @@ from torch import Tensor
 class ControlPoints:
     """Every edge of a layer on boxes of its inputs, piece by piece.
 
-    On a piece an edge is the polynomial with these Bernstein control points, plus a number between
+    On a piece, an edge is the polynomial with these Bernstein control points, plus a number between
     `below` and `above`; `lower` and `upper` are other bounds on the box.
     """
 

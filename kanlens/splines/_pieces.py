@@ -54,7 +54,7 @@ class Pieces:
         return np.asarray(total, dtype=np.float64)
 
     def _inside(self, u: Array, piece: Index) -> Array:
-        """Move points at a kink into their piece, where derivatives are those of its side."""
+        """Move points at a kink into their piece, so that derivatives are those on its side."""
         if not self.kinked:
             return u
         room = 8.0 * np.spacing(np.maximum(1.0, np.abs(self.breaks)))
@@ -133,7 +133,7 @@ class Pieces:
         return np.concatenate(extrema)
 
     def _pick(self, run: Array, size: Array, low: float, high: float) -> Array:
-        """Keep one point of a run that rounding cannot tell apart; of a flat piece, both ends."""
+        """Keep one of several points that are equal up to rounding; of a flat piece, both ends."""
         whole = np.isin(run, self.breaks) | (run == low) | (run == high)
         if whole.sum() > 1:
             return run[[0, -1]]
@@ -150,7 +150,7 @@ class Pieces:
     def _solve(
         self, bracket: tuple[Array, Array], piece: Index, order: int, level: float = 0.0
     ) -> Array:
-        """Solve derivative = level in every bracket at once: Newton, halving where it strays."""
+        """Solve derivative = level in every bracket at once, by Newton's method with bisection."""
         low, high = bracket
         if not low.size:
             return np.empty(0)

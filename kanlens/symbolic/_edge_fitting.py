@@ -168,7 +168,7 @@ def _linear(
 
 @lru_cache(maxsize=128)
 def _scan_basis(family: Family, uniform: int) -> Tensor:
-    """Return unit vectors that score the starts, (column, start, sample)."""
+    """Return unit vectors whose products with samples score the starts, (column, start, sample)."""
     x = torch.linspace(-1.0, 1.0, uniform, dtype=torch.float64)
     a, b = family.flat_starts
     u = a[:, None] * x + b[:, None]  # (start, sample)

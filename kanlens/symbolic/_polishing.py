@@ -1,7 +1,7 @@
 """Polishing of many fits ``c * g(a * x + b) + d`` at once.
 
-a and b follow the Jacobian of L. Kaufman, BIT 15, 1975, of the residual on the samples, or only of
-its part in the spline space of the edge, which other splines could follow.
+a and b are optimized with the Jacobian of L. Kaufman, BIT 15, 1975, of the residual on the samples,
+or of its projection on the splines of the edge.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ class EdgeResiduals(Residuals):
         return torch.cat([f.derivative(r) if slope else f.value(r) for (f, _), r in parts])
 
     def _projected(self, values: Tensor) -> Tensor:
-        """Return a column of the Jacobian, projected off those of c and d."""
+        """Return a column of the Jacobian, orthogonal to those of c and d."""
         column = self.coordinates(values)
         share = (column * self.column).sum(1) / self.size
         return torch.addcmul(column, share[:, None], self.column, value=-1.0)

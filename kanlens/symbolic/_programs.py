@@ -1,4 +1,4 @@
-"""Formulas as steps of NumPy, compiled faster than by lambdify."""
+"""Formulas as steps of NumPy, which compile faster than by lambdify."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _POWERS: dict[Any, Function] = {
 class Program:
     """Expressions as a list of steps, with common parts evaluated once.
 
-    Raises NotImplementedError if there is no step for a part.
+    Raises NotImplementedError if a part has no equivalent in NumPy.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Captum's methods that replace features: ablation, permutation, and sampled Shapley values."""
+"""Captum's perturbation methods: ablation, permutation, and sampled Shapley values."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COARSE_BITS = 36  # of an output, the sum of which over all orders float64 holds
 
 
 class Unrounded(Tensor):
-    """Outputs that make captum's float32 total float64 when they are added to it."""
+    """Outputs that turn captum's float32 totals into float64 when added to them."""
 
     @classmethod
     def __torch_function__(

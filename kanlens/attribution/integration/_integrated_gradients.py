@@ -230,7 +230,7 @@ def integrate(lines: Lines, knots: list[Tensor], *, tolerance: float = 1e-12) ->
 def _refined(
     lines: Lines, knots: list[Tensor], work: _Work, counts: Tensor, unfit: Tensor
 ) -> _Work:
-    """Add nodes to smooth segments, once, and cut the others in half."""
+    """Use more nodes on smooth segments, once, and halve the others."""
     again = unfit & ~work.doubted & (work.least == 1) & (counts < MAX_NODES)
     cut = (unfit & ~again).nonzero()[:, 0]
     segments, every = work.segments[cut], torch.arange(len(cut), device=cut.device)
@@ -280,7 +280,7 @@ class _Trial:
         self.decay = torch.maximum(self.curved, self.smooth)
 
     def _needed(self, lines: Lines, tolerance: float) -> Tensor:
-        """Return the smaller rule's m nodes: the larger's error is rate**(3 m + 2)."""
+        """Return m, the nodes of the smaller rule; the larger's error is rate**(3 m + 2)."""
         exact = min(MAX_NODES, -(-lines.degrees[-1] // 2))
         allowed = torch.log(NODE_SAFETY * tolerance / self.segments.length)
 
@@ -323,9 +323,9 @@ class Rule(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def rule(m: int, device: torch.device | None = None) -> Rule:
-    """Return the Gauss-Legendre rule of degree 2m - 1 in the one of Kronrod (1965), of 3m + 1.
+    """Return the rule of m Gauss nodes inside Kronrod's (1965), exact to degrees 2m - 1 and 3m + 1.
 
-    Its other nodes are zeros of the polynomial that, times Gauss's, is orthogonal to lower degrees.
+    The added nodes are zeros of a polynomial that, times Gauss's, is orthogonal to lower degrees.
     """
     gauss, weights = legendre.leggauss(m)
     points, measure = legendre.leggauss(2 * m + 2)

@@ -87,7 +87,7 @@ def metric(
     of: Callable[..., Any] | None = None,
     reference: str = "",
 ) -> Callable[[Callable[[Case], Score]], Metric]:
-    """Make a function a metric, NaN for a case that lacks a part it needs."""
+    """Register a function as a metric; it is NaN for a case that lacks a part it needs."""
 
     def make(function: Callable[[Case], Score]) -> Metric:
         def score(case: Case) -> Score:
@@ -142,7 +142,7 @@ class Case:
         largest: bool = False,
         output: GridMonitor | None = None,
     ) -> Score:
-        """Return the score of `each`, with the share of values that `output` saw outside grids."""
+        """Return the score of `each`, with the share of inputs of `output` outside the grids."""
         rows = self.each(run, numbers)
         offgrid = math.nan if output is None else output.share
         return Score.of(rows, largest=largest, offgrid=offgrid)
@@ -172,11 +172,11 @@ class Case:
 
     @property
     def outside(self) -> Outside | None:
-        """Function that masks values of samples (batch, in) outside the first layer's grid."""
+        """Function that returns the mask of values (batch, in) outside the first layer's grid."""
         return None if self.model is None else self.model.outside
 
     def draws(self) -> torch.Generator:
-        """Return a copy of the generator, or one with seed 0; the same one every time."""
+        """Return a copy of the generator (default: seed 0), so that every metric draws the same."""
         seeded = torch.Generator().manual_seed(0)
         return seeded if self.generator is None else self.generator.clone_state()
 
@@ -189,7 +189,7 @@ class Case:
 
     @cached_property
     def references(self) -> Tensor:
-        """Rows inside the grid that replace removed features: the baseline's, or background."""
+        """Rows inside the grid that replace removed features: the baseline or background."""
         baseline = self.attribution.baseline
         if baseline not in (Baseline.ZERO, Baseline.MEAN_ROW):
             return self.replacements
@@ -219,7 +219,7 @@ class Case:
         return size if size > (NOISE * float(outputs.abs().max())) ** 2 else math.nan
 
     def watched(self) -> GridMonitor:
-        """Return the output function, which counts values outside grids."""
+        """Return the output function, which counts inputs outside the grids."""
         needed(self.attribution.x)
         return GridMonitor(needed(self.model), self.target)
 

@@ -1,4 +1,4 @@
-"""Exactness: completeness of an attribution, and its distance from exact Shapley values."""
+"""Exactness: completeness gap, and distance from exact Shapley values."""
 
 from __future__ import annotations
 

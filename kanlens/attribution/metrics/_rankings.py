@@ -1,4 +1,4 @@
-"""Rankings of features by their values: their agreement, and how few features lead them."""
+"""Rankings of features by |value|: agreement, and concentration on few features."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SHARE = 0.25  # of all features that are at the top
 
 
 def cleaned(values: Tensor) -> Tensor:
-    """Return values (batch, in), zero where they are rounding next to the largest of a sample."""
+    """Return values (batch, in); those within rounding of zero, per sample, become 0."""
     sizes = values.abs()
     return torch.where(sizes > NOISE * sizes.amax(1, keepdim=True), values, 0.0)
 

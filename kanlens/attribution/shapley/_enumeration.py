@@ -1,7 +1,7 @@
 """Exact Shapley values and interactions of small games by enumeration of coalitions.
 
-A coalition S is worth v(S) = mean over background rows b of F(x_S, b_rest); its first-layer sums
-are those of b and one step for each player of S.
+The value of a coalition S is v(S) = mean over background rows b of F(x_S, b_rest); its first-layer
+sums are those of b plus one step for each player in S.
 """
 
 from __future__ import annotations
@@ -143,7 +143,7 @@ def _in_torch(game: Game, ours: Tensor) -> Tensor:
 def coalition_worths(
     ours: Tensor, theirs: Tensor, start: Tensor, nodes: Nodes, layer: KANLinear
 ) -> Tensor | None:
-    """Return the worth of all coalitions (batch, 2 ** player), None where no kernel can run.
+    """Return the values of all coalitions (batch, 2 ** player), None where no kernel can run.
 
     Players add `ours` (batch, sub, player) to the sums of samples, and `theirs` (rows, sub, player)
     to those of background rows, `start` (rows, sub); bit p of a coalition's place is player p.
@@ -184,7 +184,7 @@ def compile_worths(degree: int) -> None:
 
 
 def _ends(nodes: Nodes) -> tuple[Array, Array, Array]:
-    """Return the place where the sums of each node end, its scale and its shift: (node,)."""
+    """Return, per node, the index after its last sum, its scale and its shift: (node,)."""
     ends = np.cumsum([1] * nodes.grouping.sums + list(nodes.grouping.arities))
     if nodes.scaled:
         return ends, nodes.scale.numpy(), nodes.shift.numpy()

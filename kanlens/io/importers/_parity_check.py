@@ -33,7 +33,7 @@ def probes(model: KAN) -> Tensor:  # (row, in)
 
 @torch.no_grad()
 def check_live(module: Any, model: KAN, tolerance: float, options: ImportOptions) -> bool:
-    """Return whether a module was run; refuse it if its outputs differ."""
+    """Run a module in memory if possible; refuse it if its outputs differ from the model's."""
     x = full = probes(model)
     columns = getattr(module, "input_id", None)  # of pykan
     if isinstance(columns, Tensor) and columns.numel() == x.shape[1]:

@@ -24,7 +24,7 @@ _SAME |= {"1/x^0.5": "1/sqrt", "1/sqrt(x)": "1/sqrt"}
 
 
 def translated(name: str, parameters: Tensor) -> tuple[str, Tensor]:
-    """Return the function of kanlens for one of pykan, and a, b, c, d."""
+    """Return the name and a, b, c, d in kanlens of a function of pykan."""
     terms, rest = _SUMS.get(name, ((), 0.0))
     if len(terms) == 1:
         ((own, a, b, c),), p = terms, parameters
