@@ -213,7 +213,7 @@ def _worded(path: Path, call: str) -> Iterator[tuple[list[str], str]]:
             warnings.simplefilter("error", pd.errors.ParserWarning)
             yield names, separator
     except UnicodeDecodeError as error:
-        got = f"other bytes in line {_undecodable_line(path)} of {path.name!r}"
+        got = f"invalid bytes in line {_undecodable_line(path)} of {path.name!r}"
         raise FileFormatError(call, "UTF-8 text", got, "Save it as UTF-8") from error
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
         if names:

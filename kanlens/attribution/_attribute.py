@@ -267,7 +267,7 @@ def _check_numbers(method: str, dtype: torch.dtype, *parts: Tensor) -> None:
         if not bool(torch.isfinite(part.to(dtype)).all()):
             expected = f"finite numbers from method {method!r}"
             advice = "A function has a pole or is undefined at an evaluated point, or numbers "
-            advice += "are too large for the dtype of the model; take other rows, another method "
+            advice += "are too large for the dtype of the model; use other rows, another method "
             advice += "or float64"
             raise MethodError("attribute", expected, "NaN or infinity", advice)
 

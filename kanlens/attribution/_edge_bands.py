@@ -116,7 +116,7 @@ class _NodeFit:
         self.columns = np.r_[True, live]  # the first is the bias
         design = np.c_[np.ones(len(x)), basis.reshape(len(x), -1)][:, self.columns]
         if design.shape[1] > MAX_COEFFICIENTS:
-            got, advice = f"{design.shape[1]:,} at {model.subnode_name(layer, out)}", "Prune it"
+            got, advice = f"{design.shape[1]:,} at {model.subnode_name(layer, out)}", "Prune edges"
             raise MethodError(call, f"at most {MAX_COEFFICIENTS:,} coefficients", got, advice)
         scaled = np.sqrt(self.curvature)[:, None] * design
         _, sizes, turn = np.linalg.svd(scaled, full_matrices=False)

@@ -87,6 +87,6 @@ def _first_layer(form: SumForm, reads: Sequence[tuple[int, float]]) -> SumForm:
 
 
 def _no_terms(model: KAN) -> MethodError:
-    expected = "a model of one layer, or of curves, products of two sums and one link"
+    expected = "a model of one layer, or one grown by kanlens.frontier"
     got = f"one of shape {list(model.shape)}"
-    return MethodError("terms", expected, got, "Grow a model that has terms by kanlens.frontier")
+    return MethodError("terms", expected, got, "Call kanlens.frontier for a model with terms")

@@ -205,7 +205,7 @@ def server(folder: Path, latest: Latest, port: int, terminal: Terminal) -> HTTPS
             try:
                 latest.update()
             except KanlensError as error:
-                terminal.say(f"kanlens: {error} The page of before is shown.")
+                terminal.say(f"kanlens: {error} The previous page is shown.")
             name, kind = PAGES[self.path]
             body = (folder / name).read_bytes()
             self.send_response(HTTPStatus.OK)

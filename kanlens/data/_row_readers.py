@@ -182,7 +182,7 @@ def _batches(
         except (pa.lib.ArrowException, OSError) as error:
             got = f"{reason(error)} in {Path(fragment.path).name!r}"
             raise FileFormatError(call, "a readable file", got, "Write that file again") from error
-    raise FileFormatError(call, "the rows of the scan", "fewer rows", "Scan the table again")
+    raise FileFormatError(call, "as many rows as scanned", "fewer", "Scan the table again")
 
 
 RowReader: TypeAlias = FrameReader | ParquetReader

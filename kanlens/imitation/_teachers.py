@@ -62,7 +62,7 @@ class Teacher:
         if not fits:
             each = f"{len(rows)} rows" + f" and {count} classes" * bool(count)
             got = f"{type(raw).__name__} of shape {np.shape(cast('Array', raw))}"
-            advice = "Of a classifier pass predict_proba, and class_labels"
+            advice = "For a classifier, pass its predict_proba and class_labels"
             raise DataError("imitate", f"numbers for {each} from the model", got, advice)
         with rewording("imitate", part="outputs of the model"):
             check_finite("imitate", torch.from_numpy(outputs))
@@ -142,13 +142,13 @@ def _numbers(rows: pd.DataFrame) -> Array:
         return np.array(rows, dtype=np.float64, order="C")
     except (TypeError, ValueError):
         names = [str(name) for name, kind in rows.dtypes.items() if kind.kind not in "biuf"]
-        expected, got = "columns of numbers", f"{listed(names)} of other cells"
+        expected, got = "columns of numbers", f"other cells in {listed(names)}"
         advice = (
-            "Put the numbers that the model takes in their place",
-            "leave out with {drop} what it does not take",
+            "Encode them as the numbers that the model takes",
+            "drop columns that it does not take",
             "pass a function that encodes them",
         )
-        raise DataError("imitate", expected, got, *advice, drop=",".join(names)) from None
+        raise DataError("imitate", expected, got, *advice) from None
 
 
 def _read_onnx(path: Path, first: pd.DataFrame, labels: tuple[str, ...]) -> Teacher:
@@ -172,7 +172,8 @@ def _read_onnx(path: Path, first: pd.DataFrame, labels: tuple[str, ...]) -> Teac
         raise
     except Exception as error:  # those of the runtime have no public base
         got = f"{path.name!r}: {str(error).splitlines()[0]}"
-        raise FileFormatError("imitate", "an ONNX model of such rows", got, "Check it") from error
+        expected, advice = "an ONNX model that runs on these rows", "Compare its inputs with them"
+        raise FileFormatError("imitate", expected, got, advice) from error
     if isinstance(answer, list):  # of one map for each row, from the classes
         own = tuple(map(str, answer[0]))
         return Teacher(path.name, own, lambda rows: [[*row.values()] for row in run(rows)])
@@ -187,8 +188,8 @@ def _feed(rows: pd.DataFrame, inputs: Sequence[tuple[str, str, object]]) -> dict
     whole = len(inputs) == 1 and (wide or first not in names)
     if whole and isinstance(width, int) and width != len(names):
         got = f"{len(names)} ({listed(names)})"
-        advice = "Leave out what is not a feature, such as the target, with {drop}"
-        raise ShapeError("imitate", f"{width} columns, as the model has", got, advice, drop=...)
+        advice = "Drop columns that are not features, such as the target"
+        raise ShapeError("imitate", f"{width} columns, as the model has", got, advice)
     for name, kind, _ in inputs:
         if not whole and name not in names:
             raise DataError("imitate", f"a column {name!r}", f"columns {listed(names)}", "Add it")

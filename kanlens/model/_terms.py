@@ -175,7 +175,7 @@ def check_series(names: Sequence[str]) -> tuple[str, ...]:
     series = tuple(str(name) for name in names)
     for name in series:
         if find_function(name, call="KANLinear").name != name:
-            expected, advice = "names of functions, not aliases", "An alias has other phases"
+            expected, advice = "names of functions, not aliases", "For example, 'sin' for 'cos'"
             raise InvalidValueError("KANLinear", expected, repr(name), advice)
     return series
 

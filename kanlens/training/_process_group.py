@@ -199,7 +199,7 @@ def _in_words(checkpoint: str | Path | None) -> Iterator[None]:
     def end(number: int, frame: object) -> None:
         if not failing():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            raise lost("the signal to end, as when another is lost")
+            raise lost("a signal to end this one, as when another has failed")
 
     main = threading.current_thread() is threading.main_thread()  # which alone gets signals
     handled = main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -208,7 +208,7 @@ def _in_words(checkpoint: str | Path | None) -> Iterator[None]:
     try:
         yield
     except ConnectionError as error:
-        raise lost(f"one that is lost: {reason(error)}") from error
+        raise lost(f"one that has failed: {reason(error)}") from error
     finally:
         if handled and not failing():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

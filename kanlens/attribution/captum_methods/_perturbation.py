@@ -137,8 +137,8 @@ def captum_shapley_values(problem: Problem) -> LocalValues:
     players = len(live)
     if players > MAX_PLAYERS:
         expected = f"at most {MAX_PLAYERS} features with a path to the output for method "
-        expected += "'captum_shapley_values', which goes through all their orders"
-        advice = "Use {method}, which is exact without them"
+        expected += "'captum_shapley_values', which evaluates all their orders"
+        advice = "Use {method}, which is exact for more features too"
         raise MethodError("attribute", expected, str(players), advice, method="shapley")
     values = torch.zeros_like(problem.x)
     at_once = max(1, BUDGET // (2**players * 16))

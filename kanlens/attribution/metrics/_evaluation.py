@@ -77,7 +77,7 @@ class MissingPartError(RuntimeError):
 def needed(part: Part | None) -> Part:
     """Return a part of a case that a metric needs: without it, the metric is NaN."""
     if part is None:
-        raise MissingPartError("a metric that needs a part must be marked so")
+        raise MissingPartError("a metric must declare the parts that it needs")
     return part
 
 

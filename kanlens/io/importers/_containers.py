@@ -164,7 +164,7 @@ def read_archive(path: Path) -> object:
     with ZipFile(path) as archive:
         names = archive.namelist()
         if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-            raise refusal(path.name, "is a zip file of more than it can hold")
+            raise refusal(path.name, "is a compressed zip file, which torch.save never writes")
         if "model.weights.h5" in names:
             return _read_keras(archive, path.name)
         if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
@@ -173,7 +173,7 @@ def read_archive(path: Path) -> object:
         pickles = [name for name in names if name.endswith("/data.pkl") or name == "data.pkl"]
         order = [name for name in names if name.endswith("byteorder")]
         if len(pickles) != 1 or (order and archive.read(order[0]) != b"little"):
-            raise refusal(path.name, "is no file of torch.save, or of another byte order")
+            raise refusal(path.name, "is not a file of torch.save, or has another byte order")
         try:
             with archive.open(pickles[0]) as content:
                 allowed = _OPCODES.split()

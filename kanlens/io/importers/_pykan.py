@@ -99,7 +99,7 @@ def _arities(group: Group, nodes: int, subnodes: int) -> tuple[int, ...]:
         arities = tuple(own) if isinstance(own, list) else ()
     whole = all(type(arity) is int and arity > 1 for arity in arities)
     if not whole or sum(arities) - len(arities) != subnodes - nodes or len(arities) > nodes:
-        expected = f"products of two and more that make {nodes} nodes of {subnodes} in {group.name}"
+        expected = f"products in {group.name} that combine {subnodes} sums to {nodes} nodes"
         refuse(expected, "another mult_arity", "Pass the configuration of this model")
     return arities
 

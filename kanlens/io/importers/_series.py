@@ -240,7 +240,7 @@ def _fr_kan(group: Group) -> list[Stage]:
 
 def _refusing(reason: str) -> Callable[[Group], list[Stage]]:
     def read(group: Group) -> list[Stage]:
-        expected = f"a function of one row in {group.name or group.source.name}"
+        expected = f"edge functions that kanlens can import in {group.name or group.source.name}"
         refuse(expected, reason, "list_kans lists the networks of a file")
 
     return read
