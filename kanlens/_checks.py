@@ -64,7 +64,7 @@ def find_place(
     elif isinstance(key, str) and (hint := nearest(key, names)):
         advice = f"Did you mean {hint!r}?"
     got = repr(key)
-    got = f"a {type(key).__name__}" if "\n" in got else got  # a table or an array
+    got = f"a {type(key).__name__}" if "\n" in got else got  # the repr of a table or an array
     raise InvalidValueError(call, expected, got, advice, argument=argument)
 
 

@@ -367,9 +367,9 @@ def _outputs(problem: Problem, rows: Tensor, columns: list[int], codes: Tensor) 
 
 def _accumulated(problem: Problem, settings: Settings, picks: Tensor) -> Tensor:
     """Return the accumulated local effects, 0 at the first point: (point,)."""
-    step = torch.searchsorted(settings.x, settings.data[picks])  # up to the point at or above
+    step = torch.searchsorted(settings.x, settings.data[picks])  # index of the next point
     rows, last = torch.arange(len(step)), len(settings.x) - 1
-    if settings.labels:  # between two levels the rows of both count
+    if settings.labels:  # of categories, the rows of both neighbors count
         rows, step = rows.repeat(2), torch.cat([step, step + 1])
         inside = (step > 0) & (step <= last)
         rows, step = rows[inside], step[inside]

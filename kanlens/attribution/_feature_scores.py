@@ -56,7 +56,7 @@ def _shares(problem: Problem, n_samples: int, *, total: bool) -> GlobalScores:
 
     check_count("attribute", "n_samples", n_samples)
     rows = problem.background
-    if rows.shape[1] == 1:  # which then explains all variance
+    if rows.shape[1] == 1:  # it explains all variance
         varies = float(problem.output_in_parts(rows).std(correction=0)) > 0
         return GlobalScores(values=rows.new_full((1,), float(varies)))
     if problem.additive:

@@ -22,7 +22,7 @@ from kanlens.errors import MethodError, rewording
 from kanlens.model._network import KAN, Rows
 
 CERTAIN = 1e-4  # bound relative to the mean |value|, up to which values count as exact
-RANDOM = "random"  # the floor: values independent of the model
+RANDOM = "random"  # values independent of the model
 
 
 class Runs:
@@ -49,7 +49,7 @@ class Runs:
         self.refusals: dict[str, MethodError] = {}
         self.exact = functools.cache(self._exact)
         with quiet():
-            importlib.import_module("captum.attr")  # now, so that no method's seconds contain it
+            importlib.import_module("captum.attr")  # so that it is not timed
 
     def run(self, names: list[str], *, optional: bool) -> None:
         """Run methods in this order, and a random attribution at the end."""
@@ -111,7 +111,7 @@ class Runs:
                 shapley = self._attribute("shapley", self.x, rows)
             except MethodError:  # too many features
                 return None
-        size = float(shapley.values.abs().mean())  # next to which the errors of others are large
+        size = float(shapley.values.abs().mean())  # scale of the errors
         near = shapley.bound is None or float(shapley.bound.max()) <= CERTAIN * size
         exact = near and shapley.standard_error is None
         return dataclasses.replace(shapley, x=None) if exact else None

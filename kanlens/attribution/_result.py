@@ -20,7 +20,7 @@ from kanlens._pandas import pd
 from kanlens._plain_json import to_plain
 
 CONFIDENCE = 0.95
-ROWS = 65_536  # of moments that are computed at once
+ROWS = 65_536  # per chunk of moments
 _SHOWN = (
     *("method", "target", "unit", "baseline", "features", "values", "output", "reference"),
     *("completeness_gap", "standard_error", "bound", "interactions", "paths", "evaluations"),

@@ -20,8 +20,8 @@ from kanlens.model._layer_enclosures import MAX_COORDINATE, Enclosure, NoEnclosu
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Nodes
 
-SECONDS = 3e-5  # that enclosing an edge takes, once for a domain; measured for [784, 64, 10]
-ROW_SECONDS = 2e-7  # that relaxing one for one sum takes
+SECONDS = 3e-5  # to enclose an edge, once per domain; measured for [784, 64, 10]
+ROW_SECONDS = 2e-7  # to relax an edge for one sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class BoundPropagation:
     in_time: bool = True
     held: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # (in,)
     additive: Tensor = field(init=False)  # weights (out, in) of first edges that `apart` is from
-    size: int = field(init=False)  # numbers that the domain itself takes
+    size: int = field(init=False)  # numbers needed for the domain itself
 
     def __post_init__(self) -> None:
         if not len(self.held):
@@ -98,7 +98,7 @@ class BoundPropagation:
         self.size = sum(p.numel() + rows * p[:, 0].numel() for p in points)
 
     def of(self, target: int) -> BoundPropagation:
-        """Return the bounds of another output, with shared bounds of the layers."""
+        """Return the same for another output; bounds of the layers are shared."""
         last, other = len(self.layers) - 1, replace(self, target=target)
         nodes = self.model.nodes[last]
         if self._rows(last, nodes) is not None or other._rows(last, nodes) is not None:

@@ -16,7 +16,7 @@ from kanlens.model._analysis import BUDGET
 
 BATCH = 64  # boxes that are cut at once
 CUTTING = 0.8  # share of the time after which no more boxes are cut
-NUMBERS = 2**29  # that all boxes may take
+NUMBERS = 2**29  # of all boxes, at most
 CENTRAL = 0.3  # a knot is preferred to the middle when it is this near to it, in widths
 QUICK = 2**17  # numbers; fewer take about as long
 FLAT = 1e-9  # a smaller change, relative to the output's size, is rounding

@@ -134,7 +134,7 @@ def _shown(findings: OutputFindings, pair: PointPair, sign: int) -> bool:
         return False
     low, high = findings.propagation.values(pair.x, pair.x)
     if bool(torch.isinf(low).any() | torch.isinf(high).any()):
-        return sign * pair.rise > findings.blur  # seen only
+        return sign * pair.rise > findings.blur  # observed, not proven
     gain = low[1] - high[0] if sign > 0 else low[0] - high[1]
     return bool(gain > 0)
 

@@ -64,7 +64,7 @@ def chords(edges: ControlPoints) -> Tensor:  # (box, row, in)
 
 
 def margins(edges: ControlPoints, slopes: Tensor) -> Interval:  # (box, row, in)
-    """Bound the edges minus lines through 0 with some slopes (box, row, in)."""
+    """Bound the difference of edges and lines through 0 with some slopes (box, row, in)."""
     share = torch.linspace(0, 1, edges.points.shape[-1]).to(edges.points)
     start, end = edges.start[:, None, ..., None], edges.end[:, None, ..., None]
     factor = slopes[..., None, None]

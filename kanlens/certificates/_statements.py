@@ -290,7 +290,7 @@ def _digits(low: float, high: float, value: float) -> str:
 
 def _sentence(feature: FeatureCertificate) -> str:
     effect = f"changes it by at most {feature.effect.bound:.6g}"
-    if feature.effect.seen or feature.verdict == "constant":  # else it was not looked at
+    if feature.effect.seen or feature.verdict == "constant":  # else not evaluated
         effect = f"{effect} (seen {feature.effect.seen:.6g})"
     slope = f"slope between {feature.slope.low:.6g} and {feature.slope.high:.6g}"
     up, down = feature.rise.rise, -feature.fall.rise

@@ -174,7 +174,7 @@ def wrapped(console: Console, text: str) -> None:
 
 
 def _endings(kind: str) -> tuple[Sequence[str], str] | None:
-    """Return a file kind's endings and their text; None if any is valid."""
+    """Return the valid file name endings of a kind, and their text; None for any ending."""
     if kind == "picture":
         from kanlens.plotting._style import FORMATS
 

@@ -282,7 +282,7 @@ def _write_parts(
     from kanlens.training._objective import judge
 
     print_outside(model, test, terminal)
-    decimal = training.schema.format.decimal  # as the model reads them
+    decimal = training.schema.format.decimal  # sign of the training table
     for path, table in zip(paths.values(), (training, test), strict=True):
         frame = table.frame
         terminal.write(frame if decimal == "." else frame.to_csv(index=False, decimal=","), path)

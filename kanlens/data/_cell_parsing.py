@@ -110,7 +110,7 @@ def parse_numbers(column: pd.Series, decimal: str = ".") -> Array:
         column = column.map(lambda cell: _plain(cell, decimal))
     try:
         numbers = pd.to_numeric(column, errors="coerce")
-    except OverflowError:  # integers beyond any float, which later count as infinite
+    except OverflowError:  # integers beyond float64 count as infinite
         numbers = pd.to_numeric(column.map(_within_floats), errors="coerce")
     values = np.array(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
     unread = np.isnan(values) & np.array(column.notna(), dtype=bool)
@@ -319,7 +319,7 @@ class Column:
         return np.array([*read, ""], dtype=object)[codes]
 
     def read_labels(self, known: Sequence[str]) -> Array:
-        """Return the labels of cells; refuse other texts."""
+        """Return the known labels of cells; refuse cells with another text."""
         self.refuse_missing()
         texts, labels = self.labels(known), set(known)
         for row, text in enumerate(texts):

@@ -195,7 +195,7 @@ def _column_type(column: Column) -> Literal["number", "text", "date"]:
         raise column.refuse(row, "numbers", *advice, decimal=",")
     units = set(units_of(texts))
     written = 1 < len(units) <= MAX_UNITS and "" not in units and len(max(units, key=len)) > 1
-    if written and 2 * len(texts) > column.total(column.present):  # else they are levels
+    if written and 2 * len(texts) > column.total(column.present):  # else categories
         got = f"{listed(sorted(units))} in column {column.name!r}"
         refusal = DataError(column.call, "numbers in one unit", got, *_CONVERT, drop=column.name)
         raise column.worded(refusal)
@@ -292,7 +292,7 @@ def _labels(column: Column) -> tuple[str, ...]:
         usual = spellings[int(np.argmax(counts))]
         if (1 + USUAL) * max(counts) >= USUAL * sum(counts):
             texts -= {*spellings} - {usual}
-    if texts <= set(TRUTH_VALUES):  # as text too, which files do not tell apart
+    if texts <= set(TRUTH_VALUES):  # text and booleans look alike in files
         return TRUTH_VALUES
     try:
         return tuple(sorted(texts, key=lambda text: (float(text), text)))

@@ -18,13 +18,13 @@ from kanlens.data._cell_parsing import Array
 from kanlens.errors import DataError, InvalidValueError, ShapeError
 
 COPY_TOLERANCE = 1e-5  # of the range of a column: rounding, and noise of 1e-6 of it
-# times the middle nine tenths of a column: its range, at most, for bad cells
+# range of a column, at most, in ranges of its middle 90 %
 MAX_RANGE_RATIO = 20.0
-# times `COPY_TOLERANCE`: diameter of a group of near copies, which chains exceed
+# times `COPY_TOLERANCE`: largest diameter of a group of near copies
 MAX_DIAMETER = 3.0
 LAGS = 200  # neighbors that a row is compared with
 SAMPLE = 20_000  # rows that quantiles are taken from
-AGREE = 0.8  # of rows of equal x, agreement of targets beyond chance from which they are copies
+AGREE = 0.8  # agreement beyond chance of targets of equal x from which rows are copies
 CHANCE_FACTOR = 10  # times chance at which numbers agree; rows of a cell of a table of few values
 
 
@@ -97,7 +97,7 @@ def _copies(rows: Array) -> Array:
         weights = np.random.default_rng(0).uniform(0.5, 1.5, rows.shape[1])
         keys = np.zeros(len(rows))
         for column, weight in zip(rows.T, weights, strict=True):
-            keys += column * weight  # one after the other, so that equal rows have equal keys
+            keys += column * weight  # in a fixed order: equal rows get equal keys
         order = np.argsort(keys, kind="stable")
         rows, keys = rows[order], keys[order]
         new = np.concatenate(([True], (rows[1:] != rows[:-1]).any(1)))

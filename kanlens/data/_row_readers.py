@@ -224,7 +224,7 @@ def _written(parts: Any, call: str, origin: Path | None = None) -> ParquetReader
     handle, name = tempfile.mkstemp(prefix="kanlens-", suffix=".parquet")
     os.close(handle)
     path = Path(name)
-    unfinished.add(path)  # so that it also goes where a command is left abruptly
+    unfinished.add(path)  # removed also when a command is killed
     try:
         if not write_frames(map(_general, parts()), path, call=call):
             raise DataError(call, "at least one row", "none", "Add the data")

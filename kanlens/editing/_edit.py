@@ -218,9 +218,9 @@ class Edit(Displayed):
         return self
 
     def diff(self, x: Rows, y: Targets | None = None, *, by: str | PerRow = None) -> EditDiff:
-        """Return the difference that all edits make on rows; with targets y, in losses too.
+        """Return how all edits change the outputs of rows and, with targets y, the losses.
 
-        `by` is a column of x, or values of the rows, to group them by; many numbers by quartiles.
+        `by` groups the rows: a column of x, or one value per row; many numbers become quartiles.
         """
         folds = dict[Place, float]()
         for snapshot in self._snapshots:

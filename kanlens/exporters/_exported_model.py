@@ -221,7 +221,7 @@ class Export:
 
     @cached_property
     def rules(self) -> list[Cell]:
-        """The rules of all features."""
+        """The rules that encode raw cells as features."""
         return [cell_rule(feature) for feature in self.model.schema.features]
 
     @cached_property

@@ -99,7 +99,7 @@ def float64_copy(model: KAN) -> KAN:
     """Return a float64 copy with frozen parameters, without hooks, which may not be copyable."""
     parts = [part for module in model.modules() for part in vars(module).items()]
     memo: dict[int, Any] = {
-        id(value): type(value)()  # most of the time of a copy otherwise
+        id(value): type(value)()  # copying them takes most of the time
         for name, value in parts
         if name.startswith("_") and "_hook" in name and isinstance(value, dict)
     }

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 PAD = 1e-12
 MAX_PIECE_WIDTH = 0.75  # of a piece with a base function near 0
-SETTLED = 32.0  # beyond it pieces double in width, at the latest
+SETTLED = 32.0  # beyond it pieces double in width
 MAX_PARTS = 1024  # that a piece is cut into
 STRAIGHT = 2e-12  # error of a polynomial there: bases differ from lines by 33 exp(-32) at most
 VALUE, SLOPE = 6, 5  # coefficients of a value, of a slope: splines have degree 5 at most

@@ -191,7 +191,7 @@ class KANLinear(EdgeLayer):
         """Build a layer of this kind; its weights are zero until a state dict is loaded."""
         options = dataclasses.asdict(config)
         del options["kind"]
-        options = {name: value for name, value in options.items() if value != ()}  # some kinds'
+        options = {name: value for name, value in options.items() if value != ()}  # of any kind
         layer = cls(**options, generator=torch.Generator())  # keeps torch's random state unchanged
         with torch.no_grad():
             for parameter in layer.parameters():
@@ -456,7 +456,7 @@ def entropy(scores: Tensor) -> Tensor:
     """Return the entropy of scores divided by their sum; finite, with its gradient, at zero."""
     tiny = torch.finfo(scores.dtype).tiny
     total = scores.sum()
-    share = scores / torch.where(total > tiny**0.5, total, 1.0)  # scores of zero share nothing
+    share = scores / torch.where(total > tiny**0.5, total, 1.0)  # all scores 0
     return -(share * share.clamp_min(tiny).log()).sum()
 
 

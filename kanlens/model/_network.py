@@ -92,7 +92,7 @@ grid_range, enable_standalone_scale_spline
     constraints: dict[str, str]  # shape of the effect of a column
     edits: tuple[EditStep, ...]  # by `kanlens.edit`
     layers: Sequence[KANLinear]  # a torch.nn.ModuleList
-    nodes: Sequence[Nodes]  # likewise, one per layer
+    nodes: Sequence[Nodes]  # one per layer
 
     def __init__(
         self,

@@ -88,7 +88,7 @@ class EdgeTerm:
         return tuple(column[:, None] if like.dim() == 3 else column for column in columns)
 
     def inner(self, x: Tensor) -> Tensor:
-        """Return a * x + b; a point where g is smooth for masked edges."""
+        """Return a * x + b; for masked edges, a point where g is smooth."""
         a, b, _, _, mask = self.parameters(x)
         return torch.where(mask != 0, a * x + b, self.g.inert)
 

@@ -43,8 +43,8 @@ SHAPS = {  # kinds that shap draws, and its calls
     "image": "shap.image_plot(e.values.reshape(-1, *shape), pixels)",
 }
 GAP = "not explained (gap)"
-MAX_NAME_LENGTH = 32  # characters of a name
-BRIGHT = 1.15  # the value of the brightest color, which nothing reaches: it is hard to see on white
+MAX_NAME_LENGTH = 32
+BRIGHT = 1.15  # value of the brightest color: never reached, as it is hard to see
 DASHED: Look = {"color": STYLE.ink, "linewidth": 0.7, "linestyle": (0, (2, 2)), "zorder": 1}
 SHOWN = 20  # features; the rest becomes one row
 SWARM = 2000  # points of one feature drawn at most
@@ -127,7 +127,7 @@ def attribution(
         return _bars(result, top, ax)
     if kind == "bar":
         return _bars(result.to_importance(), top, ax)
-    if kind == "waterfall" and not result.shares:  # slopes lead from nowhere to nowhere
+    if kind == "waterfall" and not result.shares:  # slopes have no start and end
         expected, got = "shares of a change to draw a waterfall", f"slopes ({result.method!r})"
         raise InvalidValueError(CALL, expected, got, "Use {kind} or 'beeswarm'", kind="bar")
     place = None if row is None and kind != "waterfall" else _checked_row(result, row)

@@ -16,7 +16,7 @@ from kanlens.plotting._style import STYLE, Look, label, name_rows, picture, rows
 
 CALL = "plot.certificate"
 SHOWN = 20  # features
-MAX_NAME_LENGTH = 32  # characters of a name
+MAX_NAME_LENGTH = 32
 SIGNS = {"increasing": "▲", "decreasing": "▼", "constant": "="}  # of proven verdicts
 
 

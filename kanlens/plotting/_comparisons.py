@@ -31,7 +31,7 @@ ROW = 0.29  # inches
 SPREAD = 0.62  # share of a row over which the methods are spread
 NUMBERS = {"shapley_error": "error", "relative_gap": "gap"}  # of the methods in the legend
 LINE = 0.19  # inches, of a method in the legend
-MAX_NAME_LENGTH = 32  # characters of a name
+MAX_NAME_LENGTH = 32
 # times the median of the methods' largest values, from which a method is drawn in part
 OUTLIER_FACTOR = 4
 

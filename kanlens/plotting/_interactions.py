@@ -35,7 +35,7 @@ SCALED = (-3, 4)  # powers of ten that matplotlib takes out of the numbers besid
 CELL = 0.36  # inches
 ROOM = 1.5  # for names
 WRITTEN = 10  # features up to which every cell has its number
-MAX_NAME_LENGTH = 24  # characters of a name
+MAX_NAME_LENGTH = 24
 NOTHING = 1e-12  # of the largest value: rounding, written as 0
 DIVERGING = LinearSegmentedColormap.from_list(
     "effects", [STYLE.negative, STYLE.paper, STYLE.positive]

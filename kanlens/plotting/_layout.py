@@ -34,7 +34,7 @@ CROWD = 40  # nodes in a level beyond which they are dots in an even row
 SLANT = 40.0  # degrees, of names too long for their place
 LINE = 1.25 * STYLE.text / 72  # inches from one line of text to the next
 APART = 0.08  # inches between names side by side
-MAX_NAME_LENGTH = 40  # characters of a name
+MAX_NAME_LENGTH = 40
 NODE = 0.09  # inches from a node to its name
 
 

@@ -54,7 +54,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 DATES = 4  # ticks, at most
 LINE = 0.2  # room of a name of a curve over the range of curves
 LEVELS = 8  # in a panel
-MAX_NAME_LENGTH = 14  # characters of a column in a factor
+MAX_NAME_LENGTH = 14
 
 
 @picture(CALL)

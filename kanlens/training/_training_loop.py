@@ -569,8 +569,8 @@ def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
 def check_footprint(model: KAN, options: FitOptions, x: Tensor) -> None:
     """Refuse to train on x (batch, in) where memory does not suffice.
 
-    This is a lower bound: measured from 10 to 2000 rows and up to 200,000 nodes, training takes 1.2
-    to 1.5 times as much. Memory of other devices is not checked.
+    This is a lower bound: training was measured to take 1.2 to 1.5 times as much. Memory of other
+    devices is not checked.
     """
     if x.device.type != "cpu":
         return

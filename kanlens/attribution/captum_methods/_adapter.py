@@ -74,7 +74,7 @@ def five_runs(
             step = run(size).sub_(mean)
             mean.add_(step, alpha=size / drawn)  # Welford's update
             spread.add_(step.square_(), alpha=size * (drawn - size) / (drawn * n_samples))
-            del step  # before the next run
+            del step  # frees memory
             advance(1)
     return mean, spread.div_(REPEATS - 1).sqrt_()
 

@@ -19,7 +19,7 @@ from kanlens.model._analysis import BUDGET, live_features
 
 ZEILER = "M. Zeiler, R. Fergus, Visualizing and Understanding Convolutional Networks, 2014"
 MAX_PLAYERS = 8  # 40320 permutations
-COARSE_BITS = 36  # of an output, the sum of which over all orders float64 holds exactly
+COARSE_BITS = 36  # per output: float64 then adds up all orders exactly
 
 
 class Unrounded(Tensor):
@@ -173,7 +173,7 @@ def _all_orders(worth: Tensor) -> Tensor:
     def output(members: Tensor) -> Tensor:
         codes = (members @ powers).long()
         outputs = table[rows[: len(codes)], codes]
-        return outputs.as_subclass(Unrounded) if next(calls) == 1 else outputs  # the first added
+        return outputs.as_subclass(Unrounded) if next(calls) == 1 else outputs  # the first term
 
     everyone = worth.new_ones(batch, players)
     values: Tensor = ShapleyValues(output).attribute(

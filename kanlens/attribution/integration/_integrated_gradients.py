@@ -37,7 +37,7 @@ MIN_NODES_TO_CUT = 5  # nodes at least for parts of a segment that has a kink, p
 MAX_NODES = 10  # nodes of the smaller rule; a segment that needs more is cut instead
 HALVINGS = 40  # of one segment
 STALLS = 3  # halvings in a row without progress: a jump or a pole, which no rule settles
-SPENT = 20  # times what the first pass over a line took, and SPARE more: no segment is cut then
+SPENT = 20  # limit of evaluations, relative to a line's first pass, plus SPARE
 SPARE = 500
 LOST = 8.0  # multiple of the allowed error, below which an error is rounding
 PROGRESS = 0.9  # largest ratio of an error to the one before that counts as progress
@@ -154,7 +154,7 @@ class Integrals:
 
     def __init__(self, lines: Lines, tolerance: float) -> None:
         self.values = torch.zeros_like(lines.start)  # (line, in), times the step of each feature
-        self.tolerance = tolerance  # of the change of the output
+        self.tolerance = tolerance  # relative to the change of the output
         self._none = self.values.new_zeros(len(lines.start))
         # numbers of gradients, of segments, and of those that no halving got accepted: (line,)
         self.evaluations, self.segments, self.unsettled = (self._none.long() for _ in range(3))
@@ -163,7 +163,7 @@ class Integrals:
         self.noise = lines.noise(every.repeat(2), at).reshape(2, -1).amax(0)
 
     def start(self, trial: _Trial) -> None:
-        """Set the scale of every line from all of its segments."""
+        """Set the scale of errors on every line from the integrals over its segments."""
         owner, change, values = trial.segments.owner, trial.change, trial.values
         total = self._none.index_add(0, owner, change).abs()
         way = self._none.index_add(0, owner, change.abs())
@@ -219,7 +219,7 @@ def integrate(lines: Lines, knots: list[Tensor], *, tolerance: float = 1e-12) ->
             misses, smooth = integrals.misses(trial, work.doubted)
         spent = (integrals.evaluations > most)[segments.owner]
         given_up = (misses > 1) & ((stalls >= STALLS) | spent | (depth == HALVINGS))
-        done = ~(misses > 1) | given_up  # NaN cannot get better
+        done = ~(misses > 1) | given_up  # NaN stays
         lost = (given_up & (misses > LOST))[done]
         integrals.add(segments[done], trial.change[done], trial.values[done], lost)
         left = _Work(segments, work.least, work.doubted | ~smooth, stalls, misses)

@@ -22,7 +22,7 @@ from kanlens.splines import _spline as spline
 
 SMOOTH = 3  # degree that pieces count as when they are no polynomials
 MIN_LENGTH = 1e-15  # of a line; less is rounding
-MAX_POINTS = 16  # at which a hidden input is read on a segment
+MAX_POINTS = 16  # samples of a hidden input on a segment
 SAMPLES_PER_POINT = 2  # samples of the interpolating polynomial for each of these points
 CORRECTIONS = 2  # Newton's steps on the network itself
 HALVINGS, NEWTON = 6, 4  # steps on the interpolating polynomial before
@@ -60,7 +60,7 @@ class Lines:
         at_once = max(1, min(self.at_once, analysis.BUDGET // max(sizes)))
         parts = zip(owner.split(at_once), t.split(at_once), strict=True)
         errors = torch.cat([self._noise(self.points(*part)) for part in parts])
-        return errors.nan_to_num(0.0, 0.0, 0.0)  # unknown errors excuse nothing
+        return errors.nan_to_num(0.0, 0.0, 0.0)  # unknown errors count as 0
 
     def _noise(self, x: Tensor) -> Tensor:  # (point, in) -> (point,)
         """Propagate errors of rounding through the layers, in the units of `noise`."""

@@ -20,7 +20,7 @@ from kanlens.model._analysis import float64_copy
 from kanlens.model._network import KAN
 
 NOISE = 1e-12  # of the largest |output|: a smaller deviation is rounding
-PART = 65_536  # samples that are read at once where all of them count
+PART = 65_536  # samples per chunk
 ROWS = 128  # background rows that removed features are replaced from, at most
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
@@ -185,7 +185,7 @@ class Case:
         if not bool((scale > 0).any()):
             raise MissingPartError("features that vary")
         how: dict[str, Any] = {"generator": self.draws(), "outside": self.outside, "law": law}
-        return lambda x: perturbations.displaced(x, scale, draws, **how)  # goes on drawing
+        return lambda x: perturbations.displaced(x, scale, draws, **how)  # keeps its state
 
     @cached_property
     def references(self) -> Tensor:

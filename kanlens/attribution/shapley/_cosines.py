@@ -59,7 +59,7 @@ def fit(
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         got, advice = f"{low!r} and {high!r}", "Pass the lower end first"
         raise InvalidValueError("shapley", "finite ends with low <= high", got, advice)
-    if edge.single is not None and edge.single.c == 0:  # whatever the function is
+    if edge.single is not None and edge.single.c == 0:  # a constant
         edge = Edge.of("constant", d=edge.single.d)
     if not high - low > 4 * EPS * max(abs(low), abs(high)):
         return _constant(edge, low, high)
@@ -117,7 +117,7 @@ def _coefficients(points: Samples, terms: int) -> tuple[Array, Array]:
 
     polynomial, (first, last) = np.zeros(5), points.slopes
     largest = LARGEST * float(np.ptp(points.values))
-    for thirds in (np.zeros(2), points.thirds):  # with the odd derivatives of both ends
+    for thirds in (np.zeros(2), points.thirds):  # also odd derivatives at the ends
         if np.abs((first, last, *thirds)).max() <= largest:  # neither infinite nor NaN
             cubic, quartic = thirds[0] / 6, (thirds[1] - thirds[0]) / 24
             square = (last - first - 3 * cubic - 4 * quartic) / 2
@@ -126,7 +126,7 @@ def _coefficients(points: Samples, terms: int) -> tuple[Array, Array]:
     cosines = dct(rest, type=1)[: terms + 1] / points.cells
     polynomial[0] += 0.5 * cosines[0]
     m = np.arange(1, terms + 1)
-    return polynomial, cosines[1:] * (1.0 + BOOST * (m / terms) ** STEEP)  # for those left out
+    return polynomial, cosines[1:] * (1.0 + BOOST * (m / terms) ** STEEP)  # for later terms
 
 
 def bound(points: Samples, polynomial: Array, cosines: Array) -> tuple[float, float]:

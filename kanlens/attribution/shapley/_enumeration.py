@@ -48,7 +48,7 @@ def enumerated(
     at_once = max(1, min(BUDGET >> n, STEP // (functions(game) * len(game.rows))))
     for part in torch.arange(len(game.x)).split(at_once):
         worths = _worths(game, part)
-        worths -= worths[:, :1].clone()  # of nobody; the weights add up to 0
+        worths -= worths[:, :1].clone()  # the empty coalition's value; weights sum to 0
         values.append(worths @ weights)
         if both is not None:
             shared.append((worths @ both).unflatten(1, (n, n)))

@@ -136,7 +136,7 @@ class _GameDecomposition:
                 values = layer.edge_values(problem.model.scale_inputs(part))  # (batch, out, in)
                 low = torch.minimum(low, values.amin(0))
                 high = torch.maximum(high, values.amax(0))
-        return ~(high <= low) & self.reached[0][:, None]  # NaN changes what it meets
+        return ~(high <= low) & self.reached[0][:, None]  # NaN counts as varying
 
     @cached_property
     def moving(self) -> Tensor:

@@ -25,7 +25,7 @@ from kanlens.errors import MethodError
 
 Groups = Literal["features", "columns"]
 Algorithm = Literal["auto", "enumeration", "fourier", "sampling"]
-Solved: TypeAlias = tuple[Game, Solution, str]  # and how, in a few words
+Solved: TypeAlias = tuple[Game, Solution, str]  # with the algorithm's name
 ALGORITHMS = get_args(Algorithm)
 BOUND, STANDARD_ERROR = 1e-6, 1e-2  # of the range of the output, unless others are asked for
 MAX_EXACT_SECONDS = 300.0  # seconds of work for one game, beyond which "auto" samples it

@@ -1,9 +1,8 @@
 """Threads of the kernels: torch's OpenMP threads, at most the number that torch may use.
 
 Torch's threads spin for some milliseconds while they wait, which slows down other threads. Python's
-are used where torch's do not exist. Numba's threads (0.68) are not used: a call of "workqueue" took
-24 us or more, and aborts the process if two Python threads call it at once; "omp" took 2 us, and
-ends a forked process.
+are used where torch's do not exist. Numba's threads (0.68) are not used: "workqueue" is slow and
+aborts the process if two Python threads call it at once; "omp" ends a forked process.
 """
 
 from __future__ import annotations
