@@ -1,4 +1,4 @@
-"""Interface of the ansatzes; linear models and power laws."""
+"""Interface of an ansatz (an assumed form of the formula); linear models and power laws."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class Ansatz(ABC):
         """Fit models and yield the promising ones as formulas of y, best first."""
 
     def _best(self, fits: Iterable[tuple[float, Fit]]) -> Iterator[Fit]:
-        """Yield the fits of least error within the limits."""
+        """Yield the fits with the smallest errors, within the limits."""
         ranked = sorted(fits, key=lambda pair: pair[0])[: self.limits.tried]
         return (fit for error, fit in ranked if error < self.limits.error)
 
     def formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        """Yield formulas of y if the problem is as wide as the limits say."""
+        """Yield formulas of y if the number of columns is within the limits."""
         if self.limits.narrowest <= problem.width <= self.limits.widest:
             yield from self._formulas(problem, front)
 
@@ -95,7 +95,7 @@ class LinearModel(Ansatz):
 
 @dataclass(frozen=True)
 class PowerLaw(Ansatz):
-    """Products of powers of the fewest columns, and of all."""
+    """Power laws: products of powers of as few columns as possible, and of all."""
 
     targets: tuple[str, ...] = ("id",)  # names of transforms
 

@@ -44,7 +44,7 @@ class Query(Unrolled):
         return f"SELECT {self.before}, {pairs}\nFROM {source}"
 
     def sums(self, index: int, layer: Layer, inputs: Sequence[str]) -> list[str]:
-        """Add the sums of a layer; outputs share curves."""
+        """Add the sums of a layer; proportional curves of an input are written once."""
         sums: list[list[str]] = [[self.number(bias)] for bias in layer.bias]
         for weights, names in self._curves(index, layer, inputs):
             for out in np.flatnonzero(weights.any(0)):

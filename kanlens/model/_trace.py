@@ -152,7 +152,7 @@ def edge_moments(layer: KANLinear, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def traced(call: str, model: KAN, x: Rows | Trace | None) -> Trace | None:
-    """Return the trace of some rows; return None, or a trace of the model, unchanged."""
+    """Return the trace of some rows; None and a trace of the model are returned unchanged."""
     if x is None:
         return None
     if not isinstance(x, Trace):

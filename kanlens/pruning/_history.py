@@ -39,7 +39,7 @@ class RemovalLog:
 
     @torch.no_grad()
     def at(self, step: int) -> KAN:
-        """Return a copy of the network after `step` changes, in its first shape."""
+        """Return a copy of the network after `step` changes, in its original shape."""
         start, network = next(pair for pair in reversed(self.networks) if pair[0] <= step)
         model = copy.deepcopy(network)
         for (index, out, in_), bias, refitted in self.changes[start:step]:

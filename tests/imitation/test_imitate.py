@@ -281,7 +281,7 @@ def test_other_mistakes_are_one_line():
     assert not hasattr(svc, "predict_proba")
     with pytest.raises(DTypeError, match="a classifier with predict_proba, got LinearSVC without"):
         followed(svc, drawn())
-    words = "got 'town' of other cells. Put the numbers .* leave out with drop='town' what it does"
+    words = "got other cells in 'town'. Encode them as the numbers .* or drop columns that it"
     with pytest.raises(DataError, match=words):
         followed(nn.Linear(3, 1), x)
     with pytest.raises(ShapeError, match="at least 20 rows, got 5"):
