@@ -53,6 +53,9 @@ def frontier(
     decreasing: str | None = None,
     convex: str | None = None,
     concave: str | None = None,
+    positive: str | None = None,
+    negative: str | None = None,
+    periodic: str | None = None,
     edges: int | None = None,
     references: str = "default,boosting",
     resume: bool = False,
@@ -73,7 +76,8 @@ def frontier(
         raise InvalidValueError(terminal.call, "-o with --resume", "none", advice)
     checkpoint = output and output.parent / f"{output.name}.checkpoint"
     terminal.check([data], model=output, checkpoint=checkpoint)
-    limits = small_network(max_edges, interactions, [increasing, decreasing, convex, concave])
+    shapes = increasing, decreasing, convex, concave, positive, negative, periodic
+    limits = small_network(max_edges, interactions, shapes)
     if edges is not None:
         check_count(terminal.call, "edges", edges)
     columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}

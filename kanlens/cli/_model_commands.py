@@ -70,6 +70,9 @@ def train(
     decreasing: str | None = None,
     convex: str | None = None,
     concave: str | None = None,
+    positive: str | None = None,
+    negative: str | None = None,
+    periodic: str | None = None,
     spline_order: int = 3,
     extrapolation: str = "constant",
     optimizer: str | None = None,
@@ -105,8 +108,7 @@ def train(
     parts = parts if holdout or holdout_last else {}
     terminal.check([data], model=output, checkpoint=checkpoint, **parts)
     columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
-    cells = {"impute": impute, "decimal": decimal}
-    table = open_columns(data, target, columns, groups, task=task, **cells)
+    table = open_columns(data, target, columns, groups, task=task, impute=impute, decimal=decimal)
     training, test = _split(table, holdout, holdout_last, generator, terminal)
     settings: dict[str, Any] = {
         "optimizer": optimizer,
@@ -131,7 +133,8 @@ def train(
             raise InvalidValueError("train", expected, got, "Leave one of them out")
         run = {"restarts": restarts, "workers": scheduler or workers, "generator": generator}
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
-    small = small_network(max_edges, interactions, [increasing, decreasing, convex, concave])
+    shapes = increasing, decreasing, convex, concave, positive, negative, periodic
+    small = small_network(max_edges, interactions, shapes)
     result = _trained(build, shape, small, training, settings, run, terminal)
     model = result.model
     if not result.interrupted:
@@ -194,7 +197,15 @@ def _trained(
     settings = {name: value for name, value in settings.items() if value is not None}
     run = {**run, "progress": terminal.progress}
     hidden, grid_size = shape
-    if small and (settings or "restarts" in run or hidden is not None or grid_size is not None):
+    shaped = small.keys() == {"constraints"}
+    if shaped and (settings or "restarts" in run or hidden or grid_size is not None):
+        settings, small = {**settings, **small}, {}
+    if small and (
+        settings
+        or "restarts" in run
+        or grid_size is not None
+        or (hidden is not None and not shaped)
+    ):
         expected = "no options of shape, training or restarts with those of a small network"
         advice = "Leave them out, or --max-edges, --interactions and --increasing"
         raise InvalidValueError("train", expected, "some", advice)
@@ -213,7 +224,7 @@ def _trained(
         chosen = partial(_on_grid, build, grid_size)
         return kanlens.fit_default(training, hidden=hidden, build=chosen, **small, **run)
     defaults: dict[str, Any] = {"optimizer": "adam", "steps": 50}
-    if training.rows <= MAX_FULL_BATCH:
+    if training.rows <= MAX_FULL_BATCH and not shaped:
         defaults["optimizer"] = "lbfgs"
     elif not isinstance(training, kanlens.Table):
         steps = min(50, UPDATES * LARGE_BATCH // training.rows + 1)

@@ -65,12 +65,13 @@ PANELS = {  # of help, by argument
         "Training": "optimizer steps learning_rate batch_size validation patience holdout "
         "holdout_last resume",
         "Several processes": "restarts scheduler workers",
-        "Growth": "max_edges interactions increasing decreasing convex concave",
+        "Growth": "max_edges interactions increasing decreasing convex concave positive negative "
+        "periodic",
         "Penalty": "penalty strength entropy_weight proximal",
     }.items()
     for name in names.split()
 }
-SHAPES = "increasing", "decreasing", "convex", "concave"
+SHAPES = "increasing", "decreasing", "convex", "concave", "positive", "negative", "periodic"
 MINIMA = {"finetune": 0, "restarts": 1, "workers": 1}  # of numbers, by argument
 HELP = {  # of options of several commands, by argument
     "background": "Table of background rows.  [default: those stored in the model, else rows "
@@ -95,8 +96,7 @@ HELP = {  # of options of several commands, by argument
     "model": "A kanlens model.",
     "na": "Cells that mean a missing value, comma-separated: ?,-999.",
     **{
-        shape: f"Columns whose effect is to be {shape}, at all values of the others, in a small "
-        "network."
+        shape: f"Columns whose effect is to be {shape}, at all values of the others."
         for shape in SHAPES
     },
     "options": "Option of the method, as name=value; may be given several times.",
@@ -215,11 +215,13 @@ def small_network(
     max_edges: str | None, interactions: str | None, columns: Sequence[str | None]
 ) -> dict[str, Any]:
     """Return the options of a small network; `columns` are those of each of `SHAPES`."""
-    pairs = zip(SHAPES, columns, strict=True)
+    shapes = dict[str, str]()
+    for shape, text in zip(SHAPES, columns, strict=True):
+        shapes |= {name: f"{shapes.get(name, '')} {shape}".strip() for name in split_names(text)}
     options = {
         "max_edges": edge_limit(max_edges),
         "interactions": read_interactions(interactions),
-        "constraints": {name: shape for shape, text in pairs for name in split_names(text)} or None,
+        "constraints": shapes or None,
     }
     return {name: value for name, value in options.items() if value is not None}
 

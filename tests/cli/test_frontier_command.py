@@ -14,6 +14,7 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
+from kanlens.cli import _options
 from kanlens.cli import main
 from kanlens.training import _frontier, _growth
 from kanlens.training._closed_form import count_edges
@@ -236,4 +237,16 @@ def test_effects_have_the_shapes_of_the_options(table, tmp_path, capsys):
     answer(capsys, "train", table, *options)
     assert kanlens.load(path).constraints == model.constraints
     assert main(["train", str(table), *options, "--hidden", "5"]) == 1
+    assert "got {'water': 'increasing', 'age': 'concave'}" in capsys.readouterr().err
+    options[2:4] = "--decreasing", "age", "--hidden", "5", "--steps", "3"
+    answer(capsys, "train", table, *options)
+    assert kanlens.load(path).constraints == {"water": "increasing", "age": "decreasing"}
+    assert main(["train", str(table), *options, "--max-edges", "5"]) == 1
     assert "--increasing" in capsys.readouterr().err
+
+
+def test_two_shapes_of_one_column_are_both_kept():
+    columns = [None, None, None, "age", None, None, None]
+    columns[0] = "water,age"
+    limits = _options.small_network(None, None, columns)
+    assert limits == {"constraints": {"water": "increasing", "age": "increasing concave"}}
