@@ -189,7 +189,7 @@ def shaped(knots: Array, heights: Array, shape: str, zero: float = 0.0) -> Array
 
 
 @torch.no_grad()
-def proven(model: KAN) -> dict[str, str]:
+def proven_shapes(model: KAN) -> dict[str, str]:
     """Return the constraints that are proven, of all outputs at all values of all columns.
 
     A column is increasing where every path of edges from it is; other shapes are those of its own
@@ -279,7 +279,7 @@ def _is_shaped(model: KAN, column: str, feature: int, order: int) -> bool:
 
 def check_proven(model: KAN) -> None:
     """Warn of constraints that are not proven."""
-    lacking = model.constraints.keys() - proven(model).keys()
+    lacking = model.constraints.keys() - proven_shapes(model).keys()
     for name in sorted(lacking):
         got = f"no proof for {name!r}"
         expected, advice = f"to be {model.constraints[name]}", "Train with {extrapolation}"

@@ -14,8 +14,7 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.cli import _options
-from kanlens.cli import main
+from kanlens.cli import _options, main
 from kanlens.training import _frontier, _growth
 from kanlens.training._closed_form import count_edges
 from tests.cli.test_commands import answer

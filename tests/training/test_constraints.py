@@ -13,7 +13,7 @@ from kanlens.training._constraints import (
     SHAPES,
     inequalities,
     nearest_feasible,
-    proven,
+    proven_shapes,
     shaped,
 )
 from kanlens.training._curve_design import ColumnCurves, CurveDesign, make_curve
@@ -140,6 +140,9 @@ def test_a_network_with_a_product_keeps_a_shape_that_is_certified_and_attacked(t
     verdicts = kanlens.certify(model, box, max_boxes=10).to_frame().set_index("feature")["verdict"]
     assert verdicts["a"] == "increasing"
     assert verdicts["b"] == "decreasing"
+    certificate = kanlens.certify(model, box, max_boxes=1, time_limit=1e-3)
+    assert certificate.constraints == shapes
+    assert str(certificate).startswith("Everywhere: increasing in a, decreasing in b, as trained")
     draw = torch.Generator().manual_seed(1)
     x = torch.rand(20000, model.widths[0], generator=draw, dtype=torch.float64) * 4 - 1.5
     for place, sign in ((0, 1), (1, -1)):
@@ -197,7 +200,7 @@ def test_all_shapes_are_proven_and_hold_far_beyond_the_data(how):
     frame.loc[0, "d"] = 60.0
     shapes = {"a": "increasing convex", "b": "positive", "c": "periodic", "d": "concave"}
     model = train(frame, shapes, **how)
-    assert proven(model) == shapes
+    assert proven_shapes(model) == shapes
     low, high, middle, _ = pairs(model, "a")
     assert (high >= low - 1e-9).all() and ((low + high) / 2 >= middle - 1e-9 * abs(high)).all()
     low, high, _, zero = pairs(model, "b")
@@ -210,7 +213,7 @@ def test_all_shapes_are_proven_and_hold_far_beyond_the_data(how):
     for shape in shapes:  # what does not hold is not proven
         other = kanlens.edit(model, frame.drop(columns="y")).edge(0, 0, shape)
         spoiled = other.set([(-4.0, 0.0), (-1.0, 2.0), (0.3, -1.0), (0.9, 3.0)])._edit.model
-        assert shape not in proven(spoiled)
+        assert shape not in proven_shapes(spoiled)
 
 
 def test_a_shape_that_the_range_does_not_hold_is_trained_with_a_warning():
@@ -230,14 +233,14 @@ def test_every_path_of_a_deep_network_is_monotone_after_training():
     shapes, options = {"a": "increasing", "c": "decreasing"}, {"optimizer": "adam", "steps": 20}
     result = kanlens.fit(model, table, constraints=shapes, progress=False, **options)
     assert result.history[-1]["loss"] < result.history[0]["loss"]
-    assert proven(model) == model.constraints == shapes
+    assert proven_shapes(model) == model.constraints == shapes
     low, high, _, _ = pairs(model, "a")
     assert (high >= low - 1e-12).all() and np.ptp(high - low) > 0.01
     low, high, _, _ = pairs(model, "c")
     assert (high <= low + 1e-12).all()
     with torch.no_grad():
         model.layers[1].spline_weight[0, 0] *= -1  # a path that falls
-    assert proven(model) == {}
+    assert proven_shapes(model) == {}
 
 
 def test_training_by_gradients_keeps_no_shape():
