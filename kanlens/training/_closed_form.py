@@ -26,7 +26,7 @@ from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.model._trace import store_statistics
 from kanlens.splines import _spline as spline
-from kanlens.training._constraints import check_proven, fixed_places, free_ends, is_bent, shaped
+from kanlens.training._constraints import check_proven, fixed_places, is_bent, settle_ends, shaped
 from kanlens.training._curve_design import ColumnCurves, CurveBasis, CurveDesign, make_curve
 from kanlens.training._link import DEGREE, INTERVALS, Link
 from kanlens.training._objective import metric_name, score, task_loss
@@ -53,7 +53,7 @@ def fit_additive(
     """
     started = time.perf_counter()
     settle_range(model, x, beyond=True)
-    free_ends(model)
+    settle_ends(model, x)
     settle_scaling(model, x, y, None)
     targets, held = scaled_targets(model, y), held_rows(folds.numpy())
     own = distinct_weights(len(x), weights, copies)

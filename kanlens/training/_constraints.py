@@ -120,14 +120,20 @@ def fixed_places(model: KAN, column: str, feature: int) -> Array:
     return np.asarray(places.double().cpu())
 
 
-def free_ends(model: KAN) -> None:
-    """Let columns of convex and concave curves go on straight beyond the data."""
-    places = [
-        k
-        for k, feature in enumerate(model.schema.features)
-        if feature.kind == "numeric" and is_bent(model.constraints.get(feature.column, ""))
-    ]
-    model.input_low[places], model.input_high[places] = -torch.inf, torch.inf
+def settle_ends(model: KAN, x: Tensor) -> None:
+    """Let convex and concave curves go on straight beyond rows x (batch, in); close periodic ones.
+
+    Others are constant beyond the range of the model.
+    """
+    for place, feature in enumerate(model.schema.features):
+        shape = model.constraints.get(feature.column, "") if feature.kind == "numeric" else ""
+        ends = model.input_low[place : place + 1], model.input_high[place : place + 1]
+        if is_bent(shape):
+            ends[0].fill_(-torch.inf)
+            ends[1].fill_(torch.inf)
+        elif "periodic" in shape and model.holds_inputs:
+            ends[0].clamp_(min=x[:, place].min())
+            ends[1].clamp_(max=x[:, place].max())
 
 
 def inequalities(knots: Array, shape: str, zero: float = 0.0) -> Array:

@@ -43,7 +43,7 @@ from kanlens.training._closed_form import (
     take_rows,
     to_kan,
 )
-from kanlens.training._constraints import check_proven, free_ends
+from kanlens.training._constraints import check_proven, settle_ends
 from kanlens.training._curve_design import ColumnCurves
 from kanlens.training._growth import GrowthPath, GrowthStep, read_interactions
 from kanlens.training._objective import metric_name, row_losses, score, task_loss
@@ -83,7 +83,7 @@ class Growth:
                 raise InvalidValueError("fit", expected, got, "Leave it out of one of them")
         self.options = {"max_edges": self.max_edges, "interactions": repr(interactions)}
         settle_range(model, x, beyond=True)
-        free_ends(model)
+        settle_ends(model, x)
         settle_scaling(model, x, y, None)
         self.model, self.x, self.y, self.sample_weight = model, x, y, weights
         self.targets = scaled_targets(model, y)
