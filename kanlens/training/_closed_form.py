@@ -134,7 +134,7 @@ def make_columns(model: KAN, x: Array, *, rough: bool = True) -> list[ColumnCurv
     shapes, zeros = [model.constraints.get(name, "") for name in names], dict[int, float]()
     for index in varies.tolist() or [0]:
         group = names.index(names[index])
-        even, places = is_bent(shapes[group]), fixed_places(model, names[index], index)
+        even, places = is_bent(shapes[group]), fixed_places(model, shapes[group], index)
         fine = (rough or even) and model.holds_inputs
         curve = make_curve(index, x[:, index], group, count, fine, even=even, places=places)
         groups.setdefault(group, []).append(curve)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -38,6 +39,7 @@ SHAPES = {  # order of the differences that have a sign, and the sign
     "periodic": (-1, 1.0),  # that of the ends, which is 0
 }
 ROUNDING = 1e-12  # of the range of a curve
+Bounds: TypeAlias = Sequence[tuple[Tensor, Tensor]]  # of slopes of the edges of each layer
 
 
 def read_constraints(
@@ -68,15 +70,10 @@ class MonotonePaths:
     def __init__(self, model: KAN, constraints: Mapping[str, str] | None) -> None:
         shapes = read_constraints(constraints, model.schema.features)
         self.model, self.signs = model, list[Tensor]()
-        expected = ""
-        if not set(shapes.values()) <= {"increasing", "decreasing"}:
-            expected = "increasing and decreasing columns of a network trained by gradients"
-        elif shapes and not (
-            all(nodes.plain for nodes in model.nodes)
-            and all(layer.splines_alone for layer in model.layers)
-        ):
-            expected = "monotone columns of a network of sums of splines"
-        if expected:
+        sums = all(nodes.plain for nodes in model.nodes)
+        sums = sums and all(layer.splines_alone for layer in model.layers)
+        if shapes and not (sums and set(shapes.values()) <= {"increasing", "decreasing"}):
+            expected = "increasing or decreasing columns of a network of sums of splines"
             advice = "Train by fit_default with hidden=(), or with max_edges"
             raise InvalidValueError("fit", expected, repr(shapes), advice)
         model.constraints = shapes
@@ -84,7 +81,7 @@ class MonotonePaths:
         signs = torch.tensor([SHAPES[word][1] if word else 0.0 for word in words])
         for layer in model.layers if shapes else ():
             self.signs.append(signs.to(layer.grid))
-            signs = _reached(layer.mask != 0, signs[:, None].abs())[:, 0].float()
+            signs = (layer.mask[:, signs != 0] != 0).any(1).float()
 
     @torch.no_grad()
     def keep(self) -> None:
@@ -111,9 +108,9 @@ def is_bent(shape: str) -> bool:
     return any(order == 2 for order, _ in orders(shape))
 
 
-def fixed_places(model: KAN, column: str, feature: int) -> Array:
-    """Return 0 and the ends of a column in scaled units, if its shape depends on them."""
-    if all(order > 0 for order, _ in orders(model.constraints.get(column, ""))):
+def fixed_places(model: KAN, shape: str, feature: int) -> Array:
+    """Return the low end, 0 and the high end of a feature, scaled, if a shape depends on them."""
+    if all(order > 0 for order, _ in orders(shape)):
         return np.zeros(0)
     ends = torch.tensor([[-torch.inf], [0.0], [torch.inf]]).to(model.input_scale)
     places = model.scale_inputs(ends.expand(-1, len(model.input_scale)))[:, feature]
@@ -198,98 +195,62 @@ def shaped(knots: Array, heights: Array, shape: str, zero: float = 0.0) -> Array
 def proven_shapes(model: KAN) -> dict[str, str]:
     """Return the constraints that are proven, of all outputs at all values of all columns.
 
-    A column is increasing where every path of edges from it is; other shapes are those of its own
-    edges, and increasing paths, straight ones for a convex curve, keep them.
+    Edges of a column have its shape, and those after them rise; after convex edges, straight.
     """
     if not model.constraints:
         return {}
     model, features = float64_copy(model), model.schema.features
     places = {f.column: k for k, f in enumerate(features) if f.kind == "numeric"}
-    columns = [column for column in model.constraints if column in places]
-    own = [places[column] for column in columns]
     ends = [torch.full((layer.in_features,), MAX_COORDINATE).double() for layer in model.layers]
-    slopes = [
-        layer.edge_slope_bounds(-far, far) for layer, far in zip(model.layers, ends, strict=True)
-    ]
-    first = model.layers[0].mask != 0
-    rises, falls, _ = _flow(model, slopes, own)
-    _, later_falls, bent = _flow(model, [(0.0 * first, 1.0 * first), *slopes[1:]], own)
-    holds = {}
-    for k, column in enumerate(columns):
-        lost = {-1: False, 0: bool(later_falls[k]), 2: bool(later_falls[k] | bent[k])}
-        holds[column] = all(
-            not bool(falls[k] if sign > 0 else rises[k])
-            if order == 1
-            else not lost[order] and _is_shaped(model, column, own[k], order)
-            for order, sign in orders(model.constraints[column])
-        )
-    return {column: model.constraints[column] for column in columns if holds[column]}
+    slopes = [own.edge_slope_bounds(-far, far) for own, far in zip(model.layers, ends, strict=True)]
+    return {
+        column: shape
+        for column, shape in model.constraints.items()
+        if column in places
+        and all(_holds(model, slopes, places[column], word) for word in shape.split())
+    }
 
 
-def _flow(
-    model: KAN, slopes: Sequence[tuple[Tensor, Tensor]], places: Sequence[int]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the features at `places` that may raise an output, lower it, or enter a bend.
-
-    `slopes` bound those of the edges (out, in) of each layer; bends are of later layers.
-    """
-    rising = torch.eye(model.widths[0], dtype=torch.bool)[:, list(places)]
-    falling, bent = torch.zeros_like(rising), torch.zeros(len(places), dtype=torch.bool)
-    for level, (nodes, (lower, upper)) in enumerate(zip(model.nodes, slopes, strict=True)):
-        curved = (upper - lower > ROUNDING * upper.abs()) & (level > 0)
-        bent |= _reached(curved, rising | falling).any(0)
-        up, down = ~(upper <= 0), ~(lower >= 0)
-        rising, falling = (
-            _reached(up, rising) | _reached(down, falling),
-            _reached(up, falling) | _reached(down, rising),
-        )
-        mixed = torch.arange(nodes.grouping.nodes)[:, None] >= nodes.apart  # products and the like
-        if nodes.scaled:
-            mixed |= nodes.scale[:, None] <= 0
-        moved = _reached(nodes.owner == torch.arange(len(mixed))[:, None], rising | falling)
-        moved[nodes.apart :] |= moved[nodes.apart :].any(0) & (nodes.normalized > 0)
-        bent |= (mixed & moved).any(0)
-        sums = nodes.grouping.sums
-        rising, falling = (
-            torch.cat([part[:sums], moved[sums:]]) | (mixed & moved) for part in (rising, falling)
-        )
-    return rising.any(0), falling.any(0), bent
+def _holds(model: KAN, slopes: Bounds, place: int, word: str) -> bool:
+    """Return whether a shape of the feature at a place is proven, by bounds of all slopes."""
+    order, sign = SHAPES[word]
+    lower, upper = (end[:, place] for end in slopes[0])
+    holds = order != 1 or bool((sign * (lower if sign > 0 else upper) >= 0).all())
+    reached = model.layers[0].mask[:, place] != 0
+    for level, nodes in enumerate(model.nodes):
+        if nodes.scaled or bool(reached[nodes.apart :].any()):  # products, and normalized nodes
+            return False
+        reached = reached.nonzero()[:, 0]
+        for lower, upper in slopes[level + 1 : level + 2]:
+            bent = upper - lower > ROUNDING * upper.abs()
+            lost = (lower < 0) | bent if order == 2 else (lower < 0) & (order >= 0)
+            holds &= not bool(lost[:, reached].any())
+            reached = (model.layers[level + 1].mask[:, reached] != 0).any(1)
+    return holds and (order == 1 or _is_shaped(model, place, word))
 
 
-def _reached(edges: Tensor, nodes: Tensor) -> Tensor:
-    """Return the outs (out, feature) of edges (out, in) from some of the nodes (in, feature)."""
-    return edges.double() @ nodes.double() > 0
-
-
-def _is_shaped(model: KAN, column: str, feature: int, order: int) -> bool:
-    """Return whether the edges of a column have its shape of an order, up to rounding."""
-    layer, places = model.layers[0], fixed_places(model, column, feature)
-    words = [word for word in model.constraints[column].split() if SHAPES[word][0] == order]
-    if order == 2 and bool(
-        model.input_low[feature].isfinite() | model.input_high[feature].isfinite()
-    ):
+def _is_shaped(model: KAN, place: int, word: str) -> bool:
+    """Return whether the edges of a feature have a shape, up to rounding."""
+    layer, (order, _) = model.layers[0], SHAPES[word]
+    fixed = fixed_places(model, word, place)
+    if order == 2 and bool(model.input_low[place].isfinite() | model.input_high[place].isfinite()):
         return False
-    for out in (layer.mask[:, feature] != 0).nonzero()[:, 0].tolist():
-        edge = layer.edge(out, feature)
-        knots, heights = edge.knots[1:-1], edge.coefficients
+    for out in (layer.mask[:, place] != 0).nonzero()[:, 0].tolist():
+        edge = layer.edge(out, place)
         if edge.degree != 1 or edge.functions.functions or edge.extrapolation != "linear":
             return False
-        away = np.abs(knots - places[:, None]).min(1)
-        clean = shaped(knots, heights, " ".join(words), *places[1:2])
-        if (away > ROUNDING * np.ptp(knots)).any():
-            return False
-        if (np.abs(clean - heights) > ROUNDING * np.ptp(heights)).any():
+        knots, heights = edge.knots[1:-1], edge.coefficients
+        away = np.abs(knots - fixed[:, None]).min(1)
+        off = np.abs(shaped(knots, heights, word, *fixed[1:2]) - heights)
+        if (away > ROUNDING * np.ptp(knots)).any() or (off > ROUNDING * np.ptp(heights)).any():
             return False
     return True
 
 
 def check_proven(model: KAN) -> None:
     """Warn of constraints that are not proven."""
-    lacking = model.constraints.keys() - proven_shapes(model).keys()
-    for name in sorted(lacking):
-        got = f"no proof for {name!r}"
-        expected, advice = f"to be {model.constraints[name]}", "Train with {extrapolation}"
-        warning = KanlensWarning(
-            "fit", expected, got, advice, argument=name, extrapolation="constant"
-        )
-        warnings.warn(warning, stacklevel=4)
+    for name in sorted(model.constraints.keys() - proven_shapes(model).keys()):
+        expected, got = f"to be {model.constraints[name]}", f"no proof for {name!r}"
+        fields = "fit", expected, got, "Train with {extrapolation}"
+        words = {"argument": name, "extrapolation": "constant"}
+        warnings.warn(KanlensWarning(*fields, **words), stacklevel=4)
