@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.harness import Benchmark, Experiment, Key, Rows, Setup, Units
+from benchmarks.readable.constraints import DIRECTIONS, DRAWN_SHAPES
 from benchmarks.readable.imitation import IMITATION
 from benchmarks.readable.models import PEERS, taking_part
 from benchmarks.readable.pictures import PICTURES
@@ -79,4 +80,8 @@ SCORES = Experiment(
     current=_current,
 )
 
-READABLE = Benchmark(name="readable", experiments=(SCORES, PAIRS, IMITATION), pictures=PICTURES)
+READABLE = Benchmark(
+    name="readable",
+    experiments=(SCORES, PAIRS, IMITATION, DRAWN_SHAPES, DIRECTIONS),
+    pictures=PICTURES,
+)

@@ -185,7 +185,15 @@ def _trained(
     settings = {name: value for name, value in settings.items() if value is not None}
     run = {**run, "progress": terminal.progress}
     hidden, grid_size = shape
-    if small and (settings or "restarts" in run or hidden is not None or grid_size is not None):
+    shaped = small.keys() == {"constraints"}
+    if shaped and (settings or "restarts" in run or hidden or grid_size is not None):
+        settings, small = {**settings, **small}, {}
+    if small and (
+        settings
+        or "restarts" in run
+        or grid_size is not None
+        or (hidden is not None and not shaped)
+    ):
         expected = "no options of shape, training or restarts with those of a small network"
         advice = "Leave them out, or --max-edges, --interactions and --increasing"
         raise InvalidValueError("train", expected, "some", advice)
@@ -204,7 +212,7 @@ def _trained(
         chosen = partial(_on_grid, build, grid_size)
         return kanlens.fit_default(training, hidden=hidden, build=chosen, **small, **run)
     defaults: dict[str, Any] = {"optimizer": "adam", "steps": 50}
-    if training.rows <= MAX_FULL_BATCH:
+    if training.rows <= MAX_FULL_BATCH and not shaped:
         defaults["optimizer"] = "lbfgs"
     elif not isinstance(training, kanlens.Table):
         steps = min(50, UPDATES * LARGE_BATCH // training.rows + 1)

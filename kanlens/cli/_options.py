@@ -66,12 +66,13 @@ PANELS = {  # of help, by argument
         "Training": "optimizer steps learning_rate batch_size validation patience holdout "
         "holdout_last resume",
         "Several processes": "restarts scheduler workers",
-        "Growth": "max_edges interactions increasing decreasing convex concave",
+        "Growth": "max_edges interactions increasing decreasing convex concave positive negative "
+        "periodic",
         "Penalty": "penalty strength entropy_weight proximal",
     }.items()
     for name in names.split()
 }
-SHAPES = "increasing", "decreasing", "convex", "concave"
+SHAPES = "increasing", "decreasing", "convex", "concave", "positive", "negative", "periodic"
 GROUPS = {  # options that are one argument of a command, all of them texts
     "columns": ("features", "drop", "categorical", "impute", "na", "decimal"),
     "shapes": SHAPES,
@@ -100,8 +101,7 @@ HELP = {  # of options of several commands, by argument
     "model": "A kanlens model.",
     "na": "Cells that mean a missing value, comma-separated: ?,-999.",
     **{
-        shape: f"Columns whose effect is to be {shape}, at all values of the others, in a small "
-        "network."
+        shape: f"Columns whose effect is to be {shape}, at all values of the others."
         for shape in SHAPES
     },
     "options": "Option of the method, as name=value; may be given several times.",
@@ -226,11 +226,13 @@ def read_interactions(text: str | None) -> int | list[tuple[str, str]] | None:
 
 def small_network(max_edges: str | None, interactions: str | None, shapes: Texts) -> dict[str, Any]:
     """Return the options of a small network; `shapes` have the columns of each shape."""
-    pairs = ((shape, name) for shape, text in shapes.items() for name in split_names(text))
+    own = dict[str, str]()
+    for shape, text in shapes.items():
+        own |= {name: f"{own.get(name, '')} {shape}".strip() for name in split_names(text)}
     options = {
         "max_edges": edge_limit(max_edges),
         "interactions": read_interactions(interactions),
-        "constraints": {name: shape for shape, name in pairs} or None,
+        "constraints": own or None,
     }
     return {name: value for name, value in options.items() if value is not None}
 

@@ -56,7 +56,7 @@ class EdgeEditor:
         Control points are put in order, which for degrees 1 and 2 leaves all monotone splines. It
         holds beyond the grid, unless the layer's extrapolation is "zero".
         """
-        return self._bend("monotone", direction, {"increasing": 1.0, "decreasing": -1.0})
+        return self._bend("monotone", direction, ("increasing", "decreasing"))
 
     def convex(self, direction: str = "convex") -> EdgeEditor:
         """Make the edge "convex" or "concave" on its grid, or what is nearer; its mean stays.
@@ -64,7 +64,7 @@ class EdgeEditor:
         The slopes between control points are put in order, which up to degree 3 leaves all convex
         splines.
         """
-        return self._bend("convex", direction, {"convex": 1.0, "concave": -1.0})
+        return self._bend("convex", direction, ("convex", "concave"))
 
     def smooth(self, strength: float = 0.1) -> EdgeEditor:
         """Make the edge smoother; its mean stays.
@@ -230,13 +230,12 @@ class EdgeEditor:
         advice = "Name one of its edges: edit.edge(layer, out, in_)"
         raise MethodError(f"edit.{method}", "a single curve", repr(self.name), advice)
 
-    def _bend(self, method: str, direction: str, signs: dict[str, float]) -> EdgeEditor:
-        check_choice(f"edit.{method}", "direction", direction, [*signs, "auto"])
+    def _bend(self, method: str, direction: str, shapes: tuple[str, str]) -> EdgeEditor:
+        check_choice(f"edit.{method}", "direction", direction, [*shapes, "auto"])
 
         def solve(fit: EdgeProjection) -> Array:
-            names = signs if direction == "auto" else [direction]
-            splines: list[Array] = [getattr(fit, method)(signs[name]) for name in names]
-            return min(splines, key=fit.distance)
+            names = shapes if direction == "auto" else [direction]
+            return min(map(fit.shaped, names), key=fit.distance)
 
         return self._reshape(f"{method}({direction!r})", solve)
 

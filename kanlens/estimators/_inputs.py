@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from sklearn.utils import check_random_state, check_X_y  # noqa: TID253
 from sklearn.utils.validation import _check_sample_weight, validate_data  # noqa: TID253
 
 from kanlens.data._columns import ColumnRoles
+from kanlens.data._schema import default_schema
 from kanlens.data._table_reader import read_columns
 from kanlens.errors import DTypeError, InvalidValueError, KanlensError
 from kanlens.functions._elementary import Array
@@ -50,6 +52,33 @@ def feature_names(estimator: BaseEstimator) -> list[str] | None:
         return list(estimator._table.feature_names)
     names = getattr(estimator, "_labels", None)
     return None if names is None else [str(name) for name in names]
+
+
+def widths_of(estimator: BaseEstimator) -> list[Any]:
+    """Return the nodes of the hidden layers of an estimator."""
+    try:
+        return [5] if estimator.hidden is None else list(estimator.hidden)
+    except TypeError as error:
+        call, got = type(estimator).__name__, repr(estimator.hidden)
+        fields = "hidden to be the widths of layers", got, "For example (5,)"
+        raise InvalidValueError(call, *fields) from error
+
+
+def shapes_of(estimator: BaseEstimator) -> Any:
+    """Return the constraints of an estimator, with those of its `monotonic_cst`."""
+    shapes, signs = estimator.constraints, estimator.monotonic_cst
+    if signs is None:
+        return shapes
+    if not isinstance(signs, Mapping):
+        labels, count = getattr(estimator, "_labels", None), estimator.n_features_in_
+        names = default_schema(count, 1).feature_names if labels is None else map(str, labels)
+        signs = dict(zip(names, signs, strict=False)) if len(signs) == count else {"": None}
+    if not set(signs.values()) <= {-1, 0, 1}:
+        expected, got = "to be -1, 0 or 1 for each column", f"{estimator.monotonic_cst!r:.60}"
+        call, advice = type(estimator).__name__, "For example {'age': 1}"
+        raise InvalidValueError(call, expected, got, advice, argument="monotonic_cst")
+    words = {1: "increasing", -1: "decreasing"}
+    return dict(shapes or {}) | {name: words[sign] for name, sign in signs.items() if sign}
 
 
 def target_names(y: Targets) -> list[str] | None:

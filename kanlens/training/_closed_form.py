@@ -26,7 +26,7 @@ from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.model._trace import store_statistics
 from kanlens.splines import _spline as spline
-from kanlens.training._constraints import shaped
+from kanlens.training._constraints import check_proven, fixed_places, is_bent, settle_ends, shaped
 from kanlens.training._curve_design import ColumnCurves, CurveBasis, CurveDesign, make_curve
 from kanlens.training._link import DEGREE, INTERVALS, Link
 from kanlens.training._objective import metric_name, score, task_loss
@@ -53,6 +53,7 @@ def fit_additive(
     """
     started = time.perf_counter()
     settle_range(model, x, beyond=True)
+    settle_ends(model, x)
     settle_scaling(model, x, y, None)
     targets, held = scaled_targets(model, y), held_rows(folds.numpy())
     own = distinct_weights(len(x), weights, copies)
@@ -65,6 +66,7 @@ def fit_additive(
         outputs[rows] = np.stack([network.outputs()[rows] for network in parts], 1)
     held_out = model.scale_outputs(torch.from_numpy(outputs).to(x))
     store_statistics(fitted, x)
+    check_proven(fitted)
     keep_held_out(fitted, x, held_out, y)
     validation_loss = float(task_loss(fitted, held_out, y, weights))
     record = {"validation_loss": validation_loss, "metric": score(fitted, held_out, y)}
@@ -129,14 +131,16 @@ def make_columns(model: KAN, x: Array, *, rough: bool = True) -> list[ColumnCurv
     if len(varies) > MAX_CURVES:
         varies = np.sort(varies[np.argsort(-x[:, varies].var(0), kind="stable")[:MAX_CURVES]])
     count, groups = max(len(varies), 1), dict[int, list[CurveBasis]]()
+    shapes, zeros = [model.constraints.get(name, "") for name in names], dict[int, float]()
     for index in varies.tolist() or [0]:
         group = names.index(names[index])
-        even = model.constraints.get(names[index]) in ("convex", "concave")
+        even, places = is_bent(shapes[group]), fixed_places(model, shapes[group], index)
         fine = (rough or even) and model.holds_inputs
-        curve = make_curve(index, x[:, index], group, count, fine, even=even)
+        curve = make_curve(index, x[:, index], group, count, fine, even=even, places=places)
         groups.setdefault(group, []).append(curve)
+        zeros[group] = float(places[1]) if len(places) else 0.0
     return [
-        ColumnCurves(group, CurveDesign(curves, x), model.constraints.get(names[group], ""))
+        ColumnCurves(group, CurveDesign(curves, x), shapes[group], zeros[group])
         for group, curves in groups.items()
     ]
 
@@ -225,7 +229,7 @@ def choose_curves(
 
 def take_rows(columns: Sequence[ColumnCurves], rows: Array) -> list[ColumnCurves]:
     """Return the columns restricted to some rows."""
-    return [ColumnCurves(own.index, own.design.take(rows), own.shape) for own in columns]
+    return [ColumnCurves(own.index, own.design.take(rows), own.shape, own.zero) for own in columns]
 
 
 def cross_fit(
@@ -331,7 +335,7 @@ def _set_curves(
         knots = _padded(curve.breakpoints, layer.grid_size)
         values = np.interp(knots, curve.breakpoints, height)
         if column.shape:
-            values = shaped(knots, values, column.shape)
+            values = shaped(knots, values, column.shape, column.zero)
         layer.grid[curve.feature] = spline.extend(torch.from_numpy(knots)[None], 1)[0]
         layer.spline_weight[row, curve.feature] = torch.from_numpy(values)
         layer.mask[row, curve.feature] = float(flat or np.ptp(values) > 0)

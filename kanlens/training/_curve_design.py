@@ -31,6 +31,8 @@ MAX_CELLS = 40_000_000  # rows times breakpoints, for which the network's output
 MIN_INTERVALS = 12  # of one curve; where there is no room for them, curves are lines
 EVEN = 0.1  # weight of evenly spaced points in the breakpoints; quantiles have the rest
 BENT_INTERVALS = 24  # of a curve that is to be convex or concave
+TAIL = 0.05  # of its rows, beyond which few evenly spaced breakpoints reach
+NOWHERE = np.zeros(0)
 MIN_SPACING = 1e-9  # of breakpoints, relative to their range
 SMOOTH_MODES = 16  # leading modes of second differences that are used
 SPACED = 0.25  # weight of the breakpoints in second differences; even spacing has the rest
@@ -93,17 +95,31 @@ def smooth_modes(knots: Array) -> Array:  # (breakpoint,) -> (breakpoint, mode)
 
 
 def make_curve(
-    feature: int, x: Array, group: int, columns: int, rough: bool = True, *, even: bool = False
+    feature: int,
+    x: Array,
+    group: int,
+    columns: int,
+    rough: bool = True,
+    *,
+    even: bool = False,
+    places: Array = NOWHERE,
 ) -> CurveBasis:
     """Return the curve of a feature with values x (batch,), one of `columns` columns.
 
-    With `even`, a curve with many breakpoints gets few, evenly spaced ones.
+    With `even`, a curve with many breakpoints gets few, evenly spaced but for far ends. Finite
+    `places` are always breakpoints.
     """
     most = min(MAX_BREAKPOINTS // columns, MAX_INTERVALS)
     held = max(MAX_CELLS // (len(x) * columns), MIN_INTERVALS)
     knots = breakpoints(x, min(most, held) if most >= MIN_INTERVALS else 1)
     if even and len(knots) > BENT_INTERVALS:
-        knots = np.linspace(knots[0], knots[-1], BENT_INTERVALS + 1)
+        low, high = np.quantile(x, (TAIL, 1 - TAIL))
+        near = (low - (high - low), high + (high - low)) if low < high else knots[[0, -1]]
+        ends = np.clip(knots[[0, -1]], *near)
+        knots = np.union1d(np.linspace(*ends, BENT_INTERVALS + 1), knots[[0, -1]])
+    if len(places := places[np.isfinite(places)]):
+        apart = np.abs(knots - places[:, None]).min(0) > MIN_SPACING * np.ptp(knots)
+        knots = np.union1d(knots[apart], places)
     parts = [((knots - knots.mean()) / knots.std())[:, None]]
     if len(knots) > 3:
         parts.append(smooth_modes(knots))
@@ -258,11 +274,11 @@ class CurveDesign:
 class ColumnCurves:
     """The curve of a column on all rows, or the curves of a category's levels.
 
-    `shape` is a key into `SHAPES`, or empty.
+    `shape` has keys into `SHAPES`, or is empty; `zero` is the place of 0.
     """
 
-    def __init__(self, index: int, design: CurveDesign, shape: str = "") -> None:
-        self.index, self.design, self.shape = index, design, shape
+    def __init__(self, index: int, design: CurveDesign, shape: str = "", zero: float = 0.0) -> None:
+        self.index, self.design, self.shape, self.zero = index, design, shape, zero
         owners = design.owners
         order = _order(owners)
         self.levels = len(design.curves) > 1

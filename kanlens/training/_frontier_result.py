@@ -43,6 +43,7 @@ from kanlens.training._closed_form import (
     take_rows,
     to_kan,
 )
+from kanlens.training._constraints import check_proven, settle_ends
 from kanlens.training._curve_design import ColumnCurves
 from kanlens.training._growth import GrowthPath, GrowthStep, read_interactions
 from kanlens.training._objective import metric_name, row_losses, score, task_loss
@@ -76,8 +77,13 @@ class Growth:
         most = max(MIN_EDGES, 2 * len(set(names))) if max_edges in (None, "few") else max_edges
         check_count("fit", "max_edges", cast("int", most), least=len(model.output_names))
         self.max_edges, self.interactions = int(most), read_interactions(interactions, names)
+        for pair in self.interactions.pairs or ():
+            if shapes := sorted({names[place] for place in pair} & model.constraints.keys()):
+                expected, got = "interactions of columns without constraints", repr(shapes[0])
+                raise InvalidValueError("fit", expected, got, "Leave it out of one of them")
         self.options = {"max_edges": self.max_edges, "interactions": repr(interactions)}
         settle_range(model, x, beyond=True)
+        settle_ends(model, x)
         settle_scaling(model, x, y, None)
         self.model, self.x, self.y, self.sample_weight = model, x, y, weights
         self.targets = scaled_targets(model, y)
@@ -241,6 +247,7 @@ class Frontier(Displayed):
     def model(self, edges: int | None = None) -> KAN:
         """Return the network of `index`, fitted to all rows with all parts of its curves."""
         model = self._growth.finished(self._networks[self.index(edges)])
+        check_proven(model)
         order = torch.from_numpy(self._growth.held_order)
         x, y = self._growth.x[order], self._growth.y[order]
         keep_held_out(model, x, self._outputs[self.index(edges)], y)

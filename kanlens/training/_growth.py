@@ -25,6 +25,7 @@ import numpy as np
 from kanlens._checks import check_choice, check_count
 from kanlens.data._cell_parsing import Array
 from kanlens.errors import InvalidValueError
+from kanlens.training._constraints import is_bent
 from kanlens.training._link import bends
 from kanlens.training._small_network import FactorCurve, Product, SmallNetwork
 
@@ -228,7 +229,7 @@ class GrowthPath:
     ) -> None:
         self.max_edges, self.interactions, self.names = max_edges, interactions, names
         self.steps, self.ended, self.links = list[GrowthStep](), False, interactions.link
-        bent = any(column.shape in ("convex", "concave") for column in network.columns)
+        bent = any(is_bent(column.shape) for column in network.columns)
         self.links = self.links and not bent
         if network.curves() > max_edges:
             network = network.strongest(max_edges)

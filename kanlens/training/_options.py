@@ -57,6 +57,9 @@ class FitOptions:
         updated once more if hidden values have left them and the loss does not rise.
     scale : bool, optional
         Set the scaling from the data. Default: only when the model has never been scaled.
+    constraints : mapping of column names, optional
+        "increasing" or "decreasing": raising the column never lowers, or never raises, an output.
+        Not for LBFGS.
 
     Raises
     ------
@@ -82,6 +85,7 @@ class FitOptions:
     patience: int = 20
     grid_updates: int = 5
     scale: bool | None = None
+    constraints: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.penalty, Mapping):
@@ -115,6 +119,9 @@ class FitOptions:
             expected, advice = "only with the optimizer 'adamw'", "Choose adamw, or leave it out"
             got = f"{self.weight_decay} with {self.optimizer!r}"
             raise InvalidValueError("fit", expected, got, advice, argument="weight_decay")
+        if self.constraints and self.optimizer == "lbfgs":  # whose curvature they would spoil
+            expected, got = "an optimizer in small steps for constraints", "'lbfgs'"
+            raise InvalidValueError("fit", expected, got, "Pass {optimizer}", optimizer="adam")
         if self.proximal and "activation_l2" not in self.weights:
             expected, got = "the penalty 'activation_l2' for a proximal step", repr(self.penalty)
             either = "Choose that penalty", "pass {proximal}"

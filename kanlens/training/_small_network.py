@@ -327,7 +327,7 @@ class SmallNetwork:
             if column.shape:
                 modes, (curve,) = column.design.modes[0], column.design.curves
                 own = modes if self.fine else modes[:, column.smooth] @ self.bases[place]
-                rows = inequalities(curve.breakpoints, column.shape) @ own
+                rows = inequalities(curve.breakpoints, column.shape, column.zero) @ own
                 cone = np.zeros((len(rows), len(fit.coefficients)))
                 cone[:, start:stop] = rows
                 cones.append(cone[:, fit.live])
@@ -335,7 +335,8 @@ class SmallNetwork:
             return fit
         coefficients = fit.coefficients.copy()
         point = coefficients[fit.live]
-        coefficients[fit.live] = nearest_feasible(point, fit.covariance, np.concatenate(cones))
+        root = np.linalg.cholesky(fit.covariance)
+        coefficients[fit.live] = nearest_feasible(point, root, np.concatenate(cones))
         return replace(fit, coefficients=coefficients)
 
     def solve(

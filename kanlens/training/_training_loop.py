@@ -28,6 +28,7 @@ from kanlens.model._spline_forward import Average
 from kanlens.model._statistics import deviations
 from kanlens.model._trace import store_statistics
 from kanlens.training._checkpointing import check_identity, identity_of
+from kanlens.training._constraints import MonotonePaths, check_proven
 from kanlens.training._objective import Objective, metric_name, row_losses, score, task_loss
 from kanlens.training._options import FitOptions
 from kanlens.training._process_group import Ranks, add_up
@@ -183,6 +184,7 @@ class TrainingRun:
             layer.statistics = None
         for name, value in {"background": None, **UNTRAINED}.items():
             setattr(self.model, name, value)
+        self.paths = MonotonePaths(self.model, self.options.constraints)
         if "torch._dynamo" not in sys.modules:  # which the first optimizer has torch import
             with interrupts_wait():
                 importlib.import_module("torch._dynamo")
@@ -416,6 +418,7 @@ class TrainingRun:
         if average is not None:
             self.ranks.sum_gradients(self.model.parameters())
         self.optimizer.step()
+        self.paths.keep()
         if self.proximal is not None:
             self.proximal.mask_gradients(weights=True)
 
@@ -427,6 +430,7 @@ class TrainingRun:
 
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
+        self.paths.keep()
         y, validation_loss = self.train_y, math.nan
         x, _, _, average = self._part()
         output, penalty = self.objective.evaluated(x, average)
@@ -501,6 +505,7 @@ class TrainingRun:
         if self.stream is not None:
             held_out = torch.from_numpy(self.stream.sampled)[held_out]
         self._keep_held_out()
+        check_proven(self.model)
         return FitResult(
             model=self.model,
             history=tuple(self.history),
