@@ -73,10 +73,13 @@ axes = kanlens.plot.terms(model, table.x, table.y)
 
 # %% [markdown]
 # Area and distance go one way only. This is the best fit with these shapes, not the other one with
-# its dents filled. The error is larger, as it must be: among the new rows are sales within
-# families too. `"convex"`, `"concave"`, `"positive"` (never below the effect of 0) and two at a
-# time, such as `"increasing concave"`, are asked for alike, and `KANRegressor` takes
-# scikit-learn's `monotonic_cst`.
+# its dents filled. Bands are those of the table without shapes: where a curve leaves its band, the
+# shape speaks. The error is larger, as it must be: among the new rows are sales within families,
+# too.
+#
+# `"convex"`, `"concave"`, `"positive"` (never below the effect of 0) and two at a time, such as
+# `"increasing concave"`, are asked for alike, and `KANRegressor` takes scikit-learn's
+# `monotonic_cst`.
 #
 # ## Proven
 #
