@@ -206,8 +206,10 @@ class EnsembleRun(TrainingRun):
     def _evaluate(self) -> dict[str, float]:
         outputs = self._by_member(self._outputs(self.x))
         losses = self._losses(outputs, self.y)
-        gains = losses.mean(1) - self._losses(outputs.mean(1, keepdim=True), self.y)[:, 0]
-        held = (losses * self.test_weights).sum() - (gains * self.weights).sum()
+        joint = self._losses(outputs.mean(1, keepdim=True), self.y)[:, 0]
+        held = (losses * self.test_weights).sum() - ((losses.mean(1) - joint) * self.weights).sum()
+        if self.members > 1:  # not below the loss on rows that most members have seen
+            held = torch.maximum(held, (joint * self.weights).sum())
         return {
             "step": self.step,
             "loss": float((losses * self.train_weights).sum() / self.train_weights.sum()),
