@@ -258,6 +258,35 @@ def test_the_command_writes_intervals_and_the_share_covered(additive, noisy, tmp
     assert facts["covered"] == inside.mean()
 
 
+def test_support_names_features_and_pairs_outside_the_data(tmp_path, capsys):
+    from kanlens.cli import main
+
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"a": draw.uniform(-1, 1, 300), "b": 0.0, "kind": draw.choice(["u", "v"], 300)}
+    )
+    frame["b"] = -frame["a"] + 0.05 * draw.normal(size=300)
+    noise = 0.1 * draw.normal(size=300)
+    table = kanlens.read_table(frame.assign(y=frame["a"] + noise), target="y")
+    model = kanlens.fit_default(table, hidden=(), progress=False, generator=seeded()).model
+    new = pd.DataFrame({"a": [0.5, 0.5, 9.0, 9.0], "b": [-0.5, 0.5, 0.5, 9.0], "kind": ["u"] * 4})
+    words = ["", "1 pair (a x b)", "1 of 3 features (a)", "2 of 3 features (a, b)"]
+    own = kanlens.predict(model, new, interval=0.9, support=True)
+    assert own["outside the data"].tolist() == words
+    pd.testing.assert_frame_equal(own.iloc[:, :-1], kanlens.predict(model, new, interval=0.9))
+    assert not (kanlens.predict(model, frame, support=True)["outside the data"] != "").any()
+    model.background = None
+    assert kanlens.predict(model, new, support=True)["outside the data"].tolist()[:2] == ["", ""]
+    path, data, out = (tmp_path / name for name in ("m.safetensors", "d.csv", "p.csv"))
+    kanlens.save(kanlens.fit_default(table, hidden=(), progress=False).model, path)
+    new.assign(y=0.5).to_csv(data, index=False)
+    options = ["--support", "--interval", "0.9", "-o", str(out), "--json"]
+    assert main(["predict", str(path), str(data), *options]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["outside"], facts["covered"]) == (3, 0.5)
+    assert pd.read_csv(out)["outside the data"].fillna("").tolist() == words
+
+
 def test_the_command_calibrates_a_model_that_has_changed(additive, noisy, tmp_path, capsys):
     from kanlens.cli import main
 
