@@ -7,6 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import make_scorer
+from sklearn.model_selection import TunedThresholdClassifierCV
 
 import kanlens
 from kanlens.errors import FileFormatError, InvalidValueError, MethodError
@@ -216,6 +219,54 @@ def test_probabilities_have_the_least_log_loss_of_a_scale_and_shifts(outputs):
         now = probabilities(torch.tensor(held)).numpy()
         places = np.arange(500), targets[:, 0].astype(int)
         assert -np.log(moved[places]).mean() > -np.log(now[places]).mean()
+
+
+def test_a_threshold_has_the_least_cost_of_rows_held_out():
+    draw = np.random.default_rng(5)
+    x = draw.normal(size=(300, 2))
+    labels = x[:, 0] + draw.normal(size=300) > 0.5
+    model = kanlens.KANClassifier(hidden=(), random_state=0).fit(x, labels)
+    outputs, codes = model.model_.held_out.arrays
+    chances, codes = 1 / (1 + np.exp(-outputs[:, 0])), codes[:, 0]
+
+    def costs(threshold, pair):
+        positive = chances >= threshold
+        return (
+            pair[0] * (positive & (codes == 0)).sum() + pair[1] * (~positive & (codes == 1)).sum()
+        )
+
+    for pair in ((1.0, 1.0), (1.0, 5.0), (20.0, 0.5), (1e-3, 1e3), (1e3, 1e-3)):
+        threshold = model.find_threshold(cost=pair)
+        least = min(costs(each, pair) for each in (0.0, *chances, 2.0))
+        assert costs(threshold, pair) == pytest.approx(least, abs=1e-9) and 0 < threshold < 1
+        scorer = make_scorer(
+            lambda y, guess, pair=pair: -pair[0] * (guess > y).sum() - pair[1] * (guess < y).sum()
+        )
+        tuned = TunedThresholdClassifierCV(Logits(), scoring=scorer, cv="prefit", refit=False)
+        tuned.fit(outputs, codes.astype(int))
+        assert costs(threshold, pair) <= costs(tuned.best_threshold_, pair) + 1e-9
+    for wrong in ((1.0,), (1.0, -1.0), (0.0, 1.0), 5.0, (1.0, float("nan"))):
+        with pytest.raises(InvalidValueError, match="cost of a false positive"):
+            model.find_threshold(cost=wrong)
+    three = kanlens.KANClassifier(hidden=(), random_state=0).fit(x, x[:, 0].round().clip(-1, 1))
+    with pytest.raises(MethodError, match="two classes"):
+        three.find_threshold()
+
+
+class Logits(ClassifierMixin, BaseEstimator):
+    """A fitted classifier of one logit, for scikit-learn."""
+
+    classes_ = np.array([0, 1])
+
+    def fit(self, x, y):
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def predict_proba(self, x):
+        high = 1 / (1 + np.exp(-x[:, 0]))
+        return np.stack([1 - high, high], 1)
 
 
 def test_only_classes_have_probabilities(additive):
