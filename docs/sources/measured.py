@@ -35,9 +35,17 @@ def origin(frame: pd.DataFrame) -> str:
     return f"Measured {' and '.join(days)}, {versions}, {frame['cpu'].iloc[0].split(',')[0]}."
 
 
+OUTCOMES = {
+    "ways": "imports",
+    "equal when told": "equal with options",
+    "differs: option said": "differs, option reported",
+    "differs: forward said": "differs, forward reported",
+}
+
+
 def libraries() -> dict[str, str]:
     """Table of what becomes of networks of other libraries."""
-    frame, themselves = read("libraries"), read("libraries-themselves")
+    frame, themselves = read("libraries"), read("libraries-themselves").rename(columns=OUTCOMES)
     words = ["loads", *frame.columns[2:]]
     rows = [
         [line.library, "0" if line.difference == 0 else f"{line.difference:.0e}", "yes", *line[2:]]
@@ -522,10 +530,17 @@ def intervals() -> dict[str, str]:
     models = ["default", "additive"]
     columns = [(value, model) for value in ("covered", "ratio") for model in models]
     rows = [
-        [name, *(f"{row[key]:.3f}" if key[0] == "covered" else f"{row[key]:.2f}" for key in columns)]
+        [
+            name,
+            *(f"{row[key]:.3f}" if key[0] == "covered" else f"{row[key]:.2f}" for key in columns),
+        ]
         for name, row in wide.iterrows()
     ]
-    head = ["table", *(f"share, {m}" for m in models), *(f"width over MAPIE's, {m}" for m in models)]
+    head = [
+        "table",
+        *(f"share, {m}" for m in models),
+        *(f"width over MAPIE's, {m}" for m in models),
+    ]
     return {
         "interval_tables": str(len(wide)),
         "interval_covered": f"{100 * frame.covered.min():.1f} to {100 * frame.covered.max():.1f} %",
