@@ -522,6 +522,36 @@ def readable() -> dict[str, str]:
     }
 
 
+def intervals() -> dict[str, str]:
+    """Shares of new rows in intervals of 90 %, and widths over MAPIE's."""
+    frame = read("tables-intervals")
+    numbers, sets = frame[frame.classes == 0], frame[frame.classes == 1]
+    wide = frame.pivot_table(["covered", "ratio"], "table", "model", sort=False)
+    models = ["default", "additive"]
+    columns = [(value, model) for value in ("covered", "ratio") for model in models]
+    rows = [
+        [
+            name,
+            *(f"{row[key]:.3f}" if key[0] == "covered" else f"{row[key]:.2f}" for key in columns),
+        ]
+        for name, row in wide.iterrows()
+    ]
+    head = [
+        "table",
+        *(f"share, {m}" for m in models),
+        *(f"width over MAPIE's, {m}" for m in models),
+    ]
+    return {
+        "interval_tables": str(len(wide)),
+        "interval_covered": f"{100 * frame.covered.min():.1f} to {100 * frame.covered.max():.1f} %",
+        "interval_ratio": f"{numbers.ratio.min():.2f} to {numbers.ratio.max():.2f}",
+        "set_ratio": f"{sets.ratio.min():.2f} to {sets.ratio.max():.2f}",
+        "interval_mapie": str(frame.mapie.iloc[0]),
+        "interval_table": table(head, rows),
+        "interval_origin": origin(frame),
+    }
+
+
 NEAR = 0.01  # of R2 or log loss
 
 
@@ -581,5 +611,5 @@ AREAS: tuple[Callable[[], dict[str, str]], ...] = (
         drawn,
         identification,
     ),
-    *(planted, claims, certificates, trained, workflow, scaling, readable),
+    *(planted, claims, certificates, trained, workflow, scaling, readable, intervals),
 )

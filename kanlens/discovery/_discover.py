@@ -38,7 +38,14 @@ from kanlens.symbolic._composition import Expr, evaluator, plain
 from kanlens.symbolic._receipt import Receipt, examine
 from kanlens.symbolic._result import Stage, SymbolicResult
 from kanlens.symbolic._rewriting import multiplied_in
-from kanlens.symbolic._simplification import can_refine, complexity, count_numbers, shorten, snap
+from kanlens.symbolic._simplification import (
+    can_refine,
+    complexity,
+    constant_errors,
+    count_numbers,
+    shorten,
+    snap,
+)
 
 
 class StopReason(str, Enum):
@@ -257,6 +264,7 @@ def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
     others, values = table.aside
     fit = evaluator((picked.expression,), table.symbols)(np.concatenate((table.x, others)))
     lost = unfollowed(fit[:, 0], np.concatenate((table.y, values)))[len(table.x) :]
+    fitted = table.x[~table.held_out], table.y[~table.held_out]
     return examine(
         (picked.expression,),
         None,
@@ -266,6 +274,9 @@ def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
         fitted_to=None if fitted_to is None else torch.from_numpy(fitted_to),
         chosen_on=chosen_on,
         snapped=picked.constants,
+        constants=constant_errors(
+            picked.expression, table.symbols, *fitted, scale=table.error_scale
+        ),
         unfollowed_rows=int(lost.sum()),
         approximate=near,
     )

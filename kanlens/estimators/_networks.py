@@ -29,6 +29,7 @@ from kanlens.model._held_out import probabilities
 from kanlens.model._network import KAN, Inputs, PerRow, Rows, Targets
 from kanlens.symbolic import symbolize
 from kanlens.training import FitResult, fit, fit_default
+from kanlens.training._calibration import cheapest_threshold
 from kanlens.training._objective import outside_words, predict
 
 _MIN_HOLDOUT_ROWS = 20  # rows below which none are held out
@@ -393,6 +394,14 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         """Return the mask (batch, class) of sets of classes; options as for `kanlens.predict`."""
         frame = predict(self.network_, self._rows(X), interval=interval, by=by)
         return np.asarray(frame.iloc[:, -len(self.classes_) :].to_numpy())
+
+    def find_threshold(self, cost: Sequence[float] = (1.0, 1.0)) -> float:
+        """Return the probability of the second class from which to predict it at the least cost.
+
+        `cost` is that of a false positive and of a false negative; errors are those on the rows
+        held out of training.
+        """
+        return cheapest_threshold(self.network_, cost)
 
     def predict(self, X: Inputs) -> Any:
         """Return the most probable label of every row, shape (batch,)."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from kanlens.splines._spline import quantiles
 
 LEVELS = 33  # quantiles kept per input, evenly spaced from 0 to 1
+EXPECTED = 6  # rows near a pair of independent values; none of them is with a chance of 0.25%
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,6 +46,35 @@ class LayerStatistics:
             edge_mean=self.edge_mean[out][:, in_],
             edge_std=self.edge_std[out][:, in_],
         )
+
+
+def empty_pairs(places: Sequence[Sequence[int]], x: Tensor, rows: Tensor) -> Tensor:
+    """Return the mask (batch, column, column) of pairs of values that no row comes near.
+
+    `places` are the features of each column; x (batch, in) and `rows` (row, in) are of the data.
+    Values of a column are near if at most a share of `rows` lies between them in rank, and other
+    categories never are. The share is that with which two independent columns have `EXPECTED` rows
+    near the ends of both; a pair is judged where they would have as many.
+    """
+    count, rows = len(rows), rows.to(x)
+    if count < 4 * EXPECTED + 1:  # categories would be near
+        return torch.zeros(len(x), len(places), len(places), dtype=torch.bool)
+    ordered = rows.mT.sort(1).values.contiguous()
+
+    def ranks(values: Tensor) -> Tensor:  # (batch, in) -> (in, batch), shares of the rows
+        both = (
+            torch.searchsorted(ordered, values.mT.contiguous(), right=right)
+            for right in (False, True)
+        )
+        return sum(both) / (2 * count)
+
+    own, others = ranks(x), ranks(rows)
+    share = math.sqrt(EXPECTED / count)
+    gaps = ((own[:, :, None] - others[:, None]).abs() <= share + 1e-9).double()
+    near = torch.stack([gaps[list(place)].amin(0) for place in places], 1)
+    alone = near.sum(2)
+    judged = alone[:, :, None] * alone[:, None] >= EXPECTED * count
+    return judged & (near @ near.mT == 0)
 
 
 def summarize(x: Tensor, mean: Tensor, std: Tensor) -> LayerStatistics:

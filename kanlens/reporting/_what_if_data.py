@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import sympy
+from torch import Tensor
 
 from kanlens._plain_json import to_plain
 from kanlens.data._schema import Feature, choices
@@ -18,6 +19,7 @@ from kanlens.exporters._dialects import JAVASCRIPT, formula
 from kanlens.functions._elementary import Array
 from kanlens.model._analysis import float64_copy
 from kanlens.model._conversion import expand_normalization
+from kanlens.model._held_out import conformal_widths
 from kanlens.model._network import KAN
 from kanlens.reporting._report_data import Subject
 
@@ -34,8 +36,9 @@ def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
     """Return a panel as plain JSON types, or the reason in "left_out".
 
     "network" and "functions" (in JavaScript) are the model as exporters write it, "controls" one
-    per column, "reference" and "rows" (those at `picks`) their settings, and "check" rows with the
-    outputs of the model in float64.
+    per column, "reference" and "rows" (those at `picks`) their settings, "check" rows with the
+    outputs of the model in float64, and "widths" half the 90% interval of each output, or the least
+    probability in a set of classes, if rows were held out.
     """
     try:
         network, functions, check = _computed(subject.model)
@@ -62,9 +65,18 @@ def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
         "reference": reference,
         "rows": x[list(picks)],
         "check": check,
+        "widths": _widths(subject.model, subject.x[:1]),
     }
     plain: dict[str, Any] = to_plain(panel)
     return plain
+
+
+def _widths(model: KAN, row: Tensor) -> list[float] | None:
+    try:
+        widths = conformal_widths(model, row, 0.9, None, call="report")[0]
+    except MethodError:
+        return None
+    return (1 - widths if model.task == "classification" else widths).tolist()
 
 
 class _LeftOut(Exception):

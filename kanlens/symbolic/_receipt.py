@@ -23,6 +23,7 @@ RMSE_LIMIT = 0.1  # RMSE over the model's deviation beyond which a formula is an
 _ACCURACY_LOSS = 0.02  # accuracy below the model's up to which classes count as predicted as well
 EXPLAINED = 0.999  # R2 from which a formula explains y
 _ROUNDING = 1e-9  # relative distance from a constant target that counts as zero
+_CONSTANTS = 8  # shown in a summary
 _ULPS = 4  # distance from any other target that does, in ulps of the largest
 # With p numbers fitted to n rows, the share s of the variance of y is left by chance with a
 # probability of about s ** ((n - 1 - p) / 2); each operator, function and name costs the bits of
@@ -81,6 +82,10 @@ class Receipt:
     snap_costs : tuple of float
         Increase of the loss by each, in shares of the variance, after the other numbers were
         refitted; negative where the refit improved them.
+    constants : tuple of tuple of float
+        The fitted numbers, each with its standard error by the delta method, for errors of one size
+        in the rows of its fit; infinite where other numbers make up for a change of this one. Empty
+        without y, and for classification.
     undefined_rows : int
         Rows on which the formula is not finite.
     unfollowed_rows : int
@@ -125,6 +130,7 @@ class Receipt:
     outside_share: float = 0.0
     snapped: tuple[str, ...] = ()
     snap_costs: tuple[float, ...] = ()
+    constants: tuple[tuple[float, float], ...] = ()
     undefined_rows: int = 0
     unfollowed_rows: int = 0
     poles: tuple[str, ...] = ()
@@ -178,6 +184,10 @@ class Receipt:
             counts = Counter(self.snapped).items()
             texts = (text if n == 1 else f"{text} ({n} times)" for text, n in counts)
             lines.append(f"Exact constants: {', '.join(texts)}{cost}.")
+        if texts := [f"{value:.4g} ({error:.2g})" for value, error in self.constants]:
+            more = f" and {len(texts) - _CONSTANTS} more" * (len(texts) > _CONSTANTS)
+            first = ", ".join(texts[:_CONSTANTS])
+            lines.append(f"Fitted constants (standard errors): {first}{more}.")
         if self.spline_edges:
             lines.append(f"Edges left as splines: {', '.join(self.spline_edges)}.")
         edges = [line for line in self.budget if line.step.startswith(("edge", "layer"))]
@@ -187,7 +197,7 @@ class Receipt:
                 f"Of the edges, {worst.step} moved the output most: by {worst.mean_absolute:.3g} "
                 f"on average and by {worst.max_absolute:.3g} at most."
             )
-        return "\n".join([*lines, *self.warnings()])
+        return "\n".join([*lines, *self.warnings(), *self._undetermined()])
 
     __str__ = summary
 
@@ -197,6 +207,11 @@ class Receipt:
             return f"the {self.rows} rows used to choose it"
         of_model = "" if self.mean_deviation is None else f" (not of the {self._names[1]}'s)"
         return f"{self.rows} rows" + (f" held out of its fit{of_model}" if self.held_out else "")
+
+    def _undetermined(self) -> list[str]:
+        loose = [f"{value:.4g}" for value, error in self.constants if not np.isfinite(error)]
+        count = f"{len(loose)} of {len(self.constants)} constants"
+        return [f"NOTE: the data do not determine {count}: {', '.join(loose)}."] if loose else []
 
     def warnings(self) -> list[str]:
         """Return the warnings and notes of the summary."""

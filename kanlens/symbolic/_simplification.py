@@ -189,6 +189,22 @@ def snap(
     )
 
 
+def constant_errors(
+    expression: Expr, symbols: tuple[Expr, ...], x: Array, y: Array, scale: Scale = np.asarray
+) -> tuple[tuple[float, float], ...]:
+    """Return every inexact number with its standard error, by the delta method.
+
+    It is infinite where other numbers can make up for a change of this one. A formula that is too
+    large to be refitted has none.
+    """
+    if not can_refine(expression):
+        return ()
+    numbers = _Numbers(expression, symbols, x, y, scale)
+    minimum = numbers.fit(np.ones(len(numbers.start), dtype=bool), numbers.start, steps=0)
+    errors = minimum.standard_errors * math.sqrt(len(numbers.target) / max(len(x), 1))
+    return tuple(zip(numbers.start.tolist(), errors.tolist(), strict=True))
+
+
 def _best_proposal(
     formula: _Numbers, minimum: Minimum, free: Array, refused: set[tuple[int, Any]]
 ) -> tuple[int, Constant, float] | None:

@@ -30,7 +30,7 @@ from kanlens.symbolic._assignment import (
     revert_until_accurate,
 )
 from kanlens.symbolic._beam import Beam
-from kanlens.symbolic._composition import feature_symbols
+from kanlens.symbolic._composition import Expr, feature_symbols
 from kanlens.symbolic._error_budget import error_budget
 from kanlens.symbolic._joint_refit import relative_losses
 from kanlens.symbolic._library import library
@@ -52,7 +52,7 @@ from kanlens.symbolic._partition import (
 from kanlens.symbolic._path import build_path
 from kanlens.symbolic._receipt import Receipt, examine
 from kanlens.symbolic._result import SymbolicResult
-from kanlens.symbolic._simplification import complexity
+from kanlens.symbolic._simplification import complexity, constant_errors
 from kanlens.training._objective import classes
 
 if TYPE_CHECKING:
@@ -319,11 +319,23 @@ def _receipt(
         *judged,
         fitted_to=None if judged is parts.fitted else parts.fitted[0],
         chosen_on=judged is parts.choosing,
+        constants=_constants(real, feature_symbols(work), exact, parts),
         budget=budget,
         mean_difference=mean_difference,
         snapped=tuple(c for k, s in enumerate(picked) if s.snapped for c in s.snapped[k]),
         snap_costs=tuple(c for k, s in enumerate(picked) if s.snap_costs for c in s.snap_costs[k]),
     )
+
+
+def _constants(
+    expressions: tuple[Expr, ...], symbols: tuple[Expr, ...], model: KAN, parts: PartitionedRows
+) -> tuple[tuple[float, float], ...]:
+    """Return the fitted numbers of formulas with standard errors, if there are numeric targets."""
+    x, y = parts.fitted
+    if y is None or model.task == "classification":
+        return ()
+    pairs = zip(expressions, y.double().cpu().numpy().T, strict=True)
+    return sum((constant_errors(e, symbols, x.numpy(force=True), own) for e, own in pairs), ())
 
 
 @within_memory

@@ -206,8 +206,10 @@ class EnsembleRun(TrainingRun):
     def _evaluate(self) -> dict[str, float]:
         outputs = self._by_member(self._outputs(self.x))
         losses = self._losses(outputs, self.y)
-        gains = losses.mean(1) - self._losses(outputs.mean(1, keepdim=True), self.y)[:, 0]
-        held = (losses * self.test_weights).sum() - (gains * self.weights).sum()
+        joint = self._losses(outputs.mean(1, keepdim=True), self.y)[:, 0]
+        held = (losses * self.test_weights).sum() - ((losses.mean(1) - joint) * self.weights).sum()
+        if self.members > 1:  # not below the loss on rows that most members have seen
+            held = torch.maximum(held, (joint * self.weights).sum())
         return {
             "step": self.step,
             "loss": float((losses * self.train_weights).sum() / self.train_weights.sum()),
@@ -236,10 +238,13 @@ class EnsembleRun(TrainingRun):
     def _keep_held_out(self) -> None:
         """Store each row's prediction by the member that was trained without it.
 
-        Errors of members are larger than those of their mean, whose loss is known.
+        Errors of members are larger than those of their mean, whose loss is known; logits get the
+        level and spread of theirs.
         """
         rows, outputs, y = self.judged.any(1), self._by_member(self._outputs(self.x)), self.y
         losses = float(self._losses(outputs, y)[self.judged].mean())
+        if self.target.task == "classification":
+            outputs = spread_as_mean(outputs)
         outputs, y, shrink = outputs[self.judged], y[rows], 1.0
         if self.target.task == "regression":
             outputs, y = map(self.target.scale_outputs, (outputs.double(), y.double()))
@@ -254,6 +259,15 @@ class EnsembleRun(TrainingRun):
         if self.members > 1:
             return dataclasses.replace(result, folds=self.folds)
         return dataclasses.replace(result, held_out=self.judged[:, 0].nonzero()[:, 0])
+
+
+def spread_as_mean(outputs: Tensor) -> Tensor:
+    """Return outputs (row, member, out), of each member with level and spread of their mean."""
+    mean = outputs.mean(1, keepdim=True)
+    joint, own = (part - part.mean(0) for part in (mean, outputs))
+    wide, info = joint.square().sum().sqrt(), torch.finfo(own.dtype)
+    spreads = own.square().sum((0, 2)).sqrt().clamp_min(float(wide * info.eps) + info.tiny)
+    return mean.mean(0) + own * (wide / spreads).unsqueeze(1)
 
 
 def sorted_by_target(order: Tensor, y: Tensor) -> Tensor:
