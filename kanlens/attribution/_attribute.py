@@ -234,7 +234,7 @@ def _problem(
     target: int | str | None,
     how: dict[str, Any],
 ) -> Problem:
-    """Check the arguments and bring them to float64."""
+    """Check the arguments and convert them to float64."""
     samples = model.prepare(x, call="attribute")
     check_rows("attribute", samples)
     rows = None
@@ -301,7 +301,7 @@ def _check_numbers(method: str, dtype: torch.dtype, *parts: Tensor) -> None:
         if not bool(torch.isfinite(part.to(dtype)).all()):
             expected = f"finite numbers from method {method!r}"
             advice = "A function has a pole or is undefined at an evaluated point, or numbers "
-            advice += "are too large for the dtype of the model; take other rows, another method "
+            advice += "are too large for the dtype of the model; use other rows, another method "
             advice += "or float64"
             raise MethodError("attribute", expected, "NaN or infinity", advice)
 

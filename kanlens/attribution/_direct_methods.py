@@ -173,7 +173,7 @@ def secant(problem: Problem) -> LocalValues:
 
 
 def _flows(problem: Problem, x: Tensor, rows: Tensor) -> list[Tensor]:
-    """Return each edge's contribution (batch, out, in), summed over the background rows."""
+    """Return the contribution of each edge (batch, out, in), summed over the background."""
     model, rises, steps = problem.model, list[Tensor](), list[Tensor]()
     (ours, sums), (theirs, their_sums) = (model.levels(model.scale_inputs(k)) for k in (x, rows))
     for index, layer in enumerate(model.layers):
@@ -273,7 +273,7 @@ def _shares(problem: Problem, n_samples: int, *, total: bool) -> GlobalScores:
 
     check_count("attribute", "n_samples", n_samples)
     rows = problem.background
-    if rows.shape[1] == 1:  # which then explains all variance
+    if rows.shape[1] == 1:  # it explains all variance
         varies = float(problem.output_in_parts(rows).std(correction=0)) > 0
         return GlobalScores(values=rows.new_full((1,), float(varies)))
     if problem.additive:

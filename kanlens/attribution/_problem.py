@@ -197,7 +197,7 @@ class Problem:
         return torch.cat([self.output(part) for part in x.split(self.rows_at_once)])
 
     def counted_from(self, baseline: Baseline) -> float:
-        """Return the output at a baseline; NaN for values that are not shares."""
+        """Return the output at a baseline; NaN for values that do not add up to a change."""
         if baseline == Baseline.MEAN_OUTPUT:
             return float(self.output_in_parts(self.background).mean())
         if baseline == Baseline.MEAN_ROW:
@@ -207,7 +207,7 @@ class Problem:
         return math.nan
 
     def local(self, values: Tensor, baseline: Baseline, **others: Any) -> LocalValues:
-        """Return values that are counted from a baseline, as the result of a local method."""
+        """Return values relative to a baseline as the result of a local method."""
         reference = self.counted_from(baseline)
         return LocalValues(values=values, reference=reference, baseline=baseline, **others)
 

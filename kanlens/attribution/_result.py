@@ -20,7 +20,7 @@ from kanlens._pandas import pd
 from kanlens._plain_json import to_plain
 
 CONFIDENCE = 0.95
-ROWS = 65_536  # of moments that are computed at once
+ROWS = 65_536  # per chunk of moments
 _SHOWN = (
     *("method", "target", "unit", "baseline", "features", "values", "output", "reference"),
     *("completeness_gap", "standard_error", "bound", "interactions", "paths", "evaluations"),
@@ -263,7 +263,7 @@ class Importance(Displayed):
 
 
 def membership(owners: list[str], like: Tensor) -> tuple[tuple[str, ...], Tensor]:
-    """Return the distinct owners in their order, and their one-hot places (place, owner)."""
+    """Return the distinct owners in order, and a one-hot matrix (item, owner)."""
     names = tuple(dict.fromkeys(owners))
     index = torch.tensor([names.index(name) for name in owners], device=like.device)
     return names, torch.nn.functional.one_hot(index, len(names)).to(like)

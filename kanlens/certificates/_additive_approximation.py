@@ -62,7 +62,7 @@ class AdditiveFunction:
 def additive_part(
     propagation: BoundPropagation, x: Tensor, value: Tensor, *, fit: bool = True
 ) -> AdditiveFunction | None:
-    """Set `propagation.additive`, with time to `fit`; return an output of additive structure."""
+    """Set `propagation.additive`, fitted if there is time to `fit`; return it if it is exact."""
     edges = propagation.additive.numel()
     columns = edges if edges <= MAX_COLUMNS else len(propagation.additive)
     count = min(FIT_POINTS, max(8 * columns, NUMBERS // edges))
@@ -160,7 +160,7 @@ def additive_changes(
 ) -> Tensor | None:
     """Bound the rise and fall by each feature (in, 2), None if time is over.
 
-    It is that of the additive function plus the range of the output's distance from it.
+    Each bound is that of the additive function plus the range of the output's distance from it.
     """
     low, high = propagation.domain.T[..., None]
     edges = propagation.additive.numel()
@@ -186,7 +186,7 @@ def additive_changes(
 
 
 def least_distance(propagation: BoundPropagation, count: int = QUADS) -> float:
-    """Bound the distance to every additive function below, by mixed differences."""
+    """Return a lower bound on the distance to any additive function, by mixed differences."""
     domain, n_in = propagation.domain, len(propagation.domain)
     free = ((domain[:, 1] - domain[:, 0]) > 0).nonzero()[:, 0]
     if len(free) < 2:

@@ -29,8 +29,8 @@ from kanlens.model._network import KAN
 from kanlens.model._nodes import Nodes
 from kanlens.model._terms import times
 
-SECONDS = 3e-5  # that enclosing an edge takes, once for a domain; measured for [784, 64, 10]
-ROW_SECONDS = 2e-7  # that relaxing one for one sum takes
+SECONDS = 3e-5  # to enclose an edge, once per domain; measured for [784, 64, 10]
+ROW_SECONDS = 2e-7  # to relax an edge for one sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,7 @@ class BoundPropagation:
     in_time: bool = True
     held: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # (in,)
     additive: Tensor = field(init=False)  # weights (out, in) of first edges that `apart` is from
-    size: int = field(init=False)  # numbers that the domain itself takes
+    size: int = field(init=False)  # numbers needed for the domain itself
 
     def __post_init__(self) -> None:
         if not len(self.held):
@@ -107,7 +107,7 @@ class BoundPropagation:
         self.size = sum(p.numel() + rows * p[:, 0].numel() for p in points)
 
     def of(self, target: int) -> BoundPropagation:
-        """Return the bounds of another output, with shared bounds of the layers."""
+        """Return the same for another output; bounds of the layers are shared."""
         last, other = len(self.layers) - 1, replace(self, target=target)
         nodes = self.model.nodes[last]
         if self._rows(last, nodes) is not None or other._rows(last, nodes) is not None:
@@ -187,7 +187,7 @@ class BoundPropagation:
         return self.relaxes
 
     def _rows(self, index: int, nodes: Nodes) -> Tensor | None:
-        """Return the sums to tighten by relaxation, one-hot."""
+        """Return a one-hot matrix of the sums to tighten by relaxation."""
         eye = torch.eye(nodes.grouping.subnodes).to(self.domain)
         if index < len(self.model.layers) - 1:
             return eye
@@ -225,7 +225,7 @@ class BoundPropagation:
         return torch.cat([self.model(part)[:, self.target] for part in parts])
 
     def unrefined(self) -> BoxBounds:
-        """Bound the output on the domain by the first pass, and nothing else."""
+        """Bound the output on the domain by the first pass alone."""
         low, high = self.domain[None, :, 0], self.domain[None, :, 1]
         never = torch.full_like(low, torch.inf)
         value, apart = self.plain_value(self.layers), Interval(-never[:, 0], never[:, 0])
@@ -262,7 +262,7 @@ class BoundPropagation:
 
 
 def _spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Tensor:
-    """Attribute widths at layers' inputs to the features."""
+    """Attribute the interval widths at the inputs of layers to the features."""
     total = torch.zeros_like(layers[-1].inputs.low)
     for index, amount in zip(reversed(range(len(layers))), amounts, strict=True):
         total = total + _bounded(amount.reshape(total.shape))

@@ -212,7 +212,7 @@ def between_categories(schema: Schema, domain: Tensor) -> tuple[str, ...]:
 
 
 def _held(features: list[Feature], ends: Tensor) -> bool:
-    """Return whether intervals (in, 2) of a column leave one category."""
+    """Return whether intervals (in, 2) of a column's features fix one category."""
     low, high = ends.T
     if not bool((low == high).all() & ((low == 0) | (low == 1)).all()):
         return False
@@ -260,7 +260,7 @@ def _by_name(domain: Mapping[str, tuple[float, float]], names: tuple[str, ...]) 
 
 
 def _hurried(work: Callable[[SearchBudget], Result], budget: SearchBudget) -> Result:
-    """Run a step; after an interrupt, again without time for refinement."""
+    """Run a step; after an interrupt, run it again without refinement."""
     if not budget.stop.happened:
         with budget.stop.kept():
             return work(replace(budget, left_out=list(budget.left_out)))

@@ -73,7 +73,7 @@ class OutputFindings:
 
     @property
     def blur(self) -> float:
-        """Largest difference of two evaluations that may be rounding."""
+        """Largest difference between two outputs that rounding can explain."""
         return min(2 * self.propagation.noise, FLAT * self.largest)
 
 
@@ -134,13 +134,13 @@ def _shown(findings: OutputFindings, pair: PointPair, sign: int) -> bool:
         return False
     low, high = findings.propagation.values(pair.x, pair.x)
     if bool(torch.isinf(low).any() | torch.isinf(high).any()):
-        return sign * pair.rise > findings.blur  # seen only
+        return sign * pair.rise > findings.blur  # observed, not proven
     gain = low[1] - high[0] if sign > 0 else low[0] - high[1]
     return bool(gain > 0)
 
 
 def _pairs(findings: OutputFindings) -> list[tuple[PointPair, PointPair]]:
-    """Search the largest rise and fall along every feature."""
+    """Search for the largest rise and fall along every feature."""
     propagation, budget = findings.propagation, findings.budget
     count = len(propagation.domain)
     all_stops = count * (STOPS + len(LOCAL_STEPS) + propagation.breakpoints.shape[1])
@@ -156,7 +156,7 @@ def _pairs(findings: OutputFindings) -> list[tuple[PointPair, PointPair]]:
 
 
 def _pair(findings: OutputFindings, index: int, lines: int) -> tuple[PointPair, PointPair]:
-    """Search the largest rise and fall along one feature, from extreme slopes."""
+    """Search for the largest rise and fall along one feature, from extreme slopes."""
     propagation, slope = findings.propagation, findings.sample.slope[:, index].nan_to_num(0.0)
     many = min(lines // 4, len(slope))
     extreme = [(sign * slope).topk(many).indices for sign in (1, -1)]
@@ -223,7 +223,7 @@ def slice_count(propagation: BoundPropagation) -> int:
 
 
 def total_change(boxes: BoxBounds, thin: Slices | None, feature: int) -> tuple[float, float]:
-    """Bound the largest rise and fall, at least 0, by integrals of the slopes on boxes."""
+    """Bound the largest rise and fall along a feature by integrals of slope bounds on boxes."""
     own = Interval(boxes.low, boxes.high).column(feature), boxes.slope.column(feature)
     bounds: list[Slices] = [own] if thin is None else [own, thin]
     cuts = torch.cat([end for sides, _ in bounds for end in sides]).unique()

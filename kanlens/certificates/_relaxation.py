@@ -160,7 +160,7 @@ def chords(edges: ControlPoints) -> Tensor:  # (box, row, in)
 
 
 def margins(edges: ControlPoints, slopes: Tensor) -> Interval:  # (box, row, in)
-    """Bound the edges minus lines through 0 with some slopes (box, row, in)."""
+    """Bound the difference of edges and lines through 0 with some slopes (box, row, in)."""
     share = torch.linspace(0, 1, edges.points.shape[-1]).to(edges.points)
     start, end = edges.start[:, None, ..., None], edges.end[:, None, ..., None]
     factor = slopes[..., None, None]
@@ -191,7 +191,7 @@ def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
 def through_nodes(
     nodes: Nodes, slopes: Tensor, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Interval]:
-    """Propagate a linear form (box, row, node) back to sums (box, sub).
+    """Propagate a linear form (box, row, node) of nodes back to their sums (box, sub).
 
     A product is linear in each factor; its distance from the tangent plane at the middle of their
     intervals is bounded by the higher products of their half widths. Returns weights
@@ -271,10 +271,10 @@ def through_product(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
 def through_edges(
     slopes: Interval, edges: ControlPoints, bounds: Interval
 ) -> tuple[Interval, Tensor]:
-    """Backpropagate the gradient from sums (box, out) to inputs (box, in), with their own width.
+    """Backpropagate the gradient from sums (box, out) to inputs; return also the added width.
 
-    The interval product keeps signs; the other enclosure adds the edges' slopes of each input,
-    with the middles of the intervals, before it takes the hull.
+    Two enclosures are intersected: an interval product, which keeps signs, and one that adds the
+    slopes of an input's edges, times midpoints of the gradient, before it takes the hull.
     """
     plain = slopes.unsqueeze(-1).times(bounds).total(dim=1)
     middle, half = _middle_and_half(slopes)

@@ -1,6 +1,6 @@
 """Inner (sampled) bounds: extremes of the output and its gradient.
 
-Points are a Sobol sequence, corners and knots; the best are then moved uphill. Nothing is random.
+Points are a Sobol sequence, corners and knots; a local search starts at the best. It draws nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class EvaluatedPoints(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Extremes:
-    """Extremes at evaluated points, to which bounds are compared."""
+    """Extremes at evaluated points, with which bounds are compared."""
 
     value: tuple[float, float]
     apart: tuple[float, float]
@@ -132,7 +132,7 @@ def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> 
 def _climbed(
     model: KAN, target: int, domain: Tensor, sample: EvaluatedPoints, deadline: Deadline
 ) -> EvaluatedPoints:
-    """Add the points of a pattern search from the best for every objective."""
+    """Add the points of a pattern search from the best point of every objective."""
     chosen = _goals(model)
     pulls = _objectives(sample)[chosen]  # (goal, point)
     starts = pulls.topk(min(STARTS, pulls.shape[1]), dim=1).indices  # (goal, start)
@@ -182,7 +182,7 @@ def _objectives(sample: EvaluatedPoints) -> Tensor:  # (goal, point)
 
 
 def extremes(sample: EvaluatedPoints, apart: Tensor) -> Extremes:
-    """Return the extremes of a sample and of an additive distance (point,)."""
+    """Return the extremes of a sample, and of its distances (point,) from an additive function."""
     value = defined(sample.value)
     slope = torch.where(torch.isfinite(sample.slope), sample.slope, torch.nan)
     low = slope.nan_to_num(torch.inf).amin(0)

@@ -270,7 +270,7 @@ def _plan(
 
 
 def _all_parts(client: Any, job: Job, progress: bool | None) -> tuple[list[Summary], int]:
-    """Do the missing parts; return all summaries, and the number kept."""
+    """Compute the missing parts; return all summaries, and how many files existed before."""
     numbers = range(job.parts)
     done = {n: part for n in numbers if (part := jobs.read_summary(job, n)) is not None}
     count, left = len(done), [number for number in numbers if number not in done]

@@ -269,7 +269,7 @@ def new_seed(generator: torch.Generator | None) -> int:
 
 
 def seeded(seed: int, number: int) -> torch.Generator:
-    """Return the generator of a block or task of a run."""
+    """Return the generator for a block or task of a run, by its number."""
     state = np.random.SeedSequence([seed, number]).generate_state(2)
     return torch.Generator().manual_seed(int(state[0]) << 31 ^ int(state[1]))
 
@@ -320,7 +320,7 @@ def _summary(moments: CentralMoments, largest: dict[str, float]) -> Summary:
 
 
 def _write(job: Job, part: int, frames: list[pd.DataFrame], summary: Summary) -> None:
-    """Write a part with its summary, whole or not at all."""
+    """Write a part with its summary, atomically."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -33,7 +33,7 @@ class Splines:
 
     Pieces are polynomials in the distance from their start, the first from its end; the first and
     the last are straight. The value at u is the sum of the rises of all pieces up to u, so that
-    rounding cannot put a number next to a break into the wrong piece.
+    no number next to a break is in the wrong piece.
     """
 
     breaks: Array  # (in, break), increasing
@@ -157,7 +157,7 @@ def _layer(layer: KANLinear, nodes: Nodes) -> Layer:
 
 
 def _splines(edges: list[tuple[int, int, Any]], n_in: int, bias: Array) -> Splines | None:
-    """Stack splines; add their values at the first break to `bias`."""
+    """Stack the splines of edges; add their values at the first break to `bias`."""
     if not any(spline.c.any() for _, _, spline in edges):
         return None
     n_powers, n_pieces = edges[0][2].c.shape
@@ -335,7 +335,7 @@ class Unrolled(ABC):
 
     @abstractmethod
     def define(self, names: Sequence[str], formulas: Sequence[str]) -> list[str]:
-        """Add a column for each formula and return the references to them."""
+        """Add a named column for each formula; return references to the columns."""
 
     @abstractmethod
     def sums(self, index: int, layer: Layer, inputs: Sequence[str]) -> list[str]:
@@ -364,7 +364,7 @@ class Unrolled(ABC):
         return [f"{name}*{self.number(a)} + {self.number(b)}" for name, a, b in ends]
 
     def level(self, prefix: str, formulas: Sequence[str]) -> list[str]:
-        """Add columns with counted names."""
+        """Add columns named by a prefix and a number."""
         return self.define([f"{prefix}{k}" for k in range(len(formulas))], formulas)
 
     def number(self, value: float) -> str:
@@ -372,7 +372,7 @@ class Unrolled(ABC):
         return self.dialect.number(float(value))
 
     def _held(self, name: str, low: float, high: float, origin: float = 0.0) -> str:
-        """Clip a column, subtract an origin, and keep missing cells."""
+        """Clip a column and subtract an origin; missing cells stay missing."""
         text = f"({name} - {self.number(origin)})" if origin else name
         for sign, end in ((">=", high), ("<=", low)):
             if np.isfinite(end):
@@ -381,7 +381,7 @@ class Unrolled(ABC):
         return text
 
     def rises(self, names: Sequence[str], splines: Splines) -> tuple[list[str], list[Pieces]]:
-        """Return distances within pieces as text, and the sloped pieces."""
+        """Return as text how far u is within each piece, and which pieces have a slope."""
         texts, pieces = [], []
         for in_, (name, breaks) in enumerate(zip(names, splines.breaks.tolist(), strict=True)):
             for piece, (start, end) in enumerate(pairwise([-np.inf, *breaks, np.inf])):

@@ -73,7 +73,7 @@ def blank_numbers(schema: Schema) -> list[float]:
 
 
 def _spellings(text: str, texts: Sequence[str] = ()) -> tuple[str, ...]:
-    """Return the spellings of a category in tables, databases and sheets."""
+    """Return the spellings of a category that tables, databases and sheets use."""
     if texts and set(texts) <= _TRUTH.keys():
         return text, *_TRUTH[text]
     if text.lstrip("-").isdigit():
@@ -136,7 +136,7 @@ class Export:
 
     @cached_property
     def rules(self) -> list[Cell]:
-        """The rules of all features."""
+        """The rules that encode raw cells as features."""
         return [cell_rule(feature) for feature in self.model.schema.features]
 
     @cached_property
@@ -151,7 +151,7 @@ class Export:
 
     @property
     def classes(self) -> tuple[str | int, ...]:
-        """Labels of a classifier, as numbers if all are integers; else empty."""
+        """Class labels, as numbers if all are integers; empty for regression."""
         labels = self.model.class_labels
         whole = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", label) for label in labels)
         return tuple(map(int, labels)) if whole else labels
@@ -210,7 +210,7 @@ class Export:
 
     @cached_property
     def shown(self) -> Index:
-        """Indices of the rows that a file shows: a few after those with blanks."""
+        """Indices of the rows shown in a file: a few after the rows with blanks."""
         finite = np.flatnonzero(np.isfinite(predicted(self.exact, self.rows)).all(1))
         full = finite[finite > len(self.columns)]
         return (full if len(full) else finite)[:SHOWN]

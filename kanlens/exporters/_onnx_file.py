@@ -85,12 +85,12 @@ class Graph:
         return self.add("Cast", value, name=name, to=kind)
 
     def fold(self, kind: str, parts: Sequence[Any]) -> str:
-        """Join values by an operator of two."""
+        """Reduce values by a binary operator."""
         joined: str = reduce(partial(self.add, kind), parts)
         return joined
 
     def function(self, expression: sympy.Expr, u: str) -> str:
-        """Add a sympy expression of one symbol at a value, once."""
+        """Add a sympy expression of one symbol, evaluated at `u`; equal ones are added once."""
         key = expression, u, self.dtype
         if key not in self.values:
             self.values[key] = self.evaluated(expression, u)
@@ -236,7 +236,7 @@ def _add_outputs(graph: Graph, subject: Export, x: str) -> list[Any]:
 
 
 def _whole(subject: Export) -> bool:
-    """Return whether x is the input: every column is a number and a feature."""
+    """Return whether the input is x itself: every column is a number and a feature."""
     return all(rule.kind == "number" for rule in subject.rules)
 
 
@@ -257,7 +257,7 @@ def _add_inputs(graph: Graph, subject: Export) -> tuple[list[Any], str]:
 
 
 def _input(column: str) -> str:
-    """Return the name of the input for a raw column, which no output has."""
+    """Return the name of the input for a raw column, distinct from those of outputs."""
     return f"{column} " if column in ("y", "label", "probabilities", "scores") else column
 
 

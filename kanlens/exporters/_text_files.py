@@ -148,7 +148,7 @@ def _date(part: str) -> tuple[list[tuple[str, str]], str]:
 
 
 def _feature(rule: Cell, subject: Export) -> str:
-    """Write a feature of raw cells."""
+    """Write the code that computes a feature from raw cells."""
     cell = f"cells[{list(subject.columns).index(rule.column)}]"
     number, schema = f"{cell}.number", subject.model.schema
     marks = [f"isnan({number})", *(f"{number} == {mark}" for mark in blank_numbers(schema))]
@@ -171,7 +171,7 @@ def _string(text: str) -> str:
 
 
 def _comment(words: Sequence[str]) -> str:
-    """Write names as ASCII without the marks of comments."""
+    """Write names as ASCII text that does not end the comment."""
     text = ascii(", ".join(words))[1:-1]
     return text.replace("*/", "* /").replace("/*", "/ *").replace("\\", "/")
 
@@ -272,7 +272,7 @@ def _run_sympy(subject: Export, path: Path) -> list[Array]:
 
 
 def _run_latex(subject: Export, path: Path) -> list[Array]:
-    """Evaluate the formulas as they were written: nothing reads LaTeX back."""
+    """Evaluate the formulas in sympy; the LaTeX itself is not parsed."""
     return _evaluated(subject, tuple(rounded(form, DIGITS) for form in _formulas(subject)))
 
 

@@ -55,7 +55,7 @@ class Query(Unrolled):
         return f"SELECT {self.before}, {pairs}\nFROM {source}"
 
     def sums(self, index: int, layer: Layer, inputs: Sequence[str]) -> list[str]:
-        """Add the sums of a layer; outputs share curves."""
+        """Add the sums of a layer; proportional curves of an input are written once."""
         sums: list[list[str]] = [[self.number(bias)] for bias in layer.bias]
         for weights, names in self._curves(index, layer, inputs):
             for out in np.flatnonzero(weights.any(0)):
@@ -323,7 +323,7 @@ def _fill(page: Worksheet, subject: Export, sheet: Sheet) -> None:
 
 
 class _Row:
-    """The columns (batch, 1) of the formulas of a row, evaluated at every row."""
+    """The formulas of one row, evaluated at every row: columns (batch, 1)."""
 
     def __init__(self, weights: Worksheet, columns: list[Array]) -> None:
         with warnings.catch_warnings():
@@ -356,7 +356,7 @@ class _Row:
         self.columns.append(np.broadcast_to(values, (count, 1)))
 
     def block(self, place: str) -> Array:
-        """Return a number, or the cells of a place."""
+        """Return a number, or the cells in the range `place`."""
         if place[0].isdigit():
             return np.array([[float(place)]])
         bounds: Any = self.tools.range_boundaries(place.split("!")[-1])

@@ -70,7 +70,7 @@ def base_name(base: object, *, call: str = "base_activation", others: Iterable[s
 
 
 def _analyzed(**facts: Any) -> ElementaryFunction:
-    """Return a function with turns from its closed form, or none."""
+    """Return a function with the turning points of its closed form, or none."""
     turns = () if facts.get("closed_form") else ((), (), ())
     return ElementaryFunction(**{"turns": turns, **facts})
 

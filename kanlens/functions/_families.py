@@ -94,7 +94,7 @@ class _Piece:
         return 1.0 + self.inner * float(self.sign)
 
     def lies(self, u: float) -> bool:
-        """Return whether a place is in the half line."""
+        """Return whether u is in the half line."""
         return self.half * u >= 0
 
     def where(self, u: Array) -> Any:
@@ -211,7 +211,7 @@ def _quartic_nth(u: Array, n: int) -> Array:
 def _window(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the Meyer wavelet's window of abs(u), a cosine.
 
-    Also the sine of its angle, and the slope of the ramp that the angle climbs.
+    Also return the sine of its angle, and the slope of the ramp that the angle follows.
     """
     t = (2 * u.abs() - 1).clamp(0.0, 1.0)
     s = torch.minimum(t, 1 - t)  # the ramp mirrors itself
@@ -333,8 +333,8 @@ LOCALIZED = (
 def chebyshev_in_tanh(degree: int) -> ElementaryFunction:
     """Return the Chebyshev polynomial ``T<degree>(tanh)`` of tanh.
 
-    The n-th derivative in u is (1 - t**2) q(t) with t = tanh(u): q is first the polynomial's
-    derivative, and then q'(t) (1 - t**2) - 2 t q(t), again and again.
+    The n-th derivative in u is (1 - t**2) q_n(t) with t = tanh(u): q_1 is the polynomial's
+    derivative, and q_(n+1) = (1 - t**2) q_n'(t) - 2 t q_n(t).
     """
     unit = np.polynomial.Chebyshev.basis(degree)
 

@@ -24,8 +24,8 @@ from kanlens.splines import _spline as spline
 def expand_normalization(model: KAN) -> KAN:
     """Return the same function with layer normalizations written out as edges and products.
 
-    The first layer has the distances from the mean, the next also their mean square plus eps, the
-    last every distance times its inverse root. A model without normalization is returned itself.
+    One layer has the distances from the mean, the next also their mean square plus eps, the last
+    each distance times its inverse root. A model without normalization is returned unchanged.
     """
     if not any(nodes.normalized for nodes in model.nodes):
         return model
@@ -70,7 +70,7 @@ def _expanded(nodes: Nodes, like: Tensor) -> list[KANLinear]:
 def _layer(
     lines: Tensor, curved: Mapping[tuple[int, int], tuple[str, float]], bias: Tensor | None
 ) -> KANLinear:
-    """Return a layer of edges straight through 0, of slopes (out, in), and of some functions."""
+    """Return a layer of linear edges with slopes (out, in), and of some elementary functions."""
     (n_out, n_in), mask = lines.shape, lines != 0
     table = [["spline"] * n_in for _ in range(n_out)]
     affine = torch.tensor([1.0, 0.0, 1.0, 0.0], dtype=torch.float64).repeat(n_out, n_in, 1)

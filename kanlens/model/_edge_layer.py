@@ -19,8 +19,8 @@ from kanlens.functions._sums import FunctionSum
 from kanlens.model._edge import Edge
 from kanlens.model._layer_enclosures import Enclosure
 from kanlens.model._spline_forward import LayerBasis, Weights, basis_means, known_means
+from kanlens.model._statistics import LayerStatistics
 from kanlens.model._terms import SPLINE, EdgeTerm, FunctionTable, Term, placed, with_kinks
-from kanlens.model._training_record import LayerStatistics
 from kanlens.splines import _spline as spline
 
 
@@ -55,8 +55,8 @@ class EdgeLayer(nn.Module):
     _names: list[str]
 
     def weights(self) -> Weights:
-        """Return the tensors of the spline edges; the mask is 0 for functions."""
-        own: Any = self._parameters  # asked one by one, torch takes a microsecond longer
+        """Return the tensors of the spline edges; the mask is 0 for function edges."""
+        own: Any = self._parameters  # faster than through torch's __getattr__
         scaled = self.enable_standalone_scale_spline
         try:
             scale = own["spline_scaler"] if scaled else None
@@ -76,7 +76,7 @@ class EdgeLayer(nn.Module):
         return LayerBasis(self.grid, self.spline_order, self.extrapolation, self.base_name)
 
     def terms(self) -> list[Term]:
-        """Return the functions of every edge besides its spline: the base and the series."""
+        """Return the functions that every edge adds to its spline: the base and the series."""
         ones, weights = torch.ones_like(self.grid[:, 0]), self.series_weights()
         terms = [Term(BASES[self.base_name], ones, 0 * ones, self.weights().base_weights())]
         for k, name in enumerate(self.series):
@@ -147,7 +147,7 @@ class EdgeLayer(nn.Module):
     def basis(self, x: Tensor) -> Tensor:
         """Return the basis functions of the edges at x, shape (batch, in, n).
 
-        B-splines, then the base unless it is zero, then the series.
+        These are the B-splines, the base unless it is zero, and the series.
         """
         mode = self.extrapolation
         columns = [spline.basis(x, self.grid, self.spline_order, extrapolation=mode)]
@@ -215,7 +215,7 @@ class EdgeLayer(nn.Module):
     def nonzero_edges(self) -> Tensor:
         """Return the mask (out, in) of edges neither masked nor identically zero."""
         mask = self.mask != 0
-        if type(self).edge_values is not EdgeLayer.edge_values:  # which may have other tensors
+        if type(self).edge_values is not EdgeLayer.edge_values:  # it may have other tensors
             return mask
         nonzero = (self.coefficients() != 0).any(-1) | (self.base_weights() != 0)
         if self.series:
@@ -359,7 +359,7 @@ class EdgeLayer(nn.Module):
         weights, line = self.weights(), BASES[self.base_name].line
         coef, weight = weights.coefficients(), weights.base_weights()
         mean = (coef * means[:, :-1]).sum(-1) + weight * means[:, -1]
-        if line is not None:  # the splines can write it: it counts as theirs
+        if line is not None:  # splines represent it exactly
             places = spline.greville(self.grid, self.spline_order)
             coef, weight = coef + line * weight.unsqueeze(-1) * places, torch.zeros_like(weight)
         return (coef - mean.unsqueeze(-1)).abs().mean(-1) + weight.abs()

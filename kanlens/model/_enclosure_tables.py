@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 PAD = 1e-12
 MAX_PIECE_WIDTH = 0.75  # of a piece with a base function near 0
-SETTLED = 32.0  # beyond it pieces double in width, at the latest
+SETTLED = 32.0  # beyond it pieces double in width
 MAX_PARTS = 1024  # that a piece is cut into
 STRAIGHT = 2e-12  # error of a polynomial there: bases differ from lines by 33 exp(-32) at most
 VALUE, SLOPE = 6, 5  # coefficients of a value, of a slope: splines have degree 5 at most
@@ -41,7 +41,7 @@ VALUE, SLOPE = 6, 5  # coefficients of a value, of a slope: splines have degree 
 class ControlPoints:
     """Every edge of a layer on boxes of its inputs, piece by piece.
 
-    On a piece an edge is the polynomial with these Bernstein control points, plus a number between
+    On a piece, an edge is the polynomial with these Bernstein control points, plus a number between
     `below` and `above`; `lower` and `upper` are other bounds on the box.
     """
 
@@ -123,7 +123,7 @@ def slope_range(base: ElementaryFunction, low: Tensor, high: Tensor) -> tuple[Te
 
 
 def cuts_of(own: Enclosure) -> Tensor:  # (in, cut)
-    """Return the ends of pieces: knots, kinks, cuts of curved functions and beyond the grid."""
+    """Return the ends of pieces: knots, kinks, and cuts where functions are curved."""
     knots = own.knots if own.mode == "zero" else spline.breakpoints(own.knots, own.degree)
     rows = []
     for i, (row, low, high) in enumerate(
@@ -154,7 +154,7 @@ def _outward(start: float, end: float, curved: bool) -> list[float]:
 
 
 def _refined(cuts: list[float], curved: list[Term], i: int) -> list[float]:
-    """Cut pieces that are too wide for a polynomial in place of functions of input i."""
+    """Cut pieces that are too wide to approximate the functions of input i by a polynomial."""
     width = MAX_PIECE_WIDTH / max(float(term.a[i].abs()) for term in curved)
     ends = [end for term in curved for end in term.places((-settled(term.g), settled(term.g)), i)]
     first, last = min(ends), max(ends)
@@ -178,7 +178,7 @@ def settled(g: ElementaryFunction) -> float:
 
 
 def table_of(own: Enclosure, cuts: Tensor, derivative: int) -> PieceTable:
-    """Return the polynomials of the edges, or of their slopes, between the cuts."""
+    """Return polynomials that approximate the edges, or their slopes, between the cuts."""
     count = SLOPE if derivative else VALUE
     nodes = chebyshev(count).to(cuts)
     middle, half = 0.5 * (cuts[:, 1:] + cuts[:, :-1]), 0.5 * cuts.diff(dim=1)
@@ -202,7 +202,7 @@ def table_of(own: Enclosure, cuts: Tensor, derivative: int) -> PieceTable:
 
 
 def _terms(own: Enclosure, derivative: int) -> Tensor:  # (out, in)
-    """Return the size of the terms that an edge, or its slope, is summed from."""
+    """Return the sum of the absolute terms of each edge or its slope."""
     size = own.coef.abs().amax(-1)
     if derivative:
         narrowest = (own.knots[:, own.degree :] - own.knots[:, : -own.degree]).amin(1)

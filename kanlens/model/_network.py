@@ -20,7 +20,8 @@ from kanlens.model._config import UNTRAINED, KANConfig, NodesConfig, nodes_of
 from kanlens.model._held_out import HeldOut
 from kanlens.model._kan_linear import LAYER_KINDS, KANLinear
 from kanlens.model._nodes import Nodes, check_nodes, read_widths
-from kanlens.model._training_record import EditStep, GrowthRecord, LayerStatistics, TrainingRecord
+from kanlens.model._statistics import LayerStatistics
+from kanlens.model._training_record import EditStep, GrowthRecord, TrainingRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +92,7 @@ grid_range, enable_standalone_scale_spline
     constraints: dict[str, str]  # shape of the effect of a column
     edits: tuple[EditStep, ...]  # by `kanlens.edit`
     layers: Sequence[KANLinear]  # a torch.nn.ModuleList
-    nodes: Sequence[Nodes]  # likewise, one per layer
+    nodes: Sequence[Nodes]  # one per layer
 
     def __init__(
         self,
@@ -290,7 +291,7 @@ grid_range, enable_standalone_scale_spline
 
     @property
     def data_range(self) -> tuple[Tensor, Tensor] | None:
-        """Ends (in,) of each feature's clipped range in training; None before fit."""
+        """Ends (in,) of each feature's training data, clipped to its limits; None before fit."""
         if (statistics := self.layers[0].statistics) is None:
             return None
         ends = (end.to(self.input_scale) for end in (statistics.input_low, statistics.input_high))
@@ -382,7 +383,7 @@ grid_range, enable_standalone_scale_spline
         return rows * self.output_scale + self.output_shift
 
     def through(self, index: int, x: Tensor) -> Tensor:
-        """Return the nodes (..., node) of layer `index` for its inputs (..., in)."""
+        """Return the nodes (..., node) of layer `index` at its inputs (..., in)."""
         sums: Tensor = self.layers[index](x)
         return sums if self.nodes[index].plain else self.nodes[index](sums)
 

@@ -6,9 +6,9 @@ variance of an edge follows from the moments of its basis, without the edge's va
     var(phi) = sum_cells share * (mean of phi in the cell - mean of phi)^2
              + sum_cells share * (covariance in the cell, a quadratic form in the weights)
 
-A cell holds the points of one first function: only degree + 1 functions and the base are nonzero
-there. The terms of both sums, in float64, are not negative, and edge means are subtracted first, so
-that no digits cancel.
+A cell is a knot interval, where only degree + 1 B-splines and the base are nonzero. The terms of
+both sums, in float64, are not negative, and edge means are subtracted first, so that no digits
+cancel.
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ class Weights(NamedTuple):
     mask: Tensor  # (out, in)
 
     def coefficients(self) -> Tensor:
-        """Return the B-spline coefficients of every edge, scale and mask multiplied in."""
+        """Return the B-spline coefficients of every edge, multiplied by scale and mask."""
         scale = self.mask if self.scale is None else self.mask * self.scale
         return self.spline * scale.unsqueeze(-1)
 
     def base_weights(self) -> Tensor:
-        """Return the weight of the base function of every edge, mask multiplied in: (out, in)."""
+        """Return the weights (out, in) of the base function, multiplied by the mask."""
         return self.base * self.mask
 
     def packed(self) -> Tensor:
@@ -133,10 +133,10 @@ def mean_absolute_edges(
 def mean_over_rows(
     x: Tensor, function: Callable[[Tensor], Tensor], size: int, *, again: bool = True
 ) -> Tensor:
-    """Return the mean over the rows of a function that adds up `size` numbers of each.
+    """Return the mean over the rows of a function that needs `size` numbers per row.
 
-    These are held for some rows at a time, and with `again` computed once more for the gradient, so
-    that memory does not grow with the batch.
+    Rows are processed in chunks, with `again` recomputed for the gradient, so that memory does not
+    grow with the batch.
     """
     parts = x.split(max(1, CHUNK // size))
     again = again and len(parts) > 1 and torch.is_grad_enabled()
@@ -146,7 +146,7 @@ def mean_over_rows(
 def summed(
     chunks: Sequence[Tensor], function: Callable[[Tensor], Tensor], *, again: bool
 ) -> Tensor:
-    """Return the sum of a function over chunks, with `again` computed once more for gradients."""
+    """Return the sum of a function over chunks, recomputed for gradients with `again`."""
     total: Tensor | int = 0
     for part in chunks:
         total = total + (
@@ -158,7 +158,7 @@ def summed(
 
 
 def basis_means(layer: EdgeLayer, x: Tensor) -> Tensor:  # (in, basis + 1)
-    """Return the means of the B-splines over x (batch, in), and last that of the base function."""
+    """Return the means over x (batch, in) of the B-splines, and last of the base function."""
     grid, degree, base = layer.grid, layer.spline_order, BASES[layer.base_name]
 
     def values(part: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ def basis_means(layer: EdgeLayer, x: Tensor) -> Tensor:  # (in, basis + 1)
 
 
 def known_means(layer: EdgeLayer) -> Tensor:  # (in, basis + 1)
-    """Return the means over the places of a layer; a training step changes weights alone."""
+    """Return `basis_means` over a layer's `places`, cached: training steps do not change them."""
     grid, options = layer.grid, (layer.spline_order, layer.extrapolation, layer.base_name)
     plain = type(grid) is Tensor and not grid.requires_grad
     if not plain or torch.is_inference_mode_enabled() or recorded():
@@ -184,7 +184,7 @@ def known_means(layer: EdgeLayer) -> Tensor:  # (in, basis + 1)
 
 @dataclass(frozen=True, kw_only=True)
 class Bands:
-    """Products of basis functions and one more function (the base), summed over points."""
+    """Sums over points of products of two basis functions, or of one and the base function."""
 
     bands: Tensor  # (degree + 1, in, basis), of functions k and k + d at [d, :, k]
     mixed: Tensor  # (in, basis), of function k and the base
@@ -203,7 +203,7 @@ class Bands:
         return cls(bands=torch.stack(bands), mixed=mixed, base=products[-1].sum(-1))
 
     def form(self, coef: Tensor, weight: Tensor) -> Tensor:  # (out, in, basis), (out, in)
-        """Return the quadratic form of every edge (out, in); within rounding it is zero."""
+        """Return the quadratic form of every edge (out, in); 0 where it is only rounding."""
         total = weight * (2 * (coef * self.mixed).sum(-1) + weight * self.base)
         for d, band in enumerate(self.bands[: coef.shape[-1]].unbind()):
             left, right = coef[..., : coef.shape[-1] - d], coef[..., d:]
@@ -232,7 +232,7 @@ def added_by_cell(values: list[Tensor], cell: Tensor, count: int) -> Tensor:
 
 
 def pair_products(values: list[Tensor], others: list[Tensor] | None = None) -> list[Tensor]:
-    """Return the product of every two of `values`, or of one and a later one of `others`."""
+    """Return values[r] * others[s] for all r <= s; by default `others` are `values`."""
     right = values if others is None else others
     places = itertools.combinations_with_replacement(range(len(values)), 2)
     return [values[r] * right[s] for r, s in places]
@@ -327,9 +327,9 @@ def _totals(layer: EdgeLayer, basis: LocalBasis, x: Tensor, about: Tensor) -> Te
 def means_and_norms(
     layer: EdgeLayer, x: Tensor, centered: bool = True, average: Average | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return mean and L2 norm of every edge in float64; the mean has no full gradient.
+    """Return mean and L2 norm of every edge in float64; do not differentiate the mean.
 
-    With `average` they are over all rows that it averages over; x is a part of these.
+    `average` maps means over x, a part of the rows, to means over all rows.
     """
     mean, square = _mean_and_square(layer, x, centered, bool(average))
     if average is not None and centered:
@@ -342,7 +342,7 @@ def means_and_norms(
 def _mean_and_square(
     layer: EdgeLayer, x: Tensor, centered: bool, slopes: bool
 ) -> tuple[Tensor, Tensor]:
-    """Return the mean of every edge, of many rows with `slopes` only, and its second moment."""
+    """Return mean and second moment of every edge; their gradients for many rows need `slopes`."""
     count = len(x) * layer.in_features * layer.out_features
     if count <= MAX_DIRECT_VALUES:
         values = layer.edge_values(x).double()

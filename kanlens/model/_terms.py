@@ -1,4 +1,4 @@
-"""Elementary functions of a layer: terms of all its edges, or functions that some edges are.
+"""Elementary functions of a layer: terms added to all edges, or functions in place of edges.
 
 An `EdgeTerm` is evaluated on its edges only: its function may not be defined elsewhere.
 """
@@ -55,7 +55,7 @@ class Term(NamedTuple):
         return self.a**order * torch.as_tensor(self.g.nth(inner, order)).to(x)
 
     def places(self, points: Sequence[float], i: int) -> list[float]:
-        """Return the x of input i at which a * x + b equals each of the points."""
+        """Return the x of input `i` at which a * x + b equals each of the points."""
         a, b = float(self.a[i]), float(self.b[i])
         return [(point - b) / a for point in points]
 
@@ -88,7 +88,7 @@ class EdgeTerm:
         return tuple(column[:, None] if like.dim() == 3 else column for column in columns)
 
     def inner(self, x: Tensor) -> Tensor:
-        """Return a * x + b; harmless where the edge is masked away."""
+        """Return a * x + b; for masked edges, a point where g is smooth."""
         a, b, _, _, mask = self.parameters(x)
         return torch.where(mask != 0, a * x + b, self.g.inert)
 
@@ -110,7 +110,7 @@ class EdgeTerm:
         return edge.amin(0), edge.amax(0)
 
     def _widened(self, low: Tensor, high: Tensor, n: int) -> tuple[Tensor, Tensor]:
-        """Bound g or g' on intervals widened by their rounding, where g is defined that far."""
+        """Bound g or g' on intervals widened by rounding, if g is defined there."""
         a, b, _, _, mask = self.parameters(low)
         ends = torch.stack((a * low, a * high))
         slack = 4 * torch.finfo(a.dtype).eps * (ends.abs() + b.abs())
@@ -149,7 +149,7 @@ def with_kinks(grid: Tensor, terms: Iterable[Term | EdgeTerm]) -> Tensor:
 
 
 def placed(array: Tensor, terms: Iterable[EdgeTerm], of: Callable[[EdgeTerm], Tensor]) -> Tensor:
-    """Put numbers of the edges of terms into an array (out, in) or (batch, out, in)."""
+    """Scatter values of the edges of terms into an array (out, in) or (batch, out, in)."""
     rows = [torch.arange(len(array), device=array.device)[:, None]] * (array.dim() - 2)
     for term in terms:
         array = array.index_put((*rows, term.out, term.in_), of(term))
@@ -157,11 +157,11 @@ def placed(array: Tensor, terms: Iterable[EdgeTerm], of: Callable[[EdgeTerm], Te
 
 
 def check_series(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of a series; refuse aliases, which have other phases."""
+    """Return the names of a series; refuse aliases, whose phases differ."""
     series = tuple(str(name) for name in names)
     for name in series:
         if find_function(name, call="KANLinear").name != name:
-            expected, advice = "names of functions, not aliases", "An alias has other phases"
+            expected, advice = "names of functions, not aliases", "For example, 'sin' for 'cos'"
             raise InvalidValueError("KANLinear", expected, repr(name), advice)
     return series
 

@@ -19,7 +19,7 @@ from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN, Rows
 from kanlens.model._nodes import Nodes
 from kanlens.model._spline_forward import means_and_norms
-from kanlens.model._training_record import LayerStatistics, summarize
+from kanlens.model._statistics import LayerStatistics, summarize
 
 CHUNK = 2**22  # edge values held at once
 POINTS = 65  # over a grid or a range
@@ -152,7 +152,7 @@ def edge_moments(layer: KANLinear, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def traced(call: str, model: KAN, x: Rows | Trace | None) -> Trace | None:
-    """Return the trace of some rows; return None, or a trace of the model, unchanged."""
+    """Return the trace of some rows; None and a trace of the model are returned unchanged."""
     if x is None:
         return None
     if not isinstance(x, Trace):

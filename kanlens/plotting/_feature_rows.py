@@ -30,7 +30,7 @@ from kanlens.plotting._style import (
 )
 
 SHOWN = 20  # features
-MAX_NAME_LENGTH = 32  # characters of a name
+MAX_NAME_LENGTH = 32
 SIGNS = {"increasing": "▲", "decreasing": "▼", "constant": "="}  # of proven verdicts
 ROW = 0.29  # inches
 SPREAD = 0.62  # share of a row over which the methods are spread

@@ -17,7 +17,7 @@ from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.model._spline_forward import means_and_norms
-from kanlens.model._training_record import summarize
+from kanlens.model._statistics import summarize
 
 Edge = tuple[int, int, int]  # layer, out, in
 REFRESH = 200  # removals between two full passes, which keep rounding small

@@ -41,7 +41,7 @@ class LayerFit:
     """Fits of a layer to its `target` sums (batch, out), given inputs x (batch, in).
 
     Coefficients (coefficient, out) are those of the edges, one input after the other, and last the
-    bias. `fits` are of sums (out,) that read the same nodes: their places, their free coefficients,
+    bias. Sums (out,) that read the same nodes share one of `fits`: indices, free coefficients,
     the inverse of the normal matrix of these, and their best values.
     """
 
@@ -68,7 +68,7 @@ class LayerFit:
         self.fits = list(self._solved(*total.split([len(places), layer.out_features], 1)))
 
     def _solved(self, gram: Tensor, right: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Yield the fits of sums that read the same nodes."""
+        """Yield one fit for all sums that depend on the same nodes."""
         mask, ridge = self.layer.mask != 0, RIDGE * gram.diagonal().mean()
         for pattern in mask.unique(dim=0):
             outs = (mask == pattern).all(1).nonzero()[:, 0]
@@ -113,7 +113,7 @@ class LayerFit:
 
 
 def _inverse(matrix: Tensor) -> Tensor:
-    """Return the inverse, not finite where the matrix is singular."""
+    """Return the inverse; it is not finite if the matrix is singular."""
     inverse: Tensor = torch.linalg.inv_ex(matrix)[0]
     return inverse
 
@@ -135,7 +135,7 @@ class RemovalLog:
 
     @torch.no_grad()
     def at(self, step: int) -> KAN:
-        """Return a copy of the network after `step` changes, in its first shape."""
+        """Return a copy of the network after `step` changes, in its original shape."""
         start, network = next(pair for pair in reversed(self.networks) if pair[0] <= step)
         model = copy.deepcopy(network)
         for (index, out, in_), bias, refitted in self.changes[start:step]:
@@ -297,7 +297,7 @@ class EdgeRemover:
     def _record(
         self, edge: Edge, reason: str, loss: float, refitted: KANLinear | None = None
     ) -> None:
-        """Record the removal of an edge, and of what its layer was before if it is refitted."""
+        """Record the removal of an edge; if its layer is refitted, also the layer before."""
         index, out, in_ = edge
         bias = self.model.layers[index].bias[out].detach().clone()
         self.journal.changes.append((edge, bias, refitted))

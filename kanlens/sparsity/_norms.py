@@ -177,7 +177,7 @@ def curvature(layer: EdgeLayer) -> Tensor:  # (out, in)
 
 @torch.no_grad()
 def _integrals(layer: EdgeLayer) -> Bands:
-    """Return integrals of products of the lower basis (a constant at order 1) and the base''."""
+    """Return integrals of products of lower B-splines and the base's second derivative."""
     knots, degree = layer.grid.double(), max(2, layer.spline_order)
     dropped = min(2, layer.spline_order)
     inner = knots[:, dropped : knots.shape[1] - dropped]

@@ -129,7 +129,7 @@ class Pieces:
         return np.concatenate(extrema)
 
     def _pick(self, run: Array, size: Array, low: float, high: float) -> Array:
-        """Keep one point of a run that rounding cannot tell apart; of a flat piece, both ends."""
+        """Keep one of several points that are equal up to rounding; of a flat piece, both ends."""
         whole = np.isin(run, self.breaks) | (run == low) | (run == high)
         if whole.sum() > 1:
             return run[[0, -1]]
@@ -146,7 +146,7 @@ class Pieces:
     def _solve(
         self, bracket: tuple[Array, Array], piece: Index, order: int, level: float = 0.0
     ) -> Array:
-        """Solve derivative = level in every bracket at once: Newton, halving where it strays."""
+        """Solve derivative = level in every bracket at once, by Newton's method with bisection."""
         low, high = bracket
         if not low.size:
             return np.empty(0)

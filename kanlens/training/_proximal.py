@@ -90,7 +90,7 @@ class ProximalSteps:
                     tensor[held] = 0.0
 
     def iterate(self, x: Tensor, y: Tensor, most: int, *, gain: float = 1e-4) -> bool:
-        """Take `most` steps while each gains `gain`; return if zeros changed."""
+        """Take up to `most` steps while each gains `gain`; return whether the zero set changed."""
         before = self.zeros
         for _ in range(most):
             if self.step(x, y) < gain:

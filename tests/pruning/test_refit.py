@@ -135,6 +135,7 @@ def test_edges_are_scored_as_they_are_refitted(network, draw):
     assert_close(record["relative_score"], float(shares[record["name"]]), rtol=1e-9, atol=0)
 
 
+@pytest.mark.slow  # refits after each edge
 @pytest.mark.parametrize(
     ("widths", "targets", "score"),
     [

@@ -1,4 +1,4 @@
-"""Captum's gradients under noise, and its linear fits of single games."""
+"""Captum's gradients under noise, and its linear surrogates (KernelShap and Lime)."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def captum_lime(
 
 
 def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> LocalValues:
-    """Run one of captum's fits on every sample."""
+    """Run KernelShap or Lime of captum on every sample."""
     reference = problem.counted_from(Baseline.MEAN_ROW)
     changes = adapter.finite(problem.output_in_parts(problem.x) - reference)
     live = live_features(problem.model, problem.target)
@@ -238,7 +238,7 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Loca
 def _worth(
     problem: Problem, x: Tensor, live: Tensor, units: tuple[float, float], members: Tensor
 ) -> Tensor:
-    """Return the worths of coalitions (coalition, player) of the live features of x (in,)."""
+    """Return the outputs for coalitions (coalition, player) of the `live` features of x (in,)."""
     reference, scale = units
     mixed = problem.mean_row.repeat(len(members), 1)
     mixed[:, live] = torch.where(members != 0, x[live], mixed[:, live])

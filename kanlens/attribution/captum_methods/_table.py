@@ -1,6 +1,6 @@
-"""The table of captum's methods, and the runner of those that need no code of their own.
+"""The table of captum's methods, and one function that runs all simple ones.
 
-A method of a level attributes to its nodes: level 1 is the first hidden one, the last one that of
+A layer method attributes to the nodes of a level: 1 is the first hidden layer, the last is that of
 the outputs, in the units of the data.
 """
 
@@ -65,7 +65,7 @@ def _method(
     counted: Any = Baseline.MEAN_OUTPUT,
     **how: Any,
 ) -> Method:
-    """Return the method that runs a class of captum's as `Run` says, cited as a function is."""
+    """Return a method that runs a class of captum with the options of `Run`, and its reference."""
     facts = {fact: how.pop(fact, False) for fact in ("exact", "complete")}
     run = Run(name=name, counted=counted, **how)
     functions: dict[tuple[bool, bool], Callable[..., LocalValues]] = {  # by level and steps

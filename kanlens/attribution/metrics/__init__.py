@@ -1,4 +1,4 @@
-"""Attribution metrics: functions of tensors, and `METRICS`, which map a `Case` to a `Score`."""
+"""Attribution metrics, as functions of tensors and in the table `METRICS`."""
 
 from __future__ import annotations
 

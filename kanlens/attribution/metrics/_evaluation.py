@@ -130,7 +130,7 @@ def without(output: Function, x: Tensor, masks: Tensor, references: Tensor) -> T
 
 
 NOISE = 1e-12  # of the largest |output|, or |value| of a sample: less is rounding, as zero
-PART = 65_536  # samples that are read at once where all of them count
+PART = 65_536  # samples per chunk
 ROWS = 128  # background rows that removed features are replaced from, at most
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
@@ -187,7 +187,7 @@ class MissingPartError(RuntimeError):
 def needed(part: Part | None) -> Part:
     """Return a part of a case that a metric needs: without it, the metric is NaN."""
     if part is None:
-        raise MissingPartError("a metric that needs a part must be marked so")
+        raise MissingPartError("a metric must declare the parts that it needs")
     return part
 
 
@@ -197,7 +197,7 @@ def metric(
     of: Callable[..., Any] | None = None,
     reference: str = "",
 ) -> Callable[[Callable[[Case], Score]], Metric]:
-    """Make a function a metric, NaN for a case that lacks a part it needs."""
+    """Register a function as a metric; it is NaN for a case that lacks a part it needs."""
 
     def make(function: Callable[[Case], Score]) -> Metric:
         def score(case: Case) -> Score:
@@ -252,7 +252,7 @@ class Case:
         largest: bool = False,
         output: GridMonitor | None = None,
     ) -> Score:
-        """Return the score of `each`, with the share of values that `output` saw outside grids."""
+        """Return the score of `each`, with the share of inputs of `output` outside the grids."""
         rows = self.each(run, numbers)
         offgrid = math.nan if output is None else output.share
         return Score.of(rows, largest=largest, offgrid=offgrid)
@@ -282,11 +282,11 @@ class Case:
 
     @property
     def outside(self) -> Outside | None:
-        """Function that masks values of samples (batch, in) outside the first layer's grid."""
+        """Function that returns the mask of values (batch, in) outside the first layer's grid."""
         return None if self.model is None else self.model.outside
 
     def draws(self) -> torch.Generator:
-        """Return a copy of the generator, or one with seed 0; the same one every time."""
+        """Return a copy of the generator (default: seed 0), so that every metric draws the same."""
         seeded = torch.Generator().manual_seed(0)
         return seeded if self.generator is None else self.generator.clone_state()
 
@@ -299,7 +299,7 @@ class Case:
 
     @cached_property
     def references(self) -> Tensor:
-        """Rows inside the grid that replace removed features: the baseline's, or background."""
+        """Rows inside the grid that replace removed features: the baseline or background."""
         baseline = self.attribution.baseline
         if baseline not in (Baseline.ZERO, Baseline.MEAN_ROW):
             return self.replacements
@@ -329,13 +329,13 @@ class Case:
         return size if size > (NOISE * float(outputs.abs().max())) ** 2 else math.nan
 
     def watched(self) -> GridMonitor:
-        """Return the output function, which counts values outside grids."""
+        """Return the output function, which counts inputs outside the grids."""
         needed(self.attribution.x)
         return GridMonitor(needed(self.model), self.target)
 
 
 def cleaned(values: Tensor) -> Tensor:
-    """Return values (batch, in), zero where they are rounding next to the largest of a sample."""
+    """Return values (batch, in); those within rounding of zero, per sample, become 0."""
     sizes = values.abs()
     return torch.where(sizes > NOISE * sizes.amax(1, keepdim=True), values, 0.0)
 

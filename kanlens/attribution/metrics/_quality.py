@@ -260,7 +260,7 @@ def _infidelity(case: Case) -> Score:
 
 
 def removal_masks(case: Case, x: Tensor) -> Tensor:
-    """Return masks (subset, in) of 50 random nonempty subsets of features, or of all."""
+    """Return masks (subset, in) of 50 random nonempty subsets of features, or of every subset."""
     n_in, generator = x.shape[1], case.draws()
     if 2**n_in - 1 <= MASKS:
         sizes = range(1, n_in + 1)

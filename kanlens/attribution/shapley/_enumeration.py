@@ -1,7 +1,7 @@
 """Exact Shapley values and interactions of small games by enumeration of coalitions.
 
-A coalition S is worth v(S) = mean over background rows b of F(x_S, b_rest); its first-layer sums
-are those of b and one step for each player of S.
+The value of a coalition S is v(S) = mean over background rows b of F(x_S, b_rest); its first-layer
+sums are those of b plus one step for each player in S.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def enumerated(
     at_once = max(1, min(BUDGET >> n, STEP // (functions(game) * len(game.rows))))
     for part in torch.arange(len(game.x)).split(at_once):
         worths = _worths(game, part)
-        worths -= worths[:, :1].clone()  # of nobody; the weights add up to 0
+        worths -= worths[:, :1].clone()  # the empty coalition's value; weights sum to 0
         values.append(worths @ weights)
         if both is not None:
             shared.append((worths @ both).unflatten(1, (n, n)))
@@ -141,7 +141,7 @@ def _in_torch(game: Game, ours: Tensor) -> Tensor:
 def coalition_worths(
     ours: Tensor, theirs: Tensor, start: Tensor, nodes: Nodes, layer: KANLinear
 ) -> Tensor | None:
-    """Return the worth of all coalitions (batch, 2 ** player), None where no kernel can run.
+    """Return the values of all coalitions (batch, 2 ** player), None where no kernel can run.
 
     Players add `ours` (batch, sub, player) to the sums of samples, and `theirs` (rows, sub, player)
     to those of background rows, `start` (rows, sub); bit p of a coalition's place is player p.

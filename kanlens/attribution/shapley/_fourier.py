@@ -57,7 +57,7 @@ class Expansion:
 
     @property
     def seconds(self) -> float:
-        """Estimated seconds that one thread takes to find the Shapley values."""
+        """Estimated seconds on one thread to compute the Shapley values."""
         return seconds(self.game, sum(len(series.cosines) for series in self.series))
 
     def solve(
@@ -89,7 +89,7 @@ class Expansion:
 
 
 def seconds(game: Game, cosines: int) -> float:
-    """Estimate the seconds that one thread takes for the cosines of all nodes together."""
+    """Estimate the seconds on one thread for the cosines of all nodes."""
     pairs_of_rows, n = len(game.x) * len(game.rows), game.size
     return TERM * pairs_of_rows * cosines * n * math.ceil(n / 2)
 
@@ -124,9 +124,9 @@ def product_games(
 def _mean_derivatives(
     worths: Callable[[Tensor], Tensor], like: Tensor, order: int, *, interactions: bool
 ) -> Tensor:
-    """Return derivatives by one chance or two, averaged over equal ones by Gauss-Legendre nodes.
+    """Return derivatives by one or two joining probabilities, by Gauss-Legendre quadrature.
 
-    `worths` maps the chances (game, player) of the players to join to expected worths (game,).
+    `worths` maps the probabilities (game, player) that players join to expected values (game,).
     """
     means = torch.zeros_like(
         like.unsqueeze(1).expand(-1, like.shape[1], -1) if interactions else like
@@ -147,7 +147,7 @@ def _mean_derivatives(
 
 
 def _power_worths(steps: Tensor, starts: Tensor, powers: Array, chances: Tensor) -> Tensor:
-    """Return the expected value of a polynomial of degree 4 at most, by central moments."""
+    """Return the expectation of a polynomial of degree at most 4, by central moments."""
     _, p1, p2, p3, p4 = (float(power) for power in powers)
     spread = chances * (1 - chances)
     mean, second = starts + (chances * steps).sum(1), (spread * steps**2).sum(1)

@@ -1,9 +1,8 @@
 """Shapley values of large games by antithetic permutation sampling with a control variate.
 
 Every background row is used equally often, so differences between rows add no sampling error and
-values sum to F(x) - mean F(b). Pairs of permutations have 4 to 5 times less variance than single
-ones at the same price, and the polynomials 95 to 205 times less again ([20, 8, 4, 1],
-[18, (2, 2), 1], [30, 6, 1], 20 rows).
+values sum to F(x) - mean F(b). At equal cost, pairs of permutations had 4 to 5 times less variance
+than single ones, and the polynomials 95 to 205 times less again (three networks, 20 rows).
 """
 
 from __future__ import annotations
@@ -120,7 +119,7 @@ def _has_time_for_a_round(game: Game, deadline: Deadline) -> bool:
 def _against_few_rows(
     game: Game, x: Tensor, seed: int, deadline: Deadline, stop: Interruption
 ) -> SampledSolution:
-    """Pair samples with random rows until the deadline; errors are from the spread of rows."""
+    """Pair samples with random rows until the deadline; errors are estimated across rows."""
     walks, generator = PermutationPaths(game, x), torch.Generator().manual_seed(seed)
     batch, rows, players, _ = walks.shape
     times, gains = math.ceil(MIN_BACKGROUND_ROWS / rows), list[Tensor]()
@@ -218,7 +217,7 @@ class _JointSampling:
                 begun = time.monotonic()
 
     def _stopped(self, who: Tensor, done: int, *, late: bool) -> str:
-        """Return the reason to end; empty to go on."""
+        """Return the reason to stop; empty to continue."""
         if not len(who):
             return "tolerance"
         if late:
@@ -226,7 +225,7 @@ class _JointSampling:
         return "permutations" if (done + 1) * self.orders > self.most else ""
 
     def _pays(self, worst: Tensor) -> Tensor:
-        """Return where the remaining plain rounds cost more than polynomials and two rounds."""
+        """Return for which samples a control variate costs less than the rounds left."""
         return (worst / max(self.tolerance, TINY)).square() - 1 > self.rounds_of_a_fit
 
     def _fit(self, who: Tensor) -> None:
@@ -244,7 +243,7 @@ class _JointSampling:
         self._meet(who[in_place], orders, self.surrogate)
 
     def _meet(self, who: Tensor, orders: Tensor, surrogate: Surrogate | None) -> None:
-        """Accumulate marginal contributions, with or without control variates."""
+        """Add up marginal contributions, with or without control variates."""
         met, rows = self.rounds[1, who, 0] > 0, torch.arange(self.rows, device=who.device)
         stage = torch.where(self.seat[who] < 0, 0, 1 + met.long())  # the estimate of this round
         joint, own = self.share.new_zeros(2, len(self.seat))

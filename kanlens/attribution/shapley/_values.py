@@ -24,7 +24,7 @@ from kanlens.errors import MethodError
 
 Groups = Literal["features", "columns"]
 Algorithm = Literal["auto", "enumeration", "fourier", "sampling"]
-Solved: TypeAlias = tuple[Game, Solution, str]  # and how, in a few words
+Solved: TypeAlias = tuple[Game, Solution, str]  # with the algorithm's name
 ALGORITHMS = get_args(Algorithm)
 BOUND, STANDARD_ERROR = 1e-6, 1e-2  # of the range of the output, unless others are asked for
 MAX_EXACT_SECONDS = 300.0  # seconds of work for one game, beyond which "auto" samples it
@@ -242,7 +242,7 @@ def solve(problem: Problem, cut: Sequence[Game], solver: SolverOptions) -> list[
 def plan_games(
     problem: Problem, cut: Sequence[Game], solver: SolverOptions
 ) -> list[tuple[Game, str | Expansion]]:
-    """Return every game of an output with "enumeration", "sampling" or its expansion in cosines."""
+    """Return the games of an output with "enumeration", "sampling" or a cosine expansion each."""
     unit = _range(problem)
     return [(game, _plan(game, solver, unit, share=len(cut))) for game in cut]
 
@@ -286,7 +286,7 @@ def _plan(game: Game, solver: SolverOptions, unit: float, *, share: int) -> str 
 
 
 def _expanded(game: Game, solver: SolverOptions, unit: float, share: int) -> Expansion | None:
-    """Return a game in cosines; None where sampling is allowed and does better, as at poles."""
+    """Return the cosine expansion of a game; None where sampling is better, as at poles."""
     tolerance = BOUND * unit if solver.tolerance is None else solver.tolerance
     left = solver.deadline.left
     limit = MAX_EXACT_SECONDS if left == math.inf else left / share

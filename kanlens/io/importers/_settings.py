@@ -28,7 +28,7 @@ def refuse(expected: str, got: str, *advice: str, argument: str = "", **settings
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting: valid values in words and as a test, and the default."""
+    """A setting: a description and a test of valid values, and the default."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -58,7 +58,7 @@ def _names(value: object) -> bool:
 
 
 def listed_names(value: object) -> list[Any]:
-    """Return the names in a list, or in a text with commas between."""
+    """Return the names in a list, or in a comma-separated text."""
     names = value.split(",") if isinstance(value, str) else value
     return list(names) if isinstance(names, list | tuple) else [None]
 
@@ -122,7 +122,7 @@ class ImportOptions:
         return self.assumed.setdefault(name, value)
 
     def setting(self, name: str, library: str, default: object) -> Any:
-        """Return the value of the caller or the default, or raise."""
+        """Return the value from the caller or the default; raise if both are missing."""
         self.used.add(name)
         setting, value = SETTINGS[name], self.settings.get(name, default)
         if not setting.holds(value):

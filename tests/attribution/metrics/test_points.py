@@ -135,7 +135,7 @@ def test_shares_outside_are_counted(network):
 
 
 def test_an_output_must_be_there_to_be_watched():
-    with pytest.raises(RuntimeError, match="must be marked so"):
+    with pytest.raises(RuntimeError, match="must declare the parts"):
         Case(attribution=cases.attribution(torch.ones(1, 2))).watched()(torch.ones(1, 2))
 
 
