@@ -17,9 +17,8 @@ from kanlens.errors import DTypeError, InvalidValueError, OutputError
 from kanlens.exporters._dialects import refuse
 from kanlens.exporters._exported_model import Export, Format, chances, predicted
 from kanlens.exporters._onnx_file import ONNX
-from kanlens.exporters._sql_query import SQL_QUERY
 from kanlens.exporters._text_files import C_HEADER, LATEX, NUMPY_MODULE, SYMPY
-from kanlens.exporters._workbook import WORKBOOK
+from kanlens.exporters._unrolled_files import SQL_QUERY, WORKBOOK
 from kanlens.functions._elementary import Array
 from kanlens.model import kernels
 from kanlens.model._analysis import Model, check_model

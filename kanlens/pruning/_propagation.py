@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from typing import cast
 
@@ -15,6 +16,8 @@ from kanlens.model._analysis import BUDGET, Model, check_model, levels_of, over_
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
+from kanlens.model._spline_forward import means_and_norms
+from kanlens.model._statistics import summarize
 
 Edge = tuple[int, int, int]  # layer, out, in
 REFRESH = 200  # removals between two full passes, which keep rounding small
@@ -135,6 +138,20 @@ class Propagation:
         if self.caches if removed is None else self._caches_following:
             self._cache[key] = (column, edges)
         return edges
+
+
+def renew_statistics(model: KAN, rows: Tensor) -> None:
+    """Update the statistics of a network, if any, after removals."""
+    if model.statistics is None:
+        return
+    first, *deeper = model.layers
+    old, mask = model.statistics[0], (first.mask != 0).cpu()
+    first.statistics = dataclasses.replace(
+        old, edge_mean=old.edge_mean * mask, edge_std=old.edge_std * mask
+    )
+    values = Propagation(model, rows).values
+    for layer, x in zip(deeper, values[1:-1], strict=True):
+        layer.statistics = summarize(x, *means_and_norms(layer, x))
 
 
 def reached(model: KAN) -> Tensor:  # (out,)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kanlens._resources import check_memory
 from kanlens._runtime import Interruption, progress_bar
@@ -21,8 +21,14 @@ from kanlens.model._analysis import BUDGET
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._spline_forward import summed
-from kanlens.pruning._history import RemovalLog, renew_statistics
-from kanlens.pruning._propagation import Edge, Propagation, compact, reached, varying
+from kanlens.pruning._propagation import (
+    Edge,
+    Propagation,
+    compact,
+    reached,
+    renew_statistics,
+    varying,
+)
 from kanlens.pruning._scores import EdgeScore, LossEvaluator, Scorer
 from kanlens.training._options import FitOptions
 from kanlens.training._training_loop import TrainingRun
@@ -116,6 +122,31 @@ def _inverse(matrix: Tensor) -> Tensor:
 # edges at a budget of 10 %, and its test loss rises by 30 %; at 0.5 94 edges and 13 %; at 0 190
 SHARE = 0.5
 PARTS = 200  # edges are scored again after every removal of this part of them
+
+
+class RemovalLog:
+    """Log of removals and fine-tuning on `rows`, to rebuild any earlier network."""
+
+    def __init__(self, model: KAN, rows: Tensor) -> None:
+        # removed edges, the biases () of their sums, and layers before that were refitted
+        self.rows, self.changes = rows, list[tuple[Edge, Tensor, KANLinear | None]]()
+        # numbers of changes, and whole networks: the first, and those after fine-tuning
+        self.networks = [(0, copy.deepcopy(model))]
+
+    @torch.no_grad()
+    def at(self, step: int) -> KAN:
+        """Return a copy of the network after `step` changes, in its original shape."""
+        start, network = next(pair for pair in reversed(self.networks) if pair[0] <= step)
+        model = copy.deepcopy(network)
+        for (index, out, in_), bias, refitted in self.changes[start:step]:
+            if refitted is not None:
+                cast("nn.ModuleList", model.layers)[index] = copy.deepcopy(refitted)
+            layer = model.layers[index]
+            layer.mask[out, in_] = 0
+            layer.bias[out] = bias
+        if step > start:
+            renew_statistics(model, self.rows)
+        return model
 
 
 class EdgeRemover:
