@@ -105,7 +105,8 @@ class NetworkOutputs:
     """The function of rows that a network is; rows are encoded once."""
 
     def __init__(self, kan: KAN) -> None:
-        self.kan, self.rows, self.x = kan, None, torch.zeros(0)
+        self.kan, self.x = kan, torch.zeros(0)
+        self.rows: pd.DataFrame | None = None
 
     @torch.no_grad()
     def __call__(self, rows: pd.DataFrame, column: str = "", values: Any = None) -> Array:
@@ -115,7 +116,7 @@ class NetworkOutputs:
         x = self.x.clone()
         if column:
             x[:, self.kan.feature_names.index(column)] = torch.as_tensor(values)
-        return self.kan(x).numpy()
+        return np.asarray(self.kan(x))
 
 
 # --- networks of drawn tables ------------------------------------------------------------------
@@ -127,7 +128,7 @@ def drawn(case: int) -> tuple[pd.DataFrame, str, dict[str, str]]:
 
     draw = np.random.default_rng(case)
     rows, columns = int(draw.choice([60, 200, 600, 2000])), int(draw.integers(2, 9))
-    kinds = [
+    kinds: list[Callable[[], Array]] = [
         lambda: draw.uniform(-3, 3, rows),
         lambda: draw.normal(20, 5, rows),
         lambda: draw.standard_t(2, rows),  # with outliers
@@ -135,7 +136,7 @@ def drawn(case: int) -> tuple[pd.DataFrame, str, dict[str, str]]:
         lambda: draw.lognormal(0, 1.5, rows),
     ]
     frame = pd.DataFrame({f"x{k}": kinds[draw.integers(len(kinds))]() for k in range(columns)})
-    curves = [np.sin, np.tanh, np.square, lambda x: -x, np.exp]
+    curves: list[Callable[[Any], Any]] = [np.sin, np.tanh, np.square, lambda x: -x, np.exp]
     sums = np.zeros(rows)
     for name in frame:
         scaled = (frame[name] - frame[name].median()) / (frame[name].std() + 1e-9)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 import kanlens
-from benchmarks.data import TABLES, data_file, table_file, there
+from benchmarks.data import TABLES, data_file, there
 from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.machine import load, missing, version_of
 from benchmarks.readable.constraints import (
@@ -103,7 +103,7 @@ def fit_ebm(own: Problem, train: pd.DataFrame, signs: Mapping[str, int], seed: i
     glassbox = load("interpret.glassbox")
     kind = "Classifier" if own.classes else "Regressor"
     x = train.drop(columns=own.target)
-    cone = [signs.get(column, 0) for column in x]
+    cone = [signs.get(str(column), 0) for column in x]
     options = {"interactions": 0, "n_jobs": 1, "random_state": seed}
     model = getattr(glassbox, f"ExplainableBoosting{kind}")(monotone_constraints=cone, **options)
     model.fit(x, train[own.target].to_numpy())
@@ -114,7 +114,7 @@ def fit_kanboost(own: Problem, train: pd.DataFrame, signs: Mapping[str, int], se
     """Fit boosted sums of splines."""
     kind = "Classifier" if own.classes else "Regressor"
     x = train.drop(columns=own.target)
-    options = {"gam": True, "kan_hidden": 1, "random_state": seed}
+    options: dict[str, Any] = {"gam": True, "kan_hidden": 1, "random_state": seed}
     options |= {"categorical_cols": list(x.select_dtypes(exclude="number").columns)}
     model = getattr(load("kanboost"), f"KANBoost{kind}")(
         monotone_constraints=dict(signs) or None, **options
@@ -154,13 +154,12 @@ def _version(peer: str) -> str:
 
 
 def _plan(setup: Setup) -> Units:
-    paths: dict[str, Callable[[], Path]] = {
-        name: lambda name=name: table_file(name, setup.data) for name in KNOWN if name in TABLES
-    }
-    paths["adult"] = lambda: data_file(setup.data, "tabular/adult_train.csv")
-    names, lacking = there(paths, lambda name: paths[name]())
+    stems = {name: name for name in KNOWN if name in TABLES} | {"adult": "adult_train"}
+    names, lacking = there(stems, lambda name: data_file(setup.data, f"tabular/{stems[name]}.csv"))
     names = ["prices"] if setup.smoke else [*names, "prices"]
     reasons = {peer: missing(package) for peer, package in PACKAGES.items() if missing(package)}
+    if "kanboost" in reasons:
+        reasons["kanboost"] = "not installed: pip install kanboost"
     peers = [peer for peer in PEERS if peer not in reasons]
     peers = peers[:2] if setup.smoke else peers
     keys = [(name, seed, peer) for peer in peers for seed in setup.seeds for name in names]

@@ -114,9 +114,9 @@ def make_curve(
     knots = breakpoints(x, min(most, held) if most >= MIN_INTERVALS else 1)
     if even and len(knots) > BENT_INTERVALS:
         low, high = np.quantile(x, (TAIL, 1 - TAIL))
-        near = (low - (high - low), high + (high - low)) if low < high else knots[[0, -1]]
-        ends = np.clip(knots[[0, -1]], *near)
-        knots = np.union1d(np.linspace(*ends, BENT_INTERVALS + 1), knots[[0, -1]])
+        room = (high - low) or np.inf
+        low, high = np.clip(knots[[0, -1]], low - room, high + room).tolist()
+        knots = np.union1d(np.linspace(low, high, BENT_INTERVALS + 1), knots[[0, -1]])
     if len(places := places[np.isfinite(places)]):
         apart = np.abs(knots - places[:, None]).min(0) > MIN_SPACING * np.ptp(knots)
         knots = np.union1d(knots[apart], places)
