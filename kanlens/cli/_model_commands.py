@@ -13,6 +13,7 @@ import kanlens
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal
 from kanlens.cli._options import (
+    Texts,
     factor,
     hidden_nodes,
     norms,
@@ -55,24 +56,13 @@ def train(
     target: str,
     output: Path = Path("model.safetensors"),
     task: str | None = None,
-    features: str | None = None,
-    drop: str | None = None,
-    categorical: str | None = None,
-    impute: str | None = None,
-    na: str | None = None,
-    decimal: str | None = None,
+    columns: Texts,
     groups: str | None = None,
     hidden: str | None = None,
     grid_size: int | None = None,
     max_edges: str | None = None,
     interactions: str | None = None,
-    increasing: str | None = None,
-    decreasing: str | None = None,
-    convex: str | None = None,
-    concave: str | None = None,
-    positive: str | None = None,
-    negative: str | None = None,
-    periodic: str | None = None,
+    shapes: Texts,
     spline_order: int = 3,
     extrapolation: str = "constant",
     optimizer: str | None = None,
@@ -107,8 +97,7 @@ def train(
     parts = {part: output.parent / f"{output.stem}.{part}.csv" for part in ("train", "test")}
     parts = parts if holdout or holdout_last else {}
     terminal.check([data], model=output, checkpoint=checkpoint, **parts)
-    columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
-    table = open_columns(data, target, columns, groups, task=task, impute=impute, decimal=decimal)
+    table = open_columns(data, target, columns, groups, task=task)
     training, test = _split(table, holdout, holdout_last, generator, terminal)
     settings: dict[str, Any] = {
         "optimizer": optimizer,
@@ -133,7 +122,6 @@ def train(
             raise InvalidValueError("train", expected, got, "Leave one of them out")
         run = {"restarts": restarts, "workers": scheduler or workers, "generator": generator}
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
-    shapes = increasing, decreasing, convex, concave, positive, negative, periodic
     small = small_network(max_edges, interactions, shapes)
     result = _trained(build, shape, small, training, settings, run, terminal)
     model = result.model
@@ -192,20 +180,16 @@ def _trained(
     run: dict[str, Any],
     terminal: Terminal,
 ) -> FitResult:
-    """Train with the settings; without any of training, by default."""
+    """Train with the settings of `fit`, or by `fit_default` if none are set."""
     words, model = "which choose the network", None
     settings = {name: value for name, value in settings.items() if value is not None}
     run = {**run, "progress": terminal.progress}
     hidden, grid_size = shape
     shaped = small.keys() == {"constraints"}
-    if shaped and (settings or "restarts" in run or hidden or grid_size is not None):
+    chosen = settings or "restarts" in run or grid_size is not None
+    if shaped and (chosen or hidden):
         settings, small = {**settings, **small}, {}
-    if small and (
-        settings
-        or "restarts" in run
-        or grid_size is not None
-        or (hidden is not None and not shaped)
-    ):
+    if small and (chosen or (hidden is not None and not shaped)):
         expected = "no options of shape, training or restarts with those of a small network"
         advice = "Leave them out, or --max-edges, --interactions and --increasing"
         raise InvalidValueError("train", expected, "some", advice)
@@ -221,8 +205,8 @@ def _trained(
     if run.get("resume") and not run["checkpoint"].exists():
         terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
     if model is None:
-        chosen = partial(_on_grid, build, grid_size)
-        return kanlens.fit_default(training, hidden=hidden, build=chosen, **small, **run)
+        on_grid = partial(_on_grid, build, grid_size)
+        return kanlens.fit_default(training, hidden=hidden, build=on_grid, **small, **run)
     defaults: dict[str, Any] = {"optimizer": "adam", "steps": 50}
     if training.rows <= MAX_FULL_BATCH and not shaped:
         defaults["optimizer"] = "lbfgs"
@@ -245,7 +229,7 @@ def _score(
     *,
     last: bool,
 ) -> None:
-    """Refuse a model without a score; record those of simple models."""
+    """Refuse a model without a score; record the scores of baseline models."""
     from kanlens.cli._model_data import check_judged
     from kanlens.training._baselines import add_record
 
@@ -293,7 +277,7 @@ def _write_parts(
     from kanlens.training._objective import judge
 
     print_outside(model, test, terminal)
-    decimal = training.schema.format.decimal  # as the model reads them
+    decimal = training.schema.format.decimal  # sign of the training table
     for path, table in zip(paths.values(), (training, test), strict=True):
         frame = table.frame
         terminal.write(frame if decimal == "." else frame.to_csv(index=False, decimal=","), path)
@@ -315,12 +299,7 @@ def sparsity_path(
     target: str,
     output: Path = Path("model.safetensors"),
     task: str | None = None,
-    features: str | None = None,
-    drop: str | None = None,
-    categorical: str | None = None,
-    impute: str | None = None,
-    na: str | None = None,
-    decimal: str | None = None,
+    columns: Texts,
     hidden: str = "5",
     grid_size: int = 5,
     spline_order: int = 3,
@@ -341,9 +320,7 @@ def sparsity_path(
 
     listing = output.parent / f"{output.stem}.path.csv"
     terminal.check([data], model=output, table=listing)
-    columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
-    cells = {"impute": impute, "decimal": decimal}
-    rows = open_columns(data, target, columns, groups, task=task, **cells)
+    rows = open_columns(data, target, columns, groups, task=task)
     table = held(rows, "kanlens")
     check_learnable(table, terminal.call)
     options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}

@@ -15,7 +15,7 @@ from kanlens._checks import check_count
 from kanlens._files import TEXT_SUFFIXES, text_columns
 from kanlens.attribution._problem import explained_output
 from kanlens.cli._console import Terminal
-from kanlens.cli._options import output_index, split_names
+from kanlens.cli._options import Texts, output_index, split_names
 from kanlens.data._cell_parsing import listed
 from kanlens.data._row_readers import open_rows as open_rows_of
 from kanlens.data._schema import Schema
@@ -47,12 +47,15 @@ def output_to_explain(terminal: Terminal, kan: KAN, text: str | None, x: torch.T
 def open_columns(
     data: Path,
     target: str | list[str] | None,
-    columns: Mapping[str, str | None],
+    columns: Texts,
     groups: str | None = None,
-    **options: Any,
+    task: str | None = None,
 ) -> Table | Source:
     """Open a table to train on, as a source if memory does not hold it."""
-    names: dict[str, Any] = {key: column_names(text, data) for key, text in columns.items()}
+    options: dict[str, Any] = {name: columns[name] for name in ("impute", "decimal")}
+    options["task"] = task
+    texts = {key: text for key, text in columns.items() if key not in options}
+    names: dict[str, Any] = {key: column_names(text, data) for key, text in texts.items()}
     names["target"] = target if isinstance(target, list) else column_names(target, data)
     names = {key: own or () for key, own in names.items()}
     names["features"] = names.get("features") or None
@@ -120,7 +123,7 @@ def open_for_model(
 
 
 def held(rows: Table | Source, call: str, kan: KAN | None = None) -> Table:
-    """Return a table for a model; of a source, the rows that fit in memory."""
+    """Return a table, or the rows of a source that fit in memory."""
     if isinstance(rows, Table):
         return rows
     return rows.table(call=call, numbers=0 if kan is None else sum(kan.widths))
