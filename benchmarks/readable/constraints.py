@@ -1,8 +1,7 @@
-"""Networks whose effects have shapes: proofs of them, attacks on them, and their price in accuracy.
+"""Networks whose effects have shapes: proofs of these, and attacks on them.
 
 Fifty networks of drawn tables are proven by `certify`, and attacked by pairs of rows that differ in
-one column. On tables with known directions, networks and other models are fitted with and without
-them to the same rows, and attacked alike.
+one column.
 """
 
 from __future__ import annotations
@@ -10,18 +9,14 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
 
 import kanlens
-from benchmarks.data import TABLES, data_file, table_file, there
 from benchmarks.harness import Experiment, Key, Rows, Setup, Units
-from benchmarks.machine import load, missing, version_of
-from benchmarks.readable.models import INTERPRET, training_digest
-from benchmarks.readable.tables import MAX_ROWS, SMOKE_ROWS, Problem, prices, stored
+from benchmarks.readable.models import training_digest
 from kanlens._resources import one_thread
 from kanlens.data._cell_parsing import Array
 from kanlens.data._table_reader import read_features, read_table
@@ -31,24 +26,16 @@ if TYPE_CHECKING:
 
     from kanlens import KAN, Table
 
-Predictions: TypeAlias = "Callable[[pd.DataFrame], Array]"  # of rows: (batch,)
 Outputs: TypeAlias = "Callable[[pd.DataFrame, str, Any], Array]"  # with values in a column
 
 ATTACKED, CASES, SMOKE_CASES, SMOKE_PAIRS = 1_000_000, 50, (2, 18), 2000
 AT_ONCE = 50_000  # pairs
-SECONDS = 1.0  # for a certificate of which only the constraints are read
 ROUNDING = 1e-12  # of the largest output, by which a pair may be off
 FARTHEST = 6  # decades beyond the range of a column
 SHAPES = (
     *("increasing", "decreasing", "convex", "concave", "positive", "negative", "periodic"),
     "increasing concave",
 )
-KNOWN: dict[str, dict[str, int]] = {  # directions, by table
-    "concrete": {"cement": 1, "age": 1, "water": -1, "blast_furnace_slag": 1},
-    "california_housing": {"median_income": 1, "population": -1, "total_bedrooms": 1},
-    "adult": {"education-num": 1, "hours-per-week": 1, "capital-gain": 1, "capital-loss": 1},
-    "prices": {"age": -1, "distance": -1, "power": 1},
-}
 WORDS = {1: "increasing", -1: "decreasing"}
 
 
@@ -118,7 +105,8 @@ class NetworkOutputs:
     """The function of rows that a network is; rows are encoded once."""
 
     def __init__(self, kan: KAN) -> None:
-        self.kan, self.rows, self.x = kan, None, torch.zeros(0)
+        self.kan, self.x = kan, torch.zeros(0)
+        self.rows: pd.DataFrame | None = None
 
     @torch.no_grad()
     def __call__(self, rows: pd.DataFrame, column: str = "", values: Any = None) -> Array:
@@ -128,7 +116,7 @@ class NetworkOutputs:
         x = self.x.clone()
         if column:
             x[:, self.kan.feature_names.index(column)] = torch.as_tensor(values)
-        return self.kan(x).numpy()
+        return np.asarray(self.kan(x))
 
 
 # --- networks of drawn tables ------------------------------------------------------------------
@@ -140,7 +128,7 @@ def drawn(case: int) -> tuple[pd.DataFrame, str, dict[str, str]]:
 
     draw = np.random.default_rng(case)
     rows, columns = int(draw.choice([60, 200, 600, 2000])), int(draw.integers(2, 9))
-    kinds = [
+    kinds: list[Callable[[], Array]] = [
         lambda: draw.uniform(-3, 3, rows),
         lambda: draw.normal(20, 5, rows),
         lambda: draw.standard_t(2, rows),  # with outliers
@@ -148,7 +136,7 @@ def drawn(case: int) -> tuple[pd.DataFrame, str, dict[str, str]]:
         lambda: draw.lognormal(0, 1.5, rows),
     ]
     frame = pd.DataFrame({f"x{k}": kinds[draw.integers(len(kinds))]() for k in range(columns)})
-    curves = [np.sin, np.tanh, np.square, lambda x: -x, np.exp]
+    curves: list[Callable[[Any], Any]] = [np.sin, np.tanh, np.square, lambda x: -x, np.exp]
     sums = np.zeros(rows)
     for name in frame:
         scaled = (frame[name] - frame[name].median()) / (frame[name].std() + 1e-9)
@@ -216,170 +204,9 @@ def _drawn_summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
     return {"shapes of networks of drawn tables": table.reset_index()}
 
 
-# --- tables with known directions ---------------------------------------------------------------
-
-
-def table_of(name: str, folder: Path | None) -> Problem:
-    """Return a table with known directions, of a large one rows drawn at random."""
-    import pandas as pd
-
-    if name == "prices":
-        return prices()
-    if name == "adult":
-        frame = pd.read_csv(data_file(folder, "tabular/adult_train.csv")).drop_duplicates()
-        income = (frame.pop("income") == ">50K").astype(int)
-        texts = frame.select_dtypes(exclude="number").columns
-        frame = frame.assign(**{text: frame[text].fillna("?") for text in texts}, income=income)
-        own = Problem(frame=frame, target="income", classes=True)
-    else:
-        own = stored(name, folder)
-    frame = own.frame.sample(min(len(own.frame), MAX_ROWS), random_state=0).reset_index(drop=True)
-    return Problem(frame=frame, target=own.target, classes=own.classes)
-
-
-Fitted: TypeAlias = "tuple[Predictions, Outputs, KAN | None]"
-
-
-def fit_kanlens(own: Problem, train: pd.DataFrame, signs: Mapping[str, int], seed: int) -> Fitted:
-    """Fit the simplest network of the frontier."""
-    table = read_table(train, target=own.target, task="classification" if own.classes else None)
-    shapes = {column: WORDS[sign] for column, sign in signs.items()}
-    kan = constrained(table, "small", shapes, seed)
-    outputs = NetworkOutputs(kan)
-
-    def predicted(rows: pd.DataFrame) -> Array:
-        values = outputs(rows)[:, 0]
-        return 1 / (1 + np.exp(-values)) if own.classes else values
-
-    return predicted, outputs, kan
-
-
-def fit_boosting(own: Problem, train: pd.DataFrame, signs: Mapping[str, int], seed: int) -> Fitted:
-    """Fit scikit-learn's gradient boosting by histograms."""
-    from sklearn import ensemble
-
-    kind = "Classifier" if own.classes else "Regressor"
-    texts = list(train.select_dtypes(exclude="number").columns)
-    levels = {text: sorted(set(own.frame[text])) for text in texts}
-
-    def coded(rows: pd.DataFrame) -> pd.DataFrame:
-        codes = {t: rows[t].map({v: float(k) for k, v in enumerate(levels[t])}) for t in texts}
-        return rows.drop(columns=own.target, errors="ignore").assign(**codes)
-
-    options = {"monotonic_cst": dict(signs), "categorical_features": texts, "random_state": seed}
-    model = getattr(ensemble, f"HistGradientBoosting{kind}")(**options)
-    return _outputs(model.fit(coded(train), train[own.target]), own, coded)
-
-
-def fit_ebm(own: Problem, train: pd.DataFrame, signs: Mapping[str, int], seed: int) -> Fitted:
-    """Fit an explainable boosting machine without pairs."""
-    glassbox = load("interpret.glassbox")
-    kind = "Classifier" if own.classes else "Regressor"
-    x = train.drop(columns=own.target)
-    cone = [signs.get(column, 0) for column in x]
-    options = {"interactions": 0, "n_jobs": 1, "random_state": seed}
-    model = getattr(glassbox, f"ExplainableBoosting{kind}")(monotone_constraints=cone, **options)
-    model.fit(x, train[own.target].to_numpy())
-    return _outputs(model, own, lambda rows: rows[list(x)])
-
-
-def fit_kanboost(own: Problem, train: pd.DataFrame, signs: Mapping[str, int], seed: int) -> Fitted:
-    """Fit boosted sums of splines."""
-    kind = "Classifier" if own.classes else "Regressor"
-    x = train.drop(columns=own.target)
-    options = {"gam": True, "kan_hidden": 1, "random_state": seed}
-    options |= {"categorical_cols": list(x.select_dtypes(exclude="number").columns)}
-    model = getattr(load("kanboost"), f"KANBoost{kind}")(
-        monotone_constraints=dict(signs) or None, **options
-    )
-    model.fit(x, train[own.target])
-    return _outputs(model, own, lambda rows: rows[list(x)])
-
-
-def _outputs(model: Any, own: Problem, coded: Callable[[pd.DataFrame], pd.DataFrame]) -> Fitted:
-    """Return predictions of a model, and its outputs before a link where it has them."""
-
-    def predicted(rows: pd.DataFrame) -> Array:
-        x = coded(rows)
-        values = model.predict_proba(x)[:, 1] if own.classes else model.predict(x)
-        return np.asarray(values, dtype=float)
-
-    def outputs(rows: pd.DataFrame, column: str, values: Any) -> Array:
-        rows = rows.assign(**{column: values})
-        if own.classes and hasattr(model, "decision_function"):
-            return np.asarray(model.decision_function(coded(rows)), dtype=float).reshape(-1, 1)
-        return predicted(rows)[:, None]
-
-    return predicted, outputs, None
-
-
-PEERS: dict[str, tuple[Callable[..., Fitted], str]] = {  # and the distribution of each
-    "kanlens": (fit_kanlens, ""),
-    "boosting": (fit_boosting, "scikit-learn"),
-    "EBM additive": (fit_ebm, "interpret-core"),
-    "kanboost": (fit_kanboost, "kanboost"),
-}
-PACKAGES = {"EBM additive": INTERPRET, "kanboost": "kanboost"}
-
-
-def _version(peer: str) -> str:
-    return version_of(PEERS[peer][1]) if PEERS[peer][1] else training_digest()
-
-
-def _plan(setup: Setup) -> Units:
-    paths: dict[str, Callable[[], Path]] = {
-        name: lambda name=name: table_file(name, setup.data) for name in KNOWN if name in TABLES
-    }
-    paths["adult"] = lambda: data_file(setup.data, "tabular/adult_train.csv")
-    names, lacking = there(paths, lambda name: paths[name]())
-    names = ["prices"] if setup.smoke else [*names, "prices"]
-    reasons = {peer: missing(package) for peer, package in PACKAGES.items() if missing(package)}
-    peers = [peer for peer in PEERS if peer not in reasons]
-    peers = peers[:2] if setup.smoke else peers
-    keys = [(name, seed, peer) for peer in peers for seed in setup.seeds for name in names]
-    return Units(keys=tuple(keys), skipped=(lacking if not setup.smoke else {}) | reasons)
-
-
-def _run(setup: Setup, key: Key) -> Rows:
-    """Fit a model with and without directions, judge both on rows held out, and attack one."""
-    from sklearn.metrics import log_loss, r2_score
-
-    name, seed, peer = str(key[0]), int(key[1]), str(key[2])
-    own, signs = table_of(name, setup.data), KNOWN[name]
-    train, test = own.split(seed, SMOKE_ROWS if setup.smoke else MAX_ROWS)
-    true, row = test[own.target].to_numpy(), dict[str, Any]()
-    with one_thread(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for kind, asked in (("free", {}), ("score", signs)):
-            start = time.process_time()
-            predicted, outputs, kan = PEERS[peer][0](own, train, asked, seed)
-            row["seconds"] = time.process_time() - start
-            values = predicted(test)
-            judged = log_loss(true, np.clip(values, 1e-7, 1 - 1e-7)) if own.classes else 0.0
-            row[kind] = -judged if own.classes else r2_score(true, values)
-        shapes = {column: WORDS[sign] for column, sign in signs.items()}
-        proof = kan and kanlens.certify(kan, max_boxes=1, time_limit=SECONDS, progress=False)
-        proven = len(proof.constraints) if proof else 0
-        rows = train.drop(columns=own.target)
-        attacked = attack(outputs, shapes, rows, seed, SMOKE_PAIRS if setup.smoke else ATTACKED)
-    about = {"metric": "log loss" if own.classes else "R2", "shapes": len(shapes), "proven": proven}
-    return [{**about, **row, **attacked, "rows": len(train), "version": _version(peer)}]
-
-
 def _current(setup: Setup, key: Key, rows: Rows) -> bool:
-    version = _version(str(key[2])) if len(key) > 1 else training_digest()
-    return bool(rows) and rows[0]["version"] == version
-
-
-def losses(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return mean scores of each table and peer, the score paid, and attacks, as rows."""
-    groups = frame.assign(paid=frame.free - frame.score).groupby(["table", "peer"], sort=False)
-    means = groups[["free", "score", "paid", "seconds"]].mean()
-    return means.join(groups[["shapes", "proven", "pairs", "broken"]].sum()).reset_index()
-
-
-def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    return {"R2, or minus log loss, without and with directions": losses(frame)}
+    """Return whether a network was measured as it is now."""
+    return bool(rows) and rows[0]["version"] == training_digest()
 
 
 DRAWN_SHAPES = Experiment(
@@ -396,21 +223,5 @@ DRAWN_SHAPES = Experiment(
     run=_run_drawn,
     summary=_drawn_summary,
     text=("asked", "version"),
-    current=_current,
-)
-DIRECTIONS = Experiment(
-    name="directions",
-    question="What accuracy do known directions of columns cost, beside other models?",
-    keys=("table", "seed", "peer"),
-    tables={
-        "constraints-tables": (
-            *("metric", "free", "score", "shapes", "proven", "pairs", "broken", "worst"),
-            *("rows", "seconds", "version"),
-        )
-    },
-    plan=_plan,
-    run=_run,
-    summary=_summary,
-    text=("version",),
     current=_current,
 )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.harness import Benchmark, Experiment, Key, Rows, Setup, Units
-from benchmarks.readable.constraints import DIRECTIONS, DRAWN_SHAPES
+from benchmarks.readable.constraints import DRAWN_SHAPES
+from benchmarks.readable.directions import DIRECTIONS
 from benchmarks.readable.imitation import IMITATION
 from benchmarks.readable.models import PEERS, taking_part
 from benchmarks.readable.pictures import PICTURES

@@ -186,14 +186,10 @@ def _trained(
     run = {**run, "progress": terminal.progress}
     hidden, grid_size = shape
     shaped = small.keys() == {"constraints"}
-    if shaped and (settings or "restarts" in run or hidden or grid_size is not None):
+    chosen = settings or "restarts" in run or grid_size is not None
+    if shaped and (chosen or hidden):
         settings, small = {**settings, **small}, {}
-    if small and (
-        settings
-        or "restarts" in run
-        or grid_size is not None
-        or (hidden is not None and not shaped)
-    ):
+    if small and (chosen or (hidden is not None and not shaped)):
         expected = "no options of shape, training or restarts with those of a small network"
         advice = "Leave them out, or --max-edges, --interactions and --increasing"
         raise InvalidValueError("train", expected, "some", advice)
@@ -209,8 +205,8 @@ def _trained(
     if run.get("resume") and not run["checkpoint"].exists():
         terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
     if model is None:
-        chosen = partial(_on_grid, build, grid_size)
-        return kanlens.fit_default(training, hidden=hidden, build=chosen, **small, **run)
+        on_grid = partial(_on_grid, build, grid_size)
+        return kanlens.fit_default(training, hidden=hidden, build=on_grid, **small, **run)
     defaults: dict[str, Any] = {"optimizer": "adam", "steps": 50}
     if training.rows <= MAX_FULL_BATCH and not shaped:
         defaults["optimizer"] = "lbfgs"

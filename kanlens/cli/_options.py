@@ -226,13 +226,13 @@ def read_interactions(text: str | None) -> int | list[tuple[str, str]] | None:
 
 def small_network(max_edges: str | None, interactions: str | None, shapes: Texts) -> dict[str, Any]:
     """Return the options of a small network; `shapes` have the columns of each shape."""
-    own = dict[str, str]()
+    words = dict[str, str]()
     for shape, text in shapes.items():
-        own |= {name: f"{own.get(name, '')} {shape}".strip() for name in split_names(text)}
+        words |= {name: f"{words.get(name, '')} {shape}".strip() for name in split_names(text)}
     options = {
         "max_edges": edge_limit(max_edges),
         "interactions": read_interactions(interactions),
-        "constraints": own or None,
+        "constraints": words or None,
     }
     return {name: value for name, value in options.items() if value is not None}
 

@@ -248,6 +248,5 @@ def test_effects_have_the_shapes_of_the_options(table, tmp_path, capsys):
 
 
 def test_two_shapes_of_one_column_are_both_kept():
-    shapes = {"increasing": "water,age", "decreasing": None, "concave": "age"}
-    limits = _options.small_network(None, None, shapes)
+    limits = _options.small_network(None, None, {"increasing": "water,age", "concave": "age"})
     assert limits == {"constraints": {"water": "increasing", "age": "increasing concave"}}

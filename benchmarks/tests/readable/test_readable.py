@@ -10,7 +10,15 @@ import torch
 import kanlens
 from benchmarks.data import TABLES
 from benchmarks.harness import Setup
-from benchmarks.readable import constraints, experiments, imitation, models, planted, tables
+from benchmarks.readable import (
+    constraints,
+    directions,
+    experiments,
+    imitation,
+    models,
+    planted,
+    tables,
+)
 from benchmarks.readable.experiments import READABLE, SCORES, means
 from benchmarks.readable.planted import PAIRS, PLANTED, draw, f1, pairs_of
 from benchmarks.readable.tables import DRAWN, PUBLISHED, problem
@@ -164,7 +172,7 @@ def test_smoke_scores_every_network(tmp_path, monkeypatch):
     networks = [name for name in models.PEERS if "kanlens" in name]
     monkeypatch.setattr(experiments, "taking_part", lambda: (networks, {"EBM": "left out"}))
     monkeypatch.setattr(imitation, "missing", lambda _: "left out")
-    monkeypatch.setattr(constraints, "missing", lambda _: "left out")
+    monkeypatch.setattr(directions, "missing", lambda _: "left out")
     found = READABLE.run(SMALL, tmp_path, progress=False)
     scores, pairs = found.tables["readable-tables"], found.tables["readable-planted"]
     assert list(scores["peer"]) == [name for name in networks for _ in tables.SMOKE]
@@ -179,12 +187,12 @@ def test_smoke_scores_every_network(tmp_path, monkeypatch):
     assert imitated.fidelity["kanlens"] > imitated.fidelity["tree"] > 0
     assert imitated["size"]["kanlens"] <= 12 and imitated["size"]["tree"] <= 32
     assert [path.name for path in found.files][-1] == "readable-tables.png"
-    shapes, directions = found.tables["constraints-drawn"], found.tables["constraints-tables"]
+    shapes, signed = found.tables["constraints-drawn"], found.tables["constraints-tables"]
     assert (shapes["proven"] == shapes["shapes"]).all() and (shapes["broken"] == 0).all()
-    assert directions["proven"].tolist() == [3, 0] and (directions["broken"] == 0).all()
-    assert (directions["pairs"] >= constraints.SMOKE_PAIRS).all()
+    assert signed["proven"].tolist() == [3, 0] and (signed["broken"] == 0).all()
+    assert (signed["pairs"] >= constraints.SMOKE_PAIRS).all()
     left_out = {"tables: EBM", "imitation: EBM additive", "directions: EBM additive"}
-    left_out |= {"directions: kanboost"}
+    assert found.skipped.pop("directions: kanboost") == "not installed: pip install kanboost"
     assert found.skipped == dict.fromkeys(left_out, "left out")
     again = READABLE.run(SMALL, tmp_path, progress=False, picture=False)
     assert again.measured == 0
