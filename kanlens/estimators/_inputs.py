@@ -10,6 +10,7 @@ import torch
 from sklearn.base import BaseEstimator, RegressorMixin  # noqa: TID253
 from sklearn.exceptions import NotFittedError as _NotFitted  # noqa: TID253
 from sklearn.utils import check_random_state, check_X_y  # noqa: TID253
+from sklearn.utils.multiclass import check_classification_targets  # noqa: TID253
 from sklearn.utils.validation import _check_sample_weight, validate_data  # noqa: TID253
 
 from kanlens.data._columns import ColumnRoles
@@ -173,3 +174,14 @@ class Regression(RegressorMixin):  # type: ignore[misc]  # untyped
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags
+
+
+def labelled(estimator: Any, X: Inputs, y: Targets, *, reset: bool) -> tuple[Array, Any]:
+    """Return checked rows (batch, in) and labels (batch,)."""
+    rows, target = checked(estimator, X, y, reset=reset)
+    missing = [row for row, label in enumerate(target) if label is None]
+    if missing:
+        got = f"none in row {missing[0]}"
+        raise InvalidValueError("KANClassifier", "labels", got, "Leave it out")
+    check_classification_targets(target)
+    return rows, target

@@ -10,7 +10,6 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassifierMixin  # noqa: TID253
-from sklearn.utils.multiclass import check_classification_targets  # noqa: TID253
 
 from kanlens.attribution import Attribution, Importance, attribute, importance
 from kanlens.data._groups import row_groups
@@ -346,19 +345,9 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         """
         if not hasattr(self, "model_"):
             return self._begin(X, y, classes, (sample_weight, None))
-        rows, target = self._labelled(X, y, reset=False)
+        rows, target = inputs.labelled(self, X, y, reset=False)
         self._train_on(rows, self._codes(target), sample_weight)
         return self
-
-    def _labelled(self, X: Inputs, y: Targets, *, reset: bool) -> tuple[Array, Any]:
-        """Return checked rows (batch, in) and labels (batch,)."""
-        rows, target = inputs.checked(self, X, y, reset=reset)
-        missing = [row for row, label in enumerate(target) if label is None]
-        if missing:
-            got = f"none in row {missing[0]}"
-            raise InvalidValueError("KANClassifier", "labels", got, "Leave it out")
-        check_classification_targets(target)
-        return rows, target
 
     def _codes(self, target: Array) -> Any:
         """Return the codes (batch,) of labels, refusing new ones."""
@@ -373,7 +362,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         self, X: Inputs, y: Targets, classes: Targets | None, of_rows: tuple[PerRow, PerRow]
     ) -> KANClassifier:
         """Train a new network, for the labels in `y` where no classes are given."""
-        rows, target = self._labelled(X, y, reset=True)
+        rows, target = inputs.labelled(self, X, y, reset=True)
         self.classes_ = np.unique(target if classes is None else classes)
         if len(self.classes_) < 2:
             advice = "Classification needs more than one class"
@@ -396,10 +385,9 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         return np.asarray(frame.iloc[:, -len(self.classes_) :].to_numpy())
 
     def find_threshold(self, cost: Sequence[float] = (1.0, 1.0)) -> float:
-        """Return the probability of the second class from which to predict it at the least cost.
+        """Return the least probability at which to predict the second class.
 
-        `cost` is that of a false positive and of a false negative; errors are those on the rows
-        held out of training.
+        It has the least cost on held-out rows; `cost` is of a false positive and a false negative.
         """
         return cheapest_threshold(self.network_, cost)
 

@@ -29,7 +29,8 @@ from kanlens.errors import ShapeError, rewording
 from kanlens.imitation._teachers import Teacher, read_teacher
 from kanlens.model._network import KAN, Inputs
 from kanlens.model._trace import store_statistics
-from kanlens.symbolic._receipt import RMSE_LIMIT, Receipt, deviations_from
+from kanlens.symbolic._error_budget import deviations_from
+from kanlens.symbolic._receipt import RMSE_LIMIT, Receipt
 from kanlens.training._checkpointing import EVERY, Checkpoint
 from kanlens.training._closed_form import count_edges
 from kanlens.training._fit import warn_interrupted

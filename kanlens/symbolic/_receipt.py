@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kanlens.model._network import KAN
 from kanlens.symbolic._composition import Array, Expr, evaluator
-from kanlens.symbolic._error_budget import BudgetLine
+from kanlens.symbolic._error_budget import BudgetLine, deviations_from
 from kanlens.symbolic._simplification import complexity
 from kanlens.symbolic._validity import broken_parts, poles, valid_ranges
 from kanlens.training._objective import classes, row_losses
@@ -328,29 +328,6 @@ def examine(
 def _different(rows: Array, columns: Any) -> int:
     """Return the number of distinct rows in some columns, if any."""
     return len({row.tobytes() for row in rows[:, columns] + 0.0}) if len(columns) else len(rows)
-
-
-def deviations_from(model: KAN, x: Tensor, values: Array, output: Array) -> dict[str, Any]:
-    """Return the distances from a model on finite rows, and the share of rows out of range."""
-    if model.feature_range is None:
-        outside = model.outside(x)
-    else:
-        low, high = model.feature_range
-        slack = 1e-6 * (high - low)
-        outside = (x < low - slack) | (x > high + slack)
-    facts = {"outside_share": float(outside.any(1).double().mean())}
-    good = np.isfinite(values).all(axis=1)
-    if not good.any():
-        return facts | dict.fromkeys(("max_deviation", "mean_deviation", "relative_rmse"), np.inf)
-    gap, deviation = np.abs(values - output)[good], output.std(axis=0)
-    deviation = np.where(deviation > 1e-12 * np.abs(output).max(axis=0), deviation, 1.0)
-    errors, names = np.sqrt(np.square(gap).mean(axis=0)) / deviation, model.output_names
-    return facts | {
-        "max_deviation": float(gap.max()),
-        "mean_deviation": float(gap.mean()),
-        "relative_rmse": float(errors.max()),
-        "worst_output": names[int(errors.argmax())] if len(names) > 1 else None,
-    }
 
 
 def _classification(model: KAN, values: Array, output: Array, y: Tensor) -> dict[str, float]:

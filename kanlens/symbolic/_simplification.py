@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import sympy
 import torch
+from torch import Tensor
 
 from kanlens._runtime import check_time
 from kanlens.symbolic._composition import Array, Expr, compiled, evaluator
@@ -190,19 +191,27 @@ def snap(
 
 
 def constant_errors(
-    expression: Expr, symbols: tuple[Expr, ...], x: Array, y: Array, scale: Scale = np.asarray
+    expressions: tuple[Expr, ...],
+    symbols: tuple[Expr, ...],
+    x: Tensor,
+    y: Tensor | None,
+    scale: Scale = np.asarray,
 ) -> tuple[tuple[float, float], ...]:
     """Return every inexact number with its standard error, by the delta method.
 
-    It is infinite where other numbers can make up for a change of this one. A formula that is too
-    large to be refitted has none.
+    It is infinite where other numbers can make up for a change of this one. There are none without
+    y (batch, out), of class codes, and of formulas too large to be refitted.
     """
-    if not can_refine(expression):
-        return ()
-    numbers = _Numbers(expression, symbols, x, y, scale)
-    minimum = numbers.fit(np.ones(len(numbers.start), dtype=bool), numbers.start, steps=0)
-    errors = minimum.standard_errors * math.sqrt(len(numbers.target) / max(len(x), 1))
-    return tuple(zip(numbers.start.tolist(), errors.tolist(), strict=True))
+    pairs = list[tuple[float, float]]()
+    targets = () if y is None or y.dim() == 1 else y.double().numpy(force=True).T
+    for expression, target in zip(expressions, targets, strict=False):
+        if can_refine(expression):
+            numbers = _Numbers(expression, symbols, x.numpy(force=True), target, scale)
+            free = np.ones(len(numbers.start), dtype=bool)
+            errors = numbers.fit(free, numbers.start, steps=0).standard_errors
+            errors = errors * math.sqrt(len(numbers.target) / max(len(x), 1))
+            pairs += zip(numbers.start.tolist(), errors.tolist(), strict=True)
+    return tuple(pairs)
 
 
 def _best_proposal(

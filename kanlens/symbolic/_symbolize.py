@@ -30,7 +30,7 @@ from kanlens.symbolic._assignment import (
     revert_until_accurate,
 )
 from kanlens.symbolic._beam import Beam
-from kanlens.symbolic._composition import Expr, feature_symbols
+from kanlens.symbolic._composition import feature_symbols
 from kanlens.symbolic._error_budget import error_budget
 from kanlens.symbolic._joint_refit import relative_losses
 from kanlens.symbolic._library import library
@@ -303,9 +303,7 @@ def _losses(result: SymbolicResult, x: Tensor, target: Tensor) -> list[tuple[flo
     return [tuple(relative_losses(output, target).tolist()) for output in values]
 
 
-def _receipt(
-    result: SymbolicResult, networks: tuple[KAN, KAN, KAN], parts: PartitionedRows
-) -> Receipt:
+def _receipt(result: SymbolicResult, networks: Sequence[KAN], parts: PartitionedRows) -> Receipt:
     """Examine the picked formulas of a network before and after the refit."""
     exact, replaced, work = networks
     picked = result.picked()
@@ -319,23 +317,12 @@ def _receipt(
         *judged,
         fitted_to=None if judged is parts.fitted else parts.fitted[0],
         chosen_on=judged is parts.choosing,
-        constants=_constants(real, feature_symbols(work), exact, parts),
+        constants=constant_errors(real, feature_symbols(work), *parts.fitted),
         budget=budget,
         mean_difference=mean_difference,
         snapped=tuple(c for k, s in enumerate(picked) if s.snapped for c in s.snapped[k]),
         snap_costs=tuple(c for k, s in enumerate(picked) if s.snap_costs for c in s.snap_costs[k]),
     )
-
-
-def _constants(
-    expressions: tuple[Expr, ...], symbols: tuple[Expr, ...], model: KAN, parts: PartitionedRows
-) -> tuple[tuple[float, float], ...]:
-    """Return the fitted numbers of formulas with standard errors, if there are numeric targets."""
-    x, y = parts.fitted
-    if y is None or model.task == "classification":
-        return ()
-    pairs = zip(expressions, y.double().cpu().numpy().T, strict=True)
-    return sum((constant_errors(e, symbols, x.numpy(force=True), own) for e, own in pairs), ())
 
 
 @within_memory

@@ -318,13 +318,17 @@ def test_constants_have_the_standard_errors_of_scipy():
     def function(u, a, b, c):
         return a * np.exp(-b * u) + c
 
+    def errors(formula, x):
+        pair = torch.from_numpy(x), torch.from_numpy(y)[:, None]
+        return constant_errors((formula,), (symbol,), *pair)
+
     best, covariance = curve_fit(function, x[:, 0], y, p0=(2, 1, 1))
     symbol = sympy.Symbol("u", real=True)
     a, b, c = (sympy.Float(value) for value in best)
-    found = dict(constant_errors(a * sympy.exp(-b * symbol) + c, (symbol,), x, y))
+    found = dict(errors(a * sympy.exp(-b * symbol) + c, x))
     values, expected = (best[0], -best[1], best[2]), np.sqrt(np.diag(covariance))
     assert [found[value] for value in values] == pytest.approx(expected, rel=1e-4)
-    both = dict(constant_errors(a + sympy.log(-b * symbol) * c, (symbol,), -x, y))
+    both = dict(errors(a + sympy.log(-b * symbol) * c, -x))
     assert [np.isinf(both[value]) for value in values] == [True, True, False]
 
 
