@@ -134,10 +134,11 @@ def attribute(
         if isinstance(result, LocalValues):
             return _attribution(model, problem, method, result)
         _check_numbers(method, model.dtype, result.values)
-        parts = vars(result).items()
-        scores = {name: None if part is None else part.to(model.dtype) for name, part in parts}
-        facts = {"features": model.feature_names, "target": model.output_names[problem.target]}
-        return Importance(**scores, **facts, meaning=chosen.summary, method=method)
+        facts: dict[str, Any] = {"meaning": chosen.summary, "method": method}
+        facts |= {"features": model.feature_names, "target": model.output_names[problem.target]}
+        for name, part in vars(result).items():
+            facts[name] = None if part is None else part.to(model.dtype)
+        return Importance(**facts)
 
 
 @within_memory
