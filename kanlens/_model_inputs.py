@@ -118,7 +118,7 @@ def _pair(data: object) -> tuple[Any, Any]:
 
 
 def _read_pair(model: KAN, x: Any, y: Any) -> tuple[Any, Any, Schema | None, Schema | None]:
-    """Return x and y, and the schemas of frames and labels."""
+    """Return x, y, and the schema that follows from a frame or labels."""
     features, target, own = None, None, model.schema
     columns = {str(name) for name in getattr(x, "columns", own.feature_names)}
     unnamed = own.features == default_schema(len(own.features), 1).features
@@ -200,7 +200,7 @@ def _adopt_features(model: KAN, schema: Schema, trained: bool) -> list[int]:
 
 
 def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tensor:
-    """Return y in the codes of the model, which may adopt the classes."""
+    """Return y in class codes of the model; a model without classes adopts those of y."""
     own = model.schema
     if own.class_labels:
         return codes_of_model(model, schema, y, call="fit")

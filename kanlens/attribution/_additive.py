@@ -16,7 +16,7 @@ from kanlens.attribution.shapley._enumeration import value_weights
 from kanlens.errors import MethodError
 from kanlens.model._analysis import over_rows
 
-LIMIT = 14  # features whose subsets are conditioned on; 2**14 of them
+LIMIT = 14  # features; 2**14 subsets
 NUMBERS = 2**20  # probabilities held at once
 MIN_DEVIATION = 1e-9  # a conditional deviation below this is a point
 
@@ -81,7 +81,7 @@ class GaussianCopula:
         self.correlation = (unit.mT @ unit).fill_diagonal_(1.0)  # (in, in), of the normal scores
 
     def scores(self, x: Tensor) -> Tensor:
-        """Return the normal scores of x (batch, in); ties share that of their mean probability."""
+        """Return the normal scores of x (batch, in); equal values get that of their mean rank."""
         n, columns, tables = len(self.sorted), [], (self.sorted, x)
         for rows, points in zip(*(table.mT.numpy(force=True) for table in tables), strict=True):
             values, counts = np.unique(rows, return_counts=True)

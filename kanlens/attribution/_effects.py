@@ -28,12 +28,12 @@ Kind = Literal["pdp", "ale"]
 ROWS = {"pdp": 500, "ale": 4000}  # that the model is evaluated on, at most
 POINTS = {1: 65, 2: 25}  # of each feature, by the number of features
 YEARS = 1e5  # days before and after 1970 that are dates: 273 years
-MAX_DISCRETE_VALUES = 12  # different values of a feature that takes no others
+MAX_DISCRETE_VALUES = 12  # of a feature with discrete values
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Settings:
-    """Points of a feature, or of a table column that became several; categories are counted."""
+    """Values of a feature or column at which its effect is computed; categories are 0, 1, ..."""
 
     name: str
     unit: str
@@ -320,7 +320,7 @@ def _day(value: float) -> str:
 
 
 def _points(values: Array, kind: str, most: int) -> Tensor:
-    """Return points over the range of some values: quantiles, for pdp evenly spaced ones too."""
+    """Return points over the range of values: quantiles, and for "pdp" also evenly spaced ones."""
     shares = np.linspace(0, 1, most if kind == "ale" else most // 2 + 1)
     x = np.unique(values)
     if len(x) <= min(most, MAX_DISCRETE_VALUES):
@@ -334,7 +334,7 @@ def _points(values: Array, kind: str, most: int) -> Tensor:
 def _dependence(
     problem: Problem, settings: list[Settings], count: int, ice: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the mean output over the first rows at every point, and the lines of single rows."""
+    """Return the mean output over `count` rows at every point, and curves of single rows."""
     rows, shape = problem.x[:count], [len(feature.x) for feature in settings]
     columns = [column for feature in settings for column in feature.columns]
     codes = [torch.cat(parts) for parts in product(*(feature.codes for feature in settings))]
@@ -345,7 +345,7 @@ def _dependence(
 
 
 def _outputs(problem: Problem, rows: Tensor, columns: list[int], codes: Tensor) -> Tensor:
-    """Return every row's output with some columns set to each of the codes: (row, point)."""
+    """Return the output of every row with some columns set to each of the codes: (row, point)."""
     model = problem.model
 
     def sums(values: Tensor | None) -> Tensor:  # of the rows, or of the first one with values

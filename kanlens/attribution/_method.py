@@ -61,7 +61,7 @@ class Method:
 
     @property
     def by_row(self) -> bool:
-        """True if samples may be explained in parts, with the same result."""
+        """True if the samples can be explained in parts with the same result."""
         return self.scope == "local" and not (self.random or self.together)
 
     @property
@@ -90,7 +90,7 @@ def method(*, reference: str = "", **facts: Any) -> Callable[[Function], Functio
 
 
 def methods_of(*items: Callable[..., Any] | Method) -> dict[str, Method]:
-    """Return methods, and the methods of registered functions, by name."""
+    """Return methods by name, given as methods or registered functions."""
     methods = [item if isinstance(item, Method) else _REGISTERED[item] for item in items]
     return {method.name: method for method in methods}
 

@@ -23,7 +23,7 @@ NO_BACKGROUND = "Pass {background}, rows like those the model was trained on"  #
 
 
 class Baseline(str, Enum):
-    """Reference output of shares; slopes, squares and activations have none."""
+    """Reference that values are relative to, in words; slopes and squares have none."""
 
     MEAN_OUTPUT = "mean output over the background"
     MEAN_ROW = "output at the mean of the background"
@@ -135,7 +135,7 @@ class Problem:
 
 @torch.no_grad()
 def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str) -> int:
-    """Return the index of the only output, `target`, or the commonest class."""
+    """Return the index of `target`, by default the only output or the most frequent class."""
     classes = len(model.output_names)
     if target is not None or classes == 1 or model.task != "classification":
         return model.output_index(target, call=call)
@@ -145,7 +145,7 @@ def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str
 
 
 def data_rows(model: KAN, rows: Rows | None, *, call: str, what: str, needs: str) -> Tensor:
-    """Return the checked argument `what`, by default the background rows of the model."""
+    """Return checked rows, by default the background rows of the model."""
     rows = model.background if rows is None else rows
     if rows is None:
         named: dict[str, Any] = {what: ...}
@@ -180,7 +180,7 @@ def pairs(n_rows: int, n_background: int, at_once: int) -> Iterator[tuple[slice,
 
 @contextmanager
 def borrowed_randomness(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
-    """Seed torch's and numpy's global states in the block, and restore them."""
+    """Seed the global generators of torch and NumPy in the block; then restore their states."""
     cuda = [device.index or 0] if device.type == "cuda" else []
     before = np.random.get_state()  # noqa: NPY002 - captum draws from it
     with torch.random.fork_rng(devices=cuda):

@@ -121,7 +121,7 @@ class Terms(Displayed):
 
     @property
     def name(self) -> str:
-        """Name of the output, and of how many classes it is one."""
+        """Name of the output, for a classifier with the number of classes."""
         return self.target + f", one of {self.classes} classes" * (self.classes > 1)
 
 
@@ -222,7 +222,7 @@ class _TermSum:
         self.unit = "" if form.link else self.output_unit
 
     def terms(self, y: Tensor | None) -> Terms:
-        """Return the terms, each less its mean over the rows; curves with bands for targets."""
+        """Return the terms, minus their means over the rows; with targets, curves have bands."""
         curves = torch.zeros_like(self.values[:, 0])  # (row + point, column)
         for side, weight in self.added:
             curves += weight * self.values[:, side]
@@ -269,7 +269,7 @@ class _TermSum:
     def _summand(
         self, columns: Sequence[int], values: Tensor, points: Tensor, band: Tensor | None = None
     ) -> Summand:
-        """Return a curve or a surface; `band` (2, point) is relative to its points."""
+        """Return a term that is a curve or surface; `band` (2, point) is relative to the curve."""
         settings = [self.settings[column] for column in columns]
         effect = self._effect(settings, points, self.unit)
         effect = effect if band is None else replace(effect, band=points + band)
@@ -277,7 +277,7 @@ class _TermSum:
         return Summand(name=name, factors=((effect,),), values=values[: self.rows])
 
     def _bands(self, curves: Array, columns: set[int], y: Tensor) -> dict[int, Tensor]:
-        """Return the bands (2, point) of columns, less their `curves` (row + point, column)."""
+        """Return the bands (2, point) of columns, relative to `curves` (row + point, column)."""
         from kanlens.training._closed_form import make_columns
         from kanlens.training._small_network import SmallNetwork
 
@@ -331,7 +331,7 @@ class _TermSum:
         return self._effect([settings], values, self.output_unit)
 
     def _product(self, sides: list[int], weight: float) -> Summand:
-        """Return a product of two sums, the first of deviation 1."""
+        """Return a term that is a product of two sums; the first has standard deviation 1."""
         spread = float(self.sums[:, sides[0]].std(correction=0)) or 1.0
         factors, names = [], []
         for side, scale in zip(sides, (1 / spread, weight * spread), strict=True):
@@ -369,7 +369,7 @@ class _TermSum:
 
 
 def _settings(model: KAN, columns: list[int], rows: Tensor, breakpoints: Tensor) -> Settings:
-    """Return points of a column; with breakpoints, unless it takes a few values only."""
+    """Return the points of a column, including breakpoints unless it has few values."""
     own = make_settings(model, columns, rows, "pdp", POINTS)
     if own.labels or len(own.x) <= MAX_DISCRETE_VALUES:
         return own

@@ -78,7 +78,7 @@ def additive_part(
 
 
 def is_separable(model: KAN, target: int, free: Tensor) -> bool:
-    """Return whether an output is additive by structure in `free` (in,)."""
+    """Return whether an output is, by structure, additive in the features `free` (in,)."""
     depends = torch.diag(free)  # (node, feature)
     for index, nodes in enumerate(list(model.nodes)[:-1]):
         edges = model.layers[index].nonzero_edges()

@@ -48,7 +48,7 @@ class BoxBounds:
         return self._each(lambda *values: torch.cat(values), other)
 
     def within(self, parents: BoxBounds) -> BoxBounds:
-        """Intersect the bounds with those of the boxes that contain these."""
+        """Intersect the bounds with those of enclosing boxes."""
         value, slope = self.value.meet(parents.value), self.slope.meet(parents.slope)
         return replace(self, value=value, slope=slope, apart=self.apart.meet(parents.apart))
 
@@ -111,7 +111,7 @@ class BoundPropagation:
 
     @property
     def bounded(self) -> bool:
-        """True if edges have bounds everywhere in the domain, on small boxes."""
+        """True if edges have finite bounds everywhere in the domain."""
         far = self.layers[0].inputs.size > MAX_COORDINATE
         beyond = bool(torch.isinf(self.layers[0].edges.high[..., far[0]]).any())
         return not beyond and all(enclosure.bounded for enclosure in self.enclosures)
@@ -243,7 +243,7 @@ class BoundPropagation:
         return self.plain_value(layers).meet(linear), apart, lost
 
     def _rounding(self, layers: list[LayerBounds]) -> float:
-        """Bound an evaluation's rounding: each sum's, times the derivative by it."""
+        """Bound the rounding error of an evaluation, propagated from every sum."""
         total, slopes = 0.0, self._gradient(layers).sums
         parts = zip(layers, self.model.layers, self.enclosures, slopes, strict=True)
         for bounds, layer, enclosure, slope in parts:

@@ -204,7 +204,7 @@ def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:
 
 
 def between_categories(schema: Schema, domain: Tensor) -> tuple[str, ...]:
-    """Return the columns that a domain (in, 2) does not hold at one category."""
+    """Return the categorical columns that a domain (in, 2) does not fix at one category."""
     columns: dict[str, list[int]] = {}
     for index, feature in enumerate(schema.features):
         if feature.kind not in ("numeric", "date"):

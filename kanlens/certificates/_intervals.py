@@ -87,7 +87,7 @@ class Interval(NamedTuple):
         return Interval(self.low.amin(0), self.high.amax(0))
 
     def column(self, which: int | list[int] | Tensor = 0) -> Interval:
-        """Return the intervals in a column, or in some columns, of (box, n, ...)."""
+        """Return one column, or some columns, of intervals (box, n, ...)."""
         return Interval(self.low[:, which], self.high[:, which])
 
     def unsqueeze(self, dim: int) -> Interval:

@@ -38,7 +38,7 @@ class LayerBounds:
 
 
 def combine(edges: ControlPoints, weights: Tensor) -> ControlPoints:
-    """Combine an input's edges by weights (box, row, out) or with (in,)."""
+    """Sum the edges of each input with weights (box, row, out) or (box, row, out, in)."""
     if weights.dim() == 3:
         weights = weights[..., None].expand(*weights.shape, edges.points.shape[2])
     points = torch.einsum("nroi,noimk->nrimk", weights, edges.points)

@@ -37,7 +37,7 @@ def load_commands() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one kanlens command, by default of sys.argv; return its exit code."""
+    """Run the kanlens command in `argv` (default: sys.argv); return its exit code."""
     load_commands()
     return execute(app, argv, "kanlens")
 

@@ -54,7 +54,7 @@ def with_options(message: E, **renamed: str) -> E:
 
 
 def written(options: Options, name: str, value: object) -> str | None:
-    """Return an argument with its value as an option, None without one."""
+    """Return an argument and its value as an option; None if there is no such option."""
     if name not in options:
         return COMMANDS.get(name)
     flag, negative = options[name]

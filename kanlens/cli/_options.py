@@ -1,4 +1,4 @@
-"""Options that commands share, and readers of their texts; loads no torch, so --help is fast."""
+"""Shared options of commands and their parsers; torch is not imported, so --help is fast."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def described(parameter: inspect.Parameter, texts: Mapping[str, str]) -> inspect
 def set_options(
     call: str, texts: list[str] | None, holds: Callable[[str], bool], expected: str, advice: str
 ) -> dict[str, Any]:
-    """Return options from name=value; values are literals, or else text."""
+    """Return options from name=value; values are Python literals, or else text."""
     options: dict[str, Any] = {}
     for item in texts or []:
         name, equals, text = item.partition("=")
@@ -169,7 +169,7 @@ def split_names(text: str | None) -> list[str]:
 
 
 def factor(penalty: str | None, strength: float | None) -> float:
-    """Return the factor of a penalty; refuse a penalty without one."""
+    """Return the strength of a penalty; refuse a penalty without one."""
     if penalty is not None and strength is None:
         advice = "Add --strength, for example 0.01"
         raise InvalidValueError("train", "a strength for the penalty", "none", advice)
@@ -186,7 +186,7 @@ def refusing(option: str, text: str, why: str) -> Iterator[None]:
 
 
 def norms(text: str | None) -> str | dict[str, float] | None:
-    """Return a norm, or several with their weights."""
+    """Parse a norm, or several with their weights."""
     if text is None or "=" not in text:
         return text
     pairs = [part.partition("=") for part in split_names(text)]
@@ -195,13 +195,13 @@ def norms(text: str | None) -> str | dict[str, float] | None:
 
 
 def read_strengths(text: str) -> int | list[float]:
-    """Return a number of strengths, or the strengths."""
+    """Parse a number of strengths, or a list of them."""
     with refusing("--strengths", text, "is neither a number nor a list like 0,0.01,0.1"):
         return int(text) if text.isdecimal() else [float(part) for part in split_names(text)]
 
 
 def read_interactions(text: str | None) -> int | list[tuple[str, str]] | None:
-    """Return a number of products, or pairs of columns."""
+    """Parse a number of products, or pairs of columns."""
     if text is None:
         return None
     with refusing("--interactions", text, "is neither a number nor a list like age:dose,age:mass"):
@@ -214,7 +214,7 @@ def read_interactions(text: str | None) -> int | list[tuple[str, str]] | None:
 def small_network(
     max_edges: str | None, interactions: str | None, columns: Sequence[str | None]
 ) -> dict[str, Any]:
-    """Return the options of a small network; `columns` are those of each of `SHAPES`."""
+    """Return the options of a small network; `columns` are options for each of `SHAPES`."""
     pairs = zip(SHAPES, columns, strict=True)
     options = {
         "max_edges": edge_limit(max_edges),

@@ -86,7 +86,7 @@ def _number(column: Column, impute: Impute | None, unit: str) -> Feature:
 
 
 def _categories(column: Column, impute: Impute | None, unit: str) -> tuple[Feature, ...]:
-    """Return the features of a column of text: one for two categories."""
+    """Return the features of a column of text: one per category, but one for two categories."""
     labels = _labels(column)
     if reason := _identifies(column, labels):
         raise _identifier_error(column, reason)
@@ -103,7 +103,7 @@ def _categories(column: Column, impute: Impute | None, unit: str) -> tuple[Featu
 
 
 def _dates(column: Column, impute: Impute | None) -> tuple[Feature, ...]:
-    """Return the features of a column of dates: days and parts that vary."""
+    """Return the features of a column of dates: the days, and the parts that vary."""
     column = dataclasses.replace(column, day_first=_day_first(column))
     dates = column.dates[column.present].sort_values()
     middle = dates.iloc[[len(dates) // 2]]

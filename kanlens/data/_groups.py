@@ -57,7 +57,7 @@ def all_single(groups: Tensor) -> bool:
 
 
 def split_groups(order: Tensor, groups: Tensor, counts: Sequence[int]) -> list[Tensor]:
-    """Split rows in drawn `order` into parts of about `counts` and the rest."""
+    """Split rows, in a random `order`, into parts of about `counts` rows, and the rest."""
     if all_single(groups):
         return list(order.split([*counts, len(order) - sum(counts)]))
     codes = groups[order].numpy()

@@ -112,7 +112,7 @@ class Schema:
 
     @property
     def groups(self) -> dict[str, tuple[int, ...]]:
-        """Columns that became several features, with the indices of these."""
+        """Columns that are encoded as several features, with the indices of these."""
         indices: dict[str, list[int]] = {}
         for index, feature in enumerate(self.features):
             indices.setdefault(feature.column, []).append(index)
@@ -272,7 +272,7 @@ def default_schema(
 
 
 class _FrameColumns:
-    """The columns of one frame, read as features, each column only once."""
+    """The columns of a frame, read as features; each column is parsed only once."""
 
     def __init__(self, frame: pd.DataFrame, call: str, place: Place, schema: Schema) -> None:
         self.frame, self.call, self.place, self.schema = frame, call, place, schema
@@ -319,7 +319,7 @@ class _FrameColumns:
         return self.columns[name]
 
     def _quantity(self, column: Column, feature: Feature) -> Array:
-        """Return numbers in the unit of training; refuse cells in another."""
+        """Return numbers in the unit of training; refuse cells in another unit."""
         values, unit, usual = column.read(feature.filler), column.unit, abs(feature.filler or 0.0)
         if "" != unit != feature.unit != "" and (feature.unit in SYMBOLS or unit not in SYMBOLS):
             row = int(column.present.argmax())
@@ -352,7 +352,7 @@ class _FrameColumns:
         return texts
 
     def warn(self) -> None:
-        """Warn about cells unlike those of training."""
+        """Warn about unknown categories and missing cells that training did not have."""
         cells = [*self.unseen.items(), *self.blanks.items()]
         if cells:
             expected = "cells like those of training"

@@ -37,7 +37,7 @@ from kanlens.discovery._smoothness import kernel, left_out, logarithmic, solved
 
 @dataclass(frozen=True, eq=False)
 class Slopes:
-    """Slopes of a target by every column, on the best-known rows."""
+    """Derivatives of a target by every column, on the rows where they are most certain."""
 
     columns: Array  # (row, feature)
     values: Array  # (row, feature)

@@ -125,7 +125,7 @@ class MonomialSum(Ansatz):
             yield from self._written(fits)
 
     def _written(self, fits: list[_Fit]) -> Iterator[Expr]:
-        """Yield the shortest sums of the best fits."""
+        """Yield formulas: the shortest sums of the best fits."""
         ranked = sorted(fits, key=lambda fit: (max(fit[0], 1e-10), len(fit[1])))
         for error, library, problem, matrix, weights in ranked[: self.limits.tried]:
             if error > self.limits.error:

@@ -25,7 +25,7 @@ class ErrorScale:
 
     @classmethod
     def of(cls, target: Array) -> ErrorScale:
-        """Return the logarithmic scale for many decades, else the absolute one."""
+        """Return the logarithmic scale for a target that spans decades, else the absolute one."""
         low, high = decades(target)
         return cls(10.0**low) if np.isfinite(low) and high - low > tuned.DECADES else ABSOLUTE
 
@@ -189,7 +189,7 @@ def grown_sums(matrix: Array, target: Array, weights: Array | None = None) -> li
 
 @dataclass(frozen=True, eq=False)
 class _ColumnSum:
-    """A sum of columns by their orthonormal basis."""
+    """A sum of columns, with an orthonormal basis of them."""
 
     columns: tuple[int, ...]
     basis: Array
@@ -202,7 +202,7 @@ class _ColumnSum:
 
 
 def _gains(overlaps: Array, left: Array) -> Array:
-    """Return the gain of adding each column, 0 for those in use."""
+    """Return the gain of adding each column; 0 for columns in use."""
     least = tuned.NEGLIGIBLE_TERM
     return np.where(left > least, overlaps**2, 0.0) / np.maximum(left, least)
 

@@ -1,4 +1,4 @@
-"""Order of the ansatzes and recursion into simpler problems."""
+"""The search: ansatzes in order, and recursion into simpler problems."""
 
 from __future__ import annotations
 

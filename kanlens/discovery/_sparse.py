@@ -80,7 +80,7 @@ class Products:
 
 
 def _exponents(divides: Array) -> Iterator[Array]:
-    """Yield exponents of products by their sum of sizes."""
+    """Yield exponents of products, sorted by the sum of their absolute values."""
     width = len(divides)
     yield np.zeros(width)
     for total in range(1, tuned.SPARSE_DEGREE + 1):

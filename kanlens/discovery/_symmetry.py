@@ -64,7 +64,7 @@ class Interpolator:
 
     @cached_property
     def error(self) -> float:
-        """Relative squared error on the rows that judge."""
+        """Relative squared error on the validation rows."""
         rows = self.problem.judged
         with torch.no_grad():
             values = self.network(torch.from_numpy(self.problem.columns[rows]))[:, 0].numpy()
@@ -79,7 +79,7 @@ class Interpolator:
         return np.asarray(slopes.numpy())
 
     def simpler(self) -> Interpolator | None:
-        """Return a network of one column less with about the same error."""
+        """Return a network with one column less and about the same error, if any."""
         best, limit = None, tuned.ABOUT_AS_WELL * self.error
         for trial in unions(self.problem, self.slopes, self.error)[: tuned.UNIONS_TRIED]:
             network = Interpolator.of(trial)

@@ -84,7 +84,7 @@ class Job:
 
 
 def attribute_part(job: Job, part: int) -> Summary | KanlensError:
-    """Explain and write the rows of a part; return a refusal."""
+    """Attribute the rows of a part and write them; return a KanlensError, if any."""
     try:
         with _one_at_a_time, memory_limit(job.call, _share_of_worker()):
             return _part(job, part)
@@ -226,7 +226,7 @@ def begun(job: Job, *, own: bool) -> Job:
 
 
 def manifest_of(job: Job) -> dict[str, Any]:
-    """Return everything that the results and the parts of a job depend on."""
+    """Return all that the results and the parts of a job depend on, as JSON types."""
     background = None if job.background is None else job.background.cpu().numpy().tobytes()
     paths = [Path(job.origin or "")]
     if job.origin is None:

@@ -168,7 +168,7 @@ def _run(call: str, job: Any, restarts: int, workers: Workers, progress: bool | 
 
 
 def attempt(job: tuple[Any, ...], number: int) -> list[Any] | KanlensError:
-    """Return the result or TrainingError of a start, or another refusal."""
+    """Return the result of a start, or its TrainingError or other KanlensError."""
     function, *arguments = job
     try:
         return [function(*arguments, number)]

@@ -146,7 +146,7 @@ def _moved(
 
 
 def _groups(rows: pd.DataFrame, codes: Array, names: list[str]) -> pd.DataFrame:
-    """Return the mean change, the largest one and losses of rows by their group."""
+    """Return mean and largest change, and losses, for each group of rows."""
     grouped = rows.assign(group=np.resize(codes, len(rows))).groupby(["group", "output"])
     frame = grouped[[name for name in map(str, rows) if name == "change" or "loss" in name]].mean()
     frame.insert(0, "rows", grouped.size())
@@ -212,7 +212,7 @@ def edit_shares(
 
 
 def _moves(first: KAN, last: KAN, x: Tensor) -> list[Tensor]:
-    """Return the changes (row, out, in) of edges at their inputs before the edits."""
+    """Return the change (row, out, in) of every edge at its input before the edits."""
     layers = zip(first.layers, last.layers, first.levels(first.scale_inputs(x))[0], strict=False)
     return [new.edge_values(inputs) - old.edge_values(inputs) for old, new, inputs in layers]
 

@@ -229,7 +229,7 @@ class Edit(Displayed):
         return compare_outputs((self.original, self.model), folds, x, y, by)
 
     def undo(self) -> Edit:
-        """Take back the last edit; the layer that it changed is put back, to the byte."""
+        """Undo the last edit; the layer that it changed is restored exactly."""
         if not self._snapshots:
             raise MethodError("edit.undo", "an edit to undo", "none", "`history` lists the edits")
         last = self._snapshots.pop()

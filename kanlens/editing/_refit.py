@@ -1,4 +1,4 @@
-"""Least-squares refits of the splines of a layer to targets, with some edges held."""
+"""Least-squares refits of the splines of a layer to targets, with some edges fixed."""
 
 from __future__ import annotations
 

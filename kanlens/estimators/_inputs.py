@@ -19,7 +19,7 @@ from kanlens.model._network import Inputs, PerRow, Targets
 
 
 class NotFittedError(KanlensError, _NotFitted):  # type: ignore[misc]  # untyped
-    """Error of an estimator that is not fitted; also scikit-learn's."""
+    """Error of an estimator that is not fitted; a subclass of scikit-learn's."""
 
 
 def fitted(estimator: BaseEstimator, name: str) -> Any:
@@ -45,7 +45,7 @@ def generator_from(estimator: BaseEstimator) -> torch.Generator:
 
 
 def feature_names(estimator: BaseEstimator) -> list[str] | None:
-    """Return the names of the features, also numbers and dates."""
+    """Return the names of the features, which may be numbers and dates."""
     if estimator._table is not None:
         return list(estimator._table.feature_names)
     names = getattr(estimator, "_labels", None)
@@ -53,7 +53,7 @@ def feature_names(estimator: BaseEstimator) -> list[str] | None:
 
 
 def target_names(y: Targets) -> list[str] | None:
-    """Return the names of targets that have them."""
+    """Return the names of the targets, if they have any."""
     if hasattr(y, "columns"):
         return [str(name) for name in y.columns]
     name = getattr(y, "name", None)

@@ -33,7 +33,7 @@ Data: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
 
 class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
-    """Network estimator of either task: parameters, training, outputs."""
+    """Base class of the regressor and the classifier: parameters, training, outputs."""
 
     _formula: Any
 

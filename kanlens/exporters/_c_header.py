@@ -61,7 +61,7 @@ def _array(name: str, values: Array | Index) -> str:
 
 
 def _date(part: str) -> tuple[list[tuple[str, str]], str]:
-    """Write a part of a date as named steps and a value."""
+    """Write the code that computes a part of a date."""
     steps, (last,) = sympy.cse([date_part(part, sympy.Symbol("days"))])
     return [(str(symbol), C99.text(value)) for symbol, value in steps], C99.text(last)
 

@@ -35,7 +35,7 @@ def cell_rule(feature: Feature) -> Cell:
 
 
 def column_kinds(schema: Schema) -> dict[str, str]:
-    """Return the kinds of columns by name."""
+    """Return the kind of each column ("number", "date" or "text") by name."""
     kinds: dict[str, str] = {}
     for feature in schema.features:
         kind = "text" if feature.category or feature.categories else "number"

@@ -110,12 +110,12 @@ class _DialectPrinter(StrPrinter):  # type: ignore[misc]  # untyped
 
 
 def _double(value: float) -> str:
-    """Write a number that SQL reads as binary, not as decimal."""
+    """Write a number that SQL reads as a double, not as a decimal."""
     return repr(value) if "e" in repr(value) else f"{value!r}e0"
 
 
 def _dialect(name: str, same: Callable[[str], str], others: str, **forms: str) -> Dialect:
-    """Return a dialect of equal calls, pairs of names, and templates."""
+    """Return a dialect from names equal to sympy's, pairs of names, and templates."""
     calls = {word: same(word) for word in _SAME.split()}
     calls |= dict(pair.split("=") for pair in others.split()) | forms
     number = {"SQL": _double, "Excel": lambda value: repr(value).upper()}.get(name, repr)
@@ -165,7 +165,7 @@ MAX_CHARACTERS = 1_000_000  # characters of all formulas: SQLite's limit where n
 
 
 class Unrolled(ABC):
-    """A network as formulas, level by level, for languages without loops."""
+    """A network written as formulas, level by level, for languages without loops."""
 
     dialect: Dialect
 
@@ -178,7 +178,7 @@ class Unrolled(ABC):
         """Add the sums of a layer and return the references to them."""
 
     def outputs(self, description: Description, features: Sequence[str]) -> list[str]:
-        """Add all levels; return the formulas of the outputs."""
+        """Add the formulas of all levels; return those of the outputs."""
         names = self.level("u", self._scaled(features, *description.scaling[:4]))
         for index, layer in enumerate(description.layers):
             names = self.sums(index, layer, names)

@@ -28,7 +28,7 @@ from kanlens.model._network import KAN
 
 
 class _Filled(torch.nn.Module):
-    """A model that takes fillers (in,) for NaN."""
+    """A model that imputes NaN by the values `fillers` (in,)."""
 
     fillers: torch.Tensor
 
@@ -53,7 +53,7 @@ def _write_program(subject: Export, path: Path) -> None:
 
 
 def _run_program(subject: Export, path: Path) -> list[Array]:
-    """Run a program on no rows, then on rows with missing numbers."""
+    """Run a program on an empty batch, then on rows with missing numbers."""
     program, x = torch.export.load(path).module(), subject.rows.copy()
     x[0, ~np.isnan(subject.fillers)] = np.nan
     rows = torch.from_numpy(x).to(subject.model.input_shift)

@@ -59,7 +59,7 @@ class Splines:
         return np.concatenate([tails, inner.reshape(len(tails), -1, tails.shape[-1])], axis=1)
 
     def combined(self, in_: int) -> tuple[Index, Array]:
-        """Return outputs whose splines span those of all, and weights (rank, out)."""
+        """Return outputs whose splines span those of all outputs, and weights (rank, out)."""
         from scipy.linalg import qr, solve_triangular
 
         inner = np.diff(self.breaks[in_])
@@ -275,7 +275,7 @@ class Export:
 
     @cached_property
     def rows(self) -> Array:  # (batch, in)
-        """The same rows as the model takes them."""
+        """The same rows, encoded for the model."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of cells that are blank or unseen on purpose
             return self.model.schema.encode(self.frame, call="export")

@@ -49,7 +49,7 @@ def _lambdas(expressions: Mapping[str, Any]) -> str:
 
 
 def _layer(layer: Layer) -> list[Any]:
-    """Return the arguments of the written _layer."""
+    """Return the arguments for the function _layer in the module."""
     pieces = layer.splines
     splines = pieces and (pieces.breaks, pieces.degree, np.concatenate(pieces.matrix))
     terms = [(t.g.name, t.inputs, t.a, t.b, t.weights) for t in layer.terms]

@@ -1,4 +1,4 @@
-"""A query that predicts every row of a table."""
+"""A SQL query that predicts every row of a table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kanlens.functions._elementary import Array
 
 
 class Query(Unrolled):
-    """A chain of table expressions, each with columns added."""
+    """Builder of a query: a chain of common table expressions that add columns."""
 
     dialect = SQL
 
@@ -80,7 +80,7 @@ class Query(Unrolled):
             yield weights, list(islice(shared, len(weights)))
 
     def _curve(self, pieces: Sequence[tuple[str, Array]], out: int) -> str:
-        """Write the spline of an output by Horner's rule."""
+        """Return the spline of an output as text, by Horner's rule."""
         texts = []
         for name, powers in pieces:
             text = "0e0"

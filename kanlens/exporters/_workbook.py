@@ -1,4 +1,4 @@
-"""An Excel workbook: rows of samples, cells of nodes, a sheet of weights."""
+"""An Excel workbook: a row per sample, a cell per node, and a sheet of weights."""
 
 from __future__ import annotations
 

@@ -187,7 +187,7 @@ unsearched = functools.partial(ElementaryFunction, searched=False)
 def repeated(
     points: tuple[float, ...], period: float | None, low: float, high: float
 ) -> list[float]:
-    """Return the points of ``[low, high]`` with repetitions, increasing."""
+    """Return all points in ``[low, high]``, repeated with the period, in increasing order."""
     if period is None:
         return sorted(point for point in points if low <= point <= high)
     if len(points) * (high - low) > MAX_PERIODIC_POINTS * period:
@@ -251,10 +251,10 @@ def sympy_call(name: str, *arguments: object) -> Any:
 
 
 def _beside(place: float) -> float:
-    """Return a distance larger than rounding; 0 at infinity."""
+    """Return a distance from `place` that is larger than rounding; 0 at infinity."""
     return 4.0 * math.ulp(max(abs(place), 1.0)) if math.isfinite(place) else 0.0
 
 
 def _first_after(low: Tensor, point: float, period: float) -> Tensor:
-    """Return the first of the places point + k * period from `low` on."""
+    """Return the first of point + k * period that is not below `low`."""
     return point + torch.ceil((low - point) / period) * period

@@ -81,7 +81,7 @@ def rational(name: str) -> ElementaryFunction:
 
 @dataclass(frozen=True)
 class _Piece:
-    """P / (1 + sign * inner), on the half line and where inner has its sign."""
+    """P / (1 + sign * inner), valid on a half line where `inner` has that sign."""
 
     top: Polynomial
     inner: Polynomial
@@ -97,7 +97,7 @@ class _Piece:
         return self.half * u >= 0
 
     def where(self, u: Array) -> Any:
-        """Return where the piece is the function."""
+        """Return the mask of u at which the piece is the function."""
         near = np.clip(u, -_INFINITY, _INFINITY)
         return (self.half * near >= 0) & (self.sign * self.inner(near) >= 0)
 
@@ -127,7 +127,7 @@ def _pieces(top: Sequence[float], bottom: Sequence[float], even: bool) -> list[_
 def _ratio(
     top: Sequence[float], bottom: Sequence[float], even: bool, u: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the function and its slope, one of both sides at a kink."""
+    """Return the function and its slope (at a kink, that of one side)."""
     v, sign = (u.abs(), torch.sign(u)) if even else (u, torch.ones_like(u))
     p, q = _value(top, u), _value(bottom, v)
     whole, rise = 1 + q.abs(), torch.sign(q) * sign * _value(polyder(bottom).tolist(), v)

@@ -1,4 +1,4 @@
-"""Bumps and wavelets, from which localized edges of other libraries are made."""
+"""Gaussians and wavelets, the edge functions of other libraries."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small networks that follow another model, with their fidelity and where it ends.
+"""Small surrogate networks of another model, with their fidelity.
 
 A model may overfit the rows that it was trained on, which a small network cannot follow. So it is
 also evaluated on rows that mix cells of two rows. A fifth of the rows is held out.
@@ -74,7 +74,7 @@ class ImitationReceipt(Receipt):
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Imitation(Displayed):
-    """A small network that follows another model, and how far.
+    """A small surrogate network of another model, and its fidelity.
 
     Attributes
     ----------

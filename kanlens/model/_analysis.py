@@ -1,4 +1,4 @@
-"""Shared by analyses: models and their checks, copies, edges, ranges, batches within memory."""
+"""Functions for all analyses: checks and copies of models, ranges, batches that fit in memory."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def widest(model: KAN) -> int:
 
 
 def rows_at_once(model: KAN) -> int:
-    """Return the number of rows that a model can take at once within the budget."""
+    """Return the number of rows that a model can process at once within `BUDGET`."""
     return max(1, BUDGET // (16 * widest(model)))  # 16: bases of one input
 
 
 def over_rows(
     function: Callable[[Tensor], Sequence[Tensor]], x: Tensor, at_once: int
 ) -> list[Tensor]:
-    """Apply a function of rows (batch, ...) to some rows at a time, each result in one tensor."""
+    """Apply a function of rows (batch, ...) to chunks of rows; concatenate the results."""
     parts = x.split(at_once)
     first = function(parts[0])
     if len(parts) == 1:
@@ -110,7 +110,7 @@ def float64_copy(model: KAN) -> KAN:
 
 
 def reaching(model: KAN, target: int) -> list[Tensor]:
-    """Return masks (out,) of each layer's outputs, factors too, with a path to a target."""
+    """Return masks (out,) of the outputs of each layer that have a path to a target."""
     wanted = torch.arange(model.widths[-1], device=model.input_shift.device) == target
     masks: list[Tensor] = []
     for layer, nodes in zip(reversed(list(model.layers)), reversed(list(model.nodes)), strict=True):

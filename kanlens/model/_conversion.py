@@ -1,4 +1,4 @@
-"""Conversion of networks with any kind of edges to splines, with the error of the result."""
+"""Conversion of networks with any edges to splines, with the error of the result."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def _rows(model: KAN) -> Tensor:
 
 
 def _fitted(model: KAN, index: int, inputs: Tensor, size: int, order: int) -> KANLinear:
-    """Return a layer of splines fitted to one of any kind on the range of its inputs."""
+    """Return a layer of splines fitted to any layer on the range of its inputs."""
     old = model.layers[index]
     low, high = inputs.amin(0), inputs.amax(0)
     room = ROOM * torch.where(high > low, high - low, 1.0)
@@ -156,7 +156,7 @@ def _fitted(model: KAN, index: int, inputs: Tensor, size: int, order: int) -> KA
 
 
 def _cuts(low: Tensor, high: Tensor, size: int, fixed: Sequence[Sequence[float]]) -> Tensor:
-    """Return even breakpoints (in, size + 1), the nearest inner ones moved to fixed places."""
+    """Return even breakpoints (in, size + 1); inner ones move to nearby `fixed` points."""
     steps = torch.linspace(0, 1, size + 1, dtype=torch.float64)
     cuts = low[:, None] + (high - low)[:, None] * steps
     width = (high - low) / size

@@ -41,7 +41,7 @@ class Bands:
 
     @classmethod
     def of(cls, products: Tensor, degree: int) -> Bands:
-        """Add up products (pair, in, cell) of `pair_products` by basis function."""
+        """Sum the products (pair, in, cell) of `pair_products` by basis functions."""
         n_live = degree + 1
         pairs = list(itertools.combinations_with_replacement(range(n_live + 1), 2))[:-1]
         rows: list[list[Tensor]] = [[] for _ in range(n_live + 1)]  # the last: with the base
@@ -75,7 +75,7 @@ class Bands:
 
 
 def added_by_cell(values: list[Tensor], cell: Tensor, count: int) -> Tensor:
-    """Add each of `values` (in, point) up over the points in every cell: (value, in, cell)."""
+    """Sum each of `values` (in, point) over the points in every cell: (value, in, cell)."""
     empty = values[0].new_zeros(len(cell), count)
     return torch.stack([empty.scatter_add(1, cell, value) for value in values])
 
@@ -158,13 +158,13 @@ class Moments:
 
 
 def rooted(square: Tensor) -> Tensor:
-    """Return the square root, of gradient zero where it is zero."""
+    """Return the square root, with gradient 0 at 0."""
     zero = square <= 0  # NaN stays NaN
     return torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())
 
 
 def _totals(layer: EdgeLayer, basis: LocalBasis, x: Tensor, about: Tensor) -> Tensor:
-    """Add up by cell: points, deviations of the nonzero functions, and their products."""
+    """Sum by cell: points, deviations of the nonzero functions, and products of these."""
     x = x.double().mT.contiguous()
     cell, values = basis.evaluate(x)
     values.append(BASES[layer.base_name].value(x))

@@ -46,7 +46,7 @@ class PieceTable:
 
 
 def slope_range(base: ElementaryFunction, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Bound the first derivative of a base on intervals, rounding included."""
+    """Bound the derivative of a base function on intervals, including rounding."""
     lower, upper = base.extremes(low, high, 1)
     near = torch.zeros_like(lower, dtype=torch.bool)  # where terms cancel
     for zero in base.zeros_of_derivative(1):
@@ -165,7 +165,7 @@ def _error(term: Term, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
 
 
 def slope_hulls(own: Enclosure, cuts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the extreme B-spline coefficients of the slope, (out, in, piece) each, with sign."""
+    """Return the least and greatest B-spline coefficients of slopes on pieces, (out, in, piece)."""
     knots, k = own.knots, own.degree
     zero = torch.zeros_like(own.coef[..., :1])
     rises = torch.cat([zero, own.coef, zero], -1).diff(dim=-1)

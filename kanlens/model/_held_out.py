@@ -171,7 +171,7 @@ def probabilities(logits: Tensor) -> Tensor:
 
 
 def current_held_out(model: KAN, call: str) -> HeldOut:
-    """Return the rows held out of training a model that has not changed since."""
+    """Return the held-out rows of a model; refuse a model that has changed since training."""
     held = model.held_out
     if held is None:
         expected, advice = "a model with rows held out of training", "Pass such rows to calibrate"
@@ -198,7 +198,7 @@ def _quantiles(scores: Array, level: float, call: str) -> Array:
 
 
 def encoded(values: Array, dtype: str) -> str:
-    """Return the bytes of an array of a type in base64."""
+    """Return the bytes of an array, converted to a dtype, in base64."""
     return base64.b64encode(np.ascontiguousarray(values.astype(dtype)).tobytes()).decode()
 
 

@@ -48,7 +48,7 @@ def expand_normalization(model: KAN) -> KAN:
 
 
 def _expanded(nodes: Nodes, like: Tensor) -> list[KANLinear]:
-    """Return the layers from sums to the factors of normalized nodes."""
+    """Return layers that compute the factors of normalized nodes from sums."""
     n, raw = nodes.normalized, nodes.apart
     distances = torch.eye(raw + n, dtype=torch.float64)
     distances[raw:, raw:] -= 1 / n

@@ -64,7 +64,7 @@ class Weights(NamedTuple):
         return torch.cat([coef, base], 1).contiguous()
 
     def unpacked(self, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of spline, scale and base from that of `packed`."""
+        """Return the gradients of spline, scale and base weights from that of `packed`."""
         coef, factor, scale = grad[:, :-1].permute(2, 0, 1), self.mask, None
         if self.scale is not None:
             factor = factor * self.scale
@@ -97,7 +97,7 @@ def edge_sum(x: Tensor, weights: Weights, basis: LayerBasis) -> Tensor:
 
 
 def _is_sparse(x: Tensor, coef: Tensor, degree: int) -> bool:
-    """Return whether indexing is faster than a product of matrices."""
+    """Return whether evaluation of the nonzero basis functions alone is faster."""
     n_out, _, n_basis = coef.shape
     fine = n_basis >= FINE and (degree + 1) * n_out <= n_basis
     return fine and not torch.compiler.is_compiling() and len(x) * n_basis >= SPARSE

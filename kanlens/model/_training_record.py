@@ -1,4 +1,4 @@
-"""Records that a model keeps: scores of training and of growth, edits, hashes of rows held out."""
+"""Records stored in a model: scores of training and growth, edits, hashes of held-out rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, with bits as of a random number
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
-    """Scores of a network and of simple models on the same rows, held out from all of them."""
+    """Scores of a network and of baseline models on the same held-out rows."""
 
     metric: str  # "R2" or "accuracy"
     scores: dict[str, float | None]  # of those in `SCORED`; the mean is the most frequent class
@@ -163,7 +163,7 @@ def row_hashes(x: Tensor, y: Tensor) -> Array:
 
 
 def fingerprint(tensors: Iterable[Tensor]) -> str:
-    """Return the beginning of a hash over the bytes of tensors."""
+    """Return a short hash of the bytes of tensors."""
     digest = hashlib.sha256()
     for tensor in tensors:
         array = tensor.detach().cpu().contiguous()

@@ -119,7 +119,7 @@ def effect(  # noqa: PLR0913 - one keyword per choice
 
 
 def without_outliers(result: Effect) -> Effect:
-    """Return an effect at the points and rows in the usual range of its features."""
+    """Return an effect without points and rows outside the usual range of its features."""
     ranges = [
         (part.x[0], part.x[-1]) if part.labels else usual_range(numbers(part.data))
         for part in result.settings
@@ -147,7 +147,7 @@ def outside(result: Effect, rows: int) -> str:
 
 
 def draw_curve(result: Effect, ax: Axes | None) -> Axes:
-    """Draw an effect over a range, where rows are, and single rows."""
+    """Draw an effect over a range, the density of rows, and curves of single rows."""
     part, ax = result.settings[0], axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
     x, y, data = numbers(part.x), numbers(result.values), np.sort(numbers(part.data))
     width = data[-1] - data[0] or 1.0
@@ -182,7 +182,7 @@ def draw_curve(result: Effect, ax: Axes | None) -> Axes:
 
 
 def _words(part: Settings, room: float) -> str:
-    """Return the name of a feature with its unit; ticks have that of dates."""
+    """Return the name of a feature, with its unit unless the ticks are dates."""
     return words_for("", part.name, "" if part.dates else part.unit, room)
 
 

@@ -52,7 +52,7 @@ class Boxes:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DiagramLayout:
-    """Positions of a whole diagram; width and height are without the names."""
+    """Positions in a diagram; width and height exclude the names."""
 
     width: float
     height: float

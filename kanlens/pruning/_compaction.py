@@ -23,7 +23,7 @@ def reached(model: KAN) -> Tensor:  # (out,)
 
 
 def varying(model: KAN, index: int, moving: Tensor) -> Tensor:  # (sub,) -> (node,)
-    """Return the mask of a layer's nodes that vary when its `moving` sums do."""
+    """Return the mask of a layer's nodes that vary, given those of its sums that do (`moving`)."""
     nodes, layer = model.nodes[index], model.layers[index]
     if nodes.additive:
         return moving
@@ -91,7 +91,7 @@ def compact(model: Model) -> KAN:
 def _cut_nodes(
     model: KAN, index: int, hidden: list[int] | None
 ) -> tuple[list[int], list[int], Nodes]:
-    """Return a layer's `hidden` nodes or outputs, subnodes, and new nodes."""
+    """Return which nodes (`hidden`, or all outputs) and sums of a layer stay, and the new nodes."""
     old, layer = model.nodes[index], model.layers[index]
     indices = list(range(old.grouping.nodes)) if hidden is None else hidden
     if old.normalized:

@@ -73,7 +73,7 @@ class Propagation:
         self.output = self.model.scale_outputs(self.values[-1])
 
     def _removed(self, edge: Edge) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Return values and sums without an edge, and its mean."""
+        """Return node values and sums without an edge, and the mean of the edge."""
         index, out, in_ = edge
         layers, nodes = self.model.layers, self.model.nodes
         phi = self._edges_from(index, in_, self.values[index])[:, out]  # (batch,)
@@ -117,7 +117,7 @@ class Propagation:
     def _edges_from(  # (batch, in) -> (batch, out)
         self, index: int, in_: int, x: Tensor, removed: Edge | None = None
     ) -> Tensor:
-        """Return all edges of an input; `removed` is an edge that changes it."""
+        """Return the values of all edges of an input, which changes by the edge `removed`."""
         key, column = (index, in_, removed), x[:, [in_]]
         cached = self._cache.get(key)
         if cached is not None and torch.equal(cached[0], column):

@@ -63,7 +63,7 @@ class LayerFit:
 
     @torch.no_grad()
     def remove_cheapest(self) -> int:
-        """Remove the node whose removal costs least, and fit the others; return it."""
+        """Remove the node whose removal costs least, and refit the others; return the node."""
         costs = torch.where((self.layer.mask != 0).any(0), 0.0, torch.inf).double()
         for _, free, inverse, best in self.fits:
             for node in self.owner[free[:-1, 0]].unique().tolist():

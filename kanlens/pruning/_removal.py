@@ -22,14 +22,14 @@ from kanlens.pruning._scores import EdgeScore, LossEvaluator, Scorer
 from kanlens.training._options import FitOptions
 from kanlens.training._training_loop import TrainingRun
 
-# Of the way from outputs to targets. At 1 the default network of the concrete data keeps 93 of 432
+# Weight of targets against outputs. At 1 the default network of the concrete data keeps 93 of 432
 # edges at a budget of 10 %, and its test loss rises by 30 %; at 0.5 94 edges and 13 %; at 0 190
 SHARE = 0.5
 PARTS = 200  # edges are scored again after every removal of this part of them
 
 
 class EdgeRemover:
-    """A network whose edges are removed, its loss, and a record of each removal."""
+    """Removal of edges from a network, with its loss and a record of each removal."""
 
     def __init__(
         self,
@@ -126,14 +126,14 @@ class EdgeRemover:
         self.scorer = Scorer(self.score, self.state, self.evaluator)  # of other functions
 
     def _fit(self, state: Propagation, index: int) -> LayerFit:
-        """Return the fits of a layer to its sums before pruning, the last also to the targets."""
+        """Return the fits of a layer to its sums before pruning; the last layer also to targets."""
         rows = torch.ones(len(self.rows), dtype=torch.bool)
         rows[[] if self.held_out is None else self.held_out] = False
         data = (part[rows] for part in (state.values[index], self.sums[index], self.weights))
         return LayerFit(state.model.layers[index], *data)
 
     def _remove_node(self, index: int, fit: LayerFit, allowed: float) -> bool:
-        """Remove the cheapest node and refit the layer that reads it; return if that is allowed."""
+        """Remove the cheapest node and refit the next layer; return whether the loss allows it."""
         before, node = fit.layer, fit.remove_cheapest()
         layer = fit.best()
         layer.mask[:, node] = 0
@@ -210,7 +210,7 @@ class EdgeRemover:
 
     @torch.no_grad()
     def _keep_if_better(self, trained: KAN) -> bool:
-        """Continue with a trained network if its loss is lower; return if it is."""
+        """Continue with a trained network if its loss is lower; return whether it is."""
         before, after = self.current_loss, self.evaluator.loss(trained(self.rows))
         # Both losses are of full passes: `current_loss` is rounded differently.
         if not (math.isfinite(after) and after < self.evaluator.loss(self.model(self.rows))):
@@ -238,7 +238,7 @@ class EdgeRemover:
         return small
 
     def _remove_dead_ends(self, outputs: Tensor | None = None) -> None:
-        """Remove edges of nodes that nothing reads; `outputs` (out,) are read, by default all."""
+        """Remove edges into nodes without a path to `outputs` (mask (out,), default: all)."""
         model = self.model
         read = torch.ones(model.widths[-1], dtype=torch.bool) if outputs is None else outputs
         for index in range(len(model.layers) - 1, -1, -1):

@@ -31,7 +31,7 @@ def uniform_knots(
 
 
 def extend(cuts: Tensor, degree: int) -> Tensor:  # (in, G + 1) -> (in, knot)
-    """Return the grid of breakpoints, with `degree` knots beyond each end."""
+    """Return breakpoints with `degree` more knots beyond each end."""
     low, high = cuts[:, :1], cuts[:, -1:]
     step = (high - low) / (cuts.shape[1] - 1)
     places = torch.arange(1, degree + 1, dtype=cuts.dtype, device=cuts.device)
@@ -91,7 +91,7 @@ def end_slopes(knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:  # (in, bas
 
 
 def _basis(x: Tensor, knots: Tensor, degree: int, derivative: int) -> Tensor:
-    """Cox-de Boor up to degree - derivative, then `derivative` steps of differences."""
+    """Evaluate by Cox-de Boor up to degree - derivative, then take `derivative` differences."""
     lowest = degree - derivative
     if lowest < 0:
         return x.unsqueeze(-1) * knots.new_zeros(knots.shape[1] - degree - 1)

@@ -81,7 +81,7 @@ class Beam:
 
     @torch.no_grad()
     def search(self, model: KAN, choices: Sequence[EdgeChoice]) -> KAN:
-        """Return the best network, not refitted, or the best at an interrupt."""
+        """Return the best network so far at the end or an interrupt, not refitted."""
         self.best = _State(model=model, choices={(c.layer, c.out, c.in_): c for c in choices})
         with self.goal.stop.kept():
             self.best = self._judged(self.best)
@@ -166,7 +166,7 @@ class Beam:
         return replace(state, loss=loss)
 
     def _changed(self, state: _State, edge: Edge, option: Candidate) -> _State:
-        """Return a state with one edge changed and later layers reassigned."""
+        """Return a state with the function of one edge changed, and later layers reassigned."""
         model, choices = copy.deepcopy(state.model), dict(state.choices)
         index, out, in_ = edge
         model.layers[index].assign(out, in_, option.function, option.parameters)

@@ -57,7 +57,7 @@ def feature_symbols(model: KAN) -> tuple[Expr, ...]:
 
 
 def plain(expression: Expr) -> Expr:
-    """Replace real symbols by symbols without assumptions."""
+    """Replace the real symbols of an expression by symbols without assumptions."""
     symbols = {symbol: sympy.Symbol(symbol.name) for symbol in expression.free_symbols}
     return expression.xreplace(symbols)
 
@@ -136,7 +136,7 @@ def affine(name: str, parameters: Iterable[float], u: Expr) -> Expr:
 
 @lru_cache(maxsize=1024)  # sympy and lambdify need one class per spline
 def spline_function(name: str, edge: Edge, order: int = 0) -> Any:
-    """Return a sympy function of an edge or a derivative of it."""
+    """Return a sympy function for an edge, or for a derivative of it."""
 
     def evaluate(x: Array) -> Array:
         if np.iscomplexobj(x):  # a root of a negative number inside: undefined
@@ -189,7 +189,7 @@ def _nodes(nodes: Nodes, sums: list[Expr]) -> list[Expr]:
 
 @lru_cache(maxsize=64)  # one class for one eps
 def layer_norm_function(eps: float) -> Any:
-    """Return the function layer_norm(u, u_1, ..., u_n) of sympy."""
+    """Return layer_norm(u, u_1, ..., u_n) as a sympy function."""
 
     def evaluate(u: Expr, *others: Expr) -> Expr:
         mean = sum(others) / len(others)

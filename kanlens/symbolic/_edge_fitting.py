@@ -70,7 +70,7 @@ class EdgeFits:
 def fit_edges(
     samples: EdgeSamples, families: Sequence[Family], *, most: int | None = None
 ) -> EdgeFits:
-    """Fit each family to each edge, or polish only the best `most`."""
+    """Fit each family to each edge; polish only the best `most`, if given."""
     middle, half = (samples.low + samples.high) / 2, (samples.high - samples.low) / 2
     mean, spread = samples.y.mean(1), samples.y.std(1, unbiased=False)
     constant = (spread <= 1e-12 * (1e-300 + samples.y.abs().amax(1))) | (half <= 0)
@@ -107,7 +107,7 @@ def fit_edges(
 def _fit_scaled(
     families: Sequence[Family], x: Tensor, y: Tensor, space: Tensor | None, uniform: int, most: int
 ) -> Tensor:
-    """Return a, b, c, d, residual and misfit (edge, family, 6), scaled."""
+    """Return a, b, c, d, residual and misfit (edge, family, 6), for scaled samples."""
     scans = [_scan(family, y[:, :uniform]) for family in families]
     promising = []  # starts of the edges on which the best one explains enough
     for f, (scales, shifts, gain) in enumerate(scans):
@@ -184,7 +184,7 @@ def _scan_basis(family: Family, uniform: int) -> Tensor:
 
 
 def _scan(family: Family, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a, b and R2 of the best separate starts, each (edge, start)."""
+    """Return a, b and R2 of the best starts that differ, each (edge, start)."""
     check_time()
     centered = y - y.mean(1, keepdim=True)
     basis = _scan_basis(family, y.shape[1])

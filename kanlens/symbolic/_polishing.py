@@ -18,8 +18,8 @@ from kanlens.symbolic._library import Family, constrain
 
 _MAX_SLOPE = 1e6  # in the computation of a step
 _DAMPING = Damping(first=1e-2, most=1e6, factors=(0.2, 6.0))
-_TOLERANCE = 1e-7  # relative fall of the residual below which a fit is finished
-_EXACT = 1e-22  # residual at which it is
+_TOLERANCE = 1e-7  # relative fall of the residual that ends a fit
+_EXACT = 1e-22  # residual that ends it
 
 
 class Fits(NamedTuple):
@@ -32,7 +32,7 @@ class Fits(NamedTuple):
 
     @classmethod
     def table(cls, a: Tensor, b: Tensor) -> Fits:
-        """Return one fit per edge and family from tables (edge, family)."""
+        """Return one fit per edge and family from a and b (edge, family)."""
         edges, families = a.shape
         family = torch.arange(families).repeat_interleave(edges)
         edge = torch.arange(edges).repeat(families)

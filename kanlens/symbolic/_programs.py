@@ -65,7 +65,7 @@ class Program:
         return [values[k] for k in self._outputs]
 
     def _place(self, node: Expr) -> int:
-        """Add the steps of an expression; return the place of its value."""
+        """Add the steps of an expression; return the index of its value."""
         if node.is_Symbol:
             return self._names[node.name]
         if node not in self._places:

@@ -1,4 +1,4 @@
-"""Formulas of trained networks, and functions of their edges."""
+"""`symbolize` and `suggest`: formulas of trained networks, functions of edges."""
 
 from __future__ import annotations
 
@@ -306,7 +306,7 @@ def _losses(result: SymbolicResult, x: Tensor, target: Tensor) -> list[tuple[flo
 def _receipt(
     result: SymbolicResult, networks: tuple[KAN, KAN, KAN], parts: PartitionedRows
 ) -> Receipt:
-    """Examine the picked formulas of a network before and after the refit."""
+    """Return the receipt of the picked formulas of a network."""
     exact, replaced, work = networks
     picked = result.picked()
     symbols = {sympy.Symbol(symbol.name): symbol for symbol in feature_symbols(work)}

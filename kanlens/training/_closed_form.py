@@ -36,8 +36,8 @@ from kanlens.training._training_loop import settle_range, settle_scaling
 
 CLOSED_FORM = "fitted in closed form"
 CYCLES = 10  # most cycles over the classes
-CHANGE = 1e-2  # a smaller change of the outputs, over their deviations, ends the cycles
-ROUGH_FOLDS = 2  # folds that choose whether curves have rough parts: these fits take longest
+CHANGE = 1e-2  # relative change of the outputs that ends the cycles
+ROUGH_FOLDS = 2  # folds to select rough parts, whose fits take longest
 MAX_CURVES = 3000  # for the features that vary most, in scaled units
 
 
@@ -102,7 +102,7 @@ def closed_form_result(
 
 
 def column_names(model: KAN) -> list[str]:
-    """Return the name of each feature's curve; levels of a category share one."""
+    """Return the column name of each feature; levels of a category share one."""
     features = model.schema.features
     return [f.column if f.kind == "categorical" else f.name for f in features]
 
@@ -123,7 +123,7 @@ def joint_edges(networks: Sequence[SmallNetwork]) -> int:
 
 
 def make_columns(model: KAN, x: Array, *, rough: bool = True) -> list[ColumnCurves]:
-    """Return the columns that vary among scaled rows x (batch, in)."""
+    """Return the curves of columns that vary over scaled rows x (batch, in)."""
     names = column_names(model)
     varies = np.flatnonzero((x != x[0]).any(0))
     if len(varies) > MAX_CURVES:
@@ -242,7 +242,7 @@ def cross_fit(
 
 
 def _without(weights: Array, rows: Array) -> Array:
-    """Return weights with 0 for some rows; equal weights for the rest if all are 0."""
+    """Return weights with 0 for some rows; if the rest are all 0, they become equal."""
     own = weights.copy()
     own[rows] = 0.0
     if not own.any():
@@ -338,7 +338,7 @@ def _set_curves(
 
 
 def _padded(knots: Array, size: int) -> Array:
-    """Return breakpoints of `size` intervals by halving the widest ones."""
+    """Return breakpoints of `size` intervals, by repeatedly halving the widest."""
     while len(knots) <= size:
         gaps = np.diff(knots)
         widest = np.argsort(-gaps)[: size + 1 - len(knots)]

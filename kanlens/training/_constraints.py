@@ -78,7 +78,7 @@ def nearest_feasible(point: Array, covariance: Array, cone: Array) -> Array:
 
 
 def shaped(knots: Array, heights: Array, shape: str) -> Array:
-    """Return heights that have a shape exactly, for those that have it up to rounding."""
+    """Correct heights that have a shape only up to rounding."""
     order, sign = SHAPES[shape]
     if order == 1:
         return np.asarray(sign * np.maximum.accumulate(sign * heights))

@@ -36,7 +36,7 @@ class Unrounded(Tensor):
 
 
 def perturbed(problem: Problem, ablation: Any, **options: Any) -> Tensor:
-    """Run one of captum's ablations on parts of the samples, each with the same draws."""
+    """Run one of captum's ablations on the samples, part by part, with the same random draws."""
     width, parts = problem.x.shape[1], []
     state = torch.get_rng_state()
     for x in problem.x.split(max(1, problem.rows_at_once // width)):

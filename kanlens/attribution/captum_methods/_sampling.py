@@ -115,7 +115,7 @@ def captum_noise_tunnel(
 
 
 class _NoisyField:
-    """The output in units of the background's deviations, as captum adds the same noise to all."""
+    """The output as a function of standardized features: captum adds equal noise to all."""
 
     def __init__(self, problem: Problem) -> None:
         rows = problem.background
@@ -134,7 +134,7 @@ class _NoisyField:
     def drawn(
         self, draw: Callable[[Tensor, int], Tensor], n_samples: int, steps: int
     ) -> tuple[Tensor, Tensor]:
-        """Return mean and standard error of `n_samples` draws at z (batch, in), in five runs."""
+        """Return mean and standard error over draws at z (batch, in), from five runs."""
 
         def run(size: int) -> Tensor:
             def values(x: Tensor) -> Tensor:
@@ -205,7 +205,7 @@ def captum_lime(
 
 
 def _check_weights(width: float, penalty: float, players: int) -> None:
-    """Refuse a width without weight for most coalitions in float32, and too large penalties."""
+    """Refuse a width that gives most coalitions no weight in float32, and a penalty too large."""
     least = math.sqrt(max(1, players) / (4 * MAX_KERNEL_EXPONENT))
     if not least <= width <= MAX_KERNEL_WIDTH:
         expected = f"from {least:.2g} to {MAX_KERNEL_WIDTH:.0e} for {players} features"

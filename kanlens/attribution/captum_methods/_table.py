@@ -38,7 +38,7 @@ KOKHLIKYAN = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """Options of running one class of ``captum.attr``."""
+    """Call of a class of ``captum.attr``."""
 
     name: str
     background: bool = True
@@ -136,7 +136,7 @@ def _view(run: Run, problem: Problem, level: int | None) -> tuple[Any, tuple[Any
 def _over_background(
     run: Run, problem: Problem, attribute: Callable[..., Tensor], size: tuple[int, int]
 ) -> Tensor:
-    """Average over background rows, in blocks; `size` is evaluations of a pair of rows, columns."""
+    """Average over background rows, in blocks; `size`: evaluations per pair of rows, columns."""
     evaluations, width = size
     x, rows = problem.x, problem.background
     if run.edges:  # captum has no rule for the step that holds features in their range

@@ -71,11 +71,11 @@ Part = TypeVar("Part")
 
 
 class MissingPartError(RuntimeError):
-    """A metric needs a part that its case lacks."""
+    """A case lacks a part that a metric needs, such as a model."""
 
 
 def needed(part: Part | None) -> Part:
-    """Return a part of a case that a metric needs: without it, the metric is NaN."""
+    """Return a part of a case that a metric needs; refuse None, which makes the metric NaN."""
     if part is None:
         raise MissingPartError("a metric must declare the parts that it needs")
     return part
@@ -121,7 +121,7 @@ class Case:
     generator: torch.Generator | None = None
 
     def each(self, run: Callable[[Case], Tensor], numbers: int = perturbations.BASES) -> Tensor:
-        """Evaluate a function (..., batch) on parts of the samples, `numbers` per value."""
+        """Evaluate a function (..., batch) part by part; it needs `numbers` per value of x."""
 
         def cut(attribution: Attribution, part: slice) -> Attribution:
             x = None if attribution.x is None else attribution.x[part]
@@ -162,7 +162,7 @@ class Case:
 
     @property
     def x(self) -> Tensor:
-        """The samples in float64; missing when the columns of the values are no features."""
+        """The samples in float64; missing if the columns of the values are not features."""
         return needed(self.attribution.x).detach().double()
 
     @property

@@ -80,7 +80,7 @@ def prediction_gap(
 def removal_curve(
     output: Function, x: Tensor, order: Tensor, references: Tensor, *, insert: bool = False
 ) -> Tensor:
-    """Return the output after 0, 1, ... features of an order are replaced."""
+    """Return the output after the first 0, 1, ... features of an order are replaced."""
     place = order.argsort(1)  # of each feature in the order
     steps = torch.arange(x.shape[1] + 1, device=x.device)
     gone = place[:, None] < steps[:, None]  # (batch, step, in)
@@ -140,7 +140,7 @@ def removal_masks(case: Case, x: Tensor) -> Tensor:
 
 
 def _shares(part: Case, references: Tensor) -> Tensor:
-    """Return the values as shares of the change; slopes are multiplied by the distance."""
+    """Return the values as shares of the change; slopes are multiplied by x minus reference."""
     slopes = part.attribution.baseline == Baseline.SLOPES
     return part.values * (part.x - references.mean(0)) if slopes else part.values
 

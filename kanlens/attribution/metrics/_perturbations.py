@@ -32,7 +32,7 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def subsets(n_in: int, size: int, draws: int, generator: torch.Generator) -> Tensor:
-    """Return subsets (subset, in) of one size: all of at most `draws`, else random ones."""
+    """Return subsets (subset, in) of one size: all if at most `draws`, else random ones."""
     if math.comb(n_in, size) <= draws:
         chosen = torch.tensor(list(itertools.combinations(range(n_in), size)), dtype=torch.long)
     else:
@@ -65,7 +65,7 @@ def displaced(
 
 
 def brought_inside(start: Tensor, end: Tensor, outside: Outside) -> Tensor:
-    """Clip `end` to the grid along the segment from `start`; a `start` outside is returned."""
+    """Clip `end` to the grid along the segment from `start`; return `start` if it is outside."""
     width = start.shape[-1]
 
     def off(points: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ def inside_rows(rows: Tensor, x: Tensor, outside: Outside | None) -> Tensor:
 
 
 def slices(count: int, numbers: int) -> Iterator[slice]:
-    """Cut `count` samples into parts whose work, `numbers` for each, fits the budget."""
+    """Split `count` samples into parts that fit the budget, with `numbers` of memory per sample."""
     step = max(1, BUDGET // max(1, numbers))
     for start in range(0, count, step):
         yield slice(start, start + step)

@@ -62,7 +62,7 @@ def over_counts(parts: list[Tensor]) -> Tensor:
 
 
 def ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """Return part / whole; 0 / 0 is 0, since there was nothing to miss."""
+    """Return part / whole; 0 / 0 is 0."""
     return torch.where((whole == 0) & (part == 0), 0.0, part / whole)
 
 

@@ -81,7 +81,7 @@ def functions(game: Game) -> int:
 
 
 def _bits(n: int) -> Tensor:  # (coalition, player)
-    """Return the membership of each coalition: bit p of its index is player p."""
+    """Return the members of each coalition as flags: bit p of its index is player p."""
     return (torch.arange(2**n)[:, None] >> torch.arange(n)) & 1
 
 
@@ -218,7 +218,7 @@ def _curves(layer: KANLinear, basis: LocalBasis) -> tuple[Any, ...]:
 
 
 def _bins(cuts: Array) -> tuple[Array, Array, int]:
-    """Return the knots (node, knot) before each of even bins, bins per unit, most knots in one."""
+    """Return how many knots lie before each of even bins, bins per unit, most knots in a bin."""
     length = cuts[:, -1] - cuts[:, 0]
     finest = (np.diff(cuts).min(1) / length).min()
     count = int(min(MAX_BINS, np.ceil(1 / finest) + 1))

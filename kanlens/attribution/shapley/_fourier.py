@@ -52,7 +52,7 @@ class Expansion:
 
     @property
     def bound(self) -> float:
-        """Error bound of every value, a mean of differences of the worths of two coalitions."""
+        """Error bound of every value, which is a mean of differences of two coalitions' values."""
         return 2 * abs(self.factor) * sum(series.error for series in self.series)
 
     @property
@@ -220,7 +220,7 @@ def compile_games() -> None:
 
 @lru_cache(maxsize=16)
 def half_rules(most: int) -> tuple[Array, Array]:
-    """Return nodes up to 1/2 and weights of Gauss-Legendre rules on [0, 1]."""
+    """Return the nodes up to 1/2, and the weights, of Gauss-Legendre rules on [0, 1]."""
     nodes: Array = np.zeros((most + 1, (most + 1) // 2 + 1))
     weights: Array = np.zeros_like(nodes)
     for count in range(1, most + 1):

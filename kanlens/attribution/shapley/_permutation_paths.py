@@ -32,7 +32,7 @@ class PathBatch:
 
 
 def marginal_contributions(levels: Tensor, order: Tensor) -> Tensor:
-    """Return each player's change of levels (batch, rows, order, player + 1, ...)."""
+    """Return each player's change of `levels` (batch, rows, order, player + 1, ...), reordered."""
     place = order.argsort(-1)[None]
     place = place.reshape(*place.shape, *[1] * (levels.dim() - place.dim()))
     return levels.diff(dim=3).take_along_dim(place, 3)
@@ -61,18 +61,18 @@ class PermutationPaths:
 
     @property
     def still(self) -> Tensor:
-        """Players with equal contributions in a sample and all rows, shape (batch, player)."""
+        """Mask (batch, player) of players with equal contributions in a sample and all rows."""
         low, high = self.theirs.aminmax(dim=0)
         return ((self.ours == low) & (self.ours == high)).all(2)
 
     def at_once(self, points: int) -> int:
-        """Return the number of samples against one row that fit the budget at `points` points."""
+        """Return how many samples with `points` points fit the budget, per background row."""
         widths = [layer.in_features for layer in self.game.model.layers[1:]]
         widest = max(self.ours.shape[2], *widths, 1)
         return max(1, BUDGET // (32 * points * widest))  # 16 bases of one input, on both sides
 
     def odd(self, middle: Tensor, u: Tensor) -> Tensor:
-        """Return half the difference of the outputs at middle + u and middle - u, shape (...)."""
+        """Return the odd part of the game: half of output(middle + u) - output(middle - u)."""
         return (self.game.outputs(middle + u) - self.game.outputs(middle - u)) / 2
 
     def walk(self, who: Tensor, rows: Tensor, order: Tensor) -> PathBatch:
@@ -107,7 +107,7 @@ class Surrogate:
         return Surrogate(*parts, form)
 
     def correction(self, walked: PathBatch) -> Tensor:
-        """Return the exact Shapley values less their estimates: (batch, rows, order, player)."""
+        """Return exact minus sampled values of the polynomials (batch, rows, order, player)."""
         levels = self.values(walked.u.flatten(2, 3)).unflatten(2, walked.u.shape[2:4])
         return self.shares(walked.steps)[:, :, None] - marginal_contributions(levels, walked.order)
 
@@ -149,7 +149,7 @@ def _slopes(form: Tensor, z: Tensor) -> Tensor:
 
 
 def fitted(walks: PermutationPaths, who: Tensor) -> Surrogate:
-    """Fit polynomials to the game at `places` around every middle, one place per coefficient."""
+    """Fit polynomials to the game at `places` around every middle, one per coefficient."""
     _, n_rows, players, sub = walks.shape
     rows = torch.arange(n_rows, device=who.device)
     at = places(sub).to(walks.ours)

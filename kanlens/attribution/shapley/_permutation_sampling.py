@@ -36,7 +36,7 @@ TINY = 1e-300
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampledSolution(Solution):
-    """Sampled Shapley values; those of each sample add up to F(x) less the mean F(b)."""
+    """Sampled Shapley values; those of each sample add up to F(x) minus the mean F(b)."""
 
     standard_error: Tensor
     permutations: int  # of the sample that took most, reverses counted
@@ -101,7 +101,7 @@ def _samples_at_once(game: Game, *, polynomials: bool) -> int:
 
 
 def _pairs_of_a_round(game: Game) -> int:
-    """Return the antithetic permutation pairs per background row in a round."""
+    """Return the number of antithetic permutation pairs per background row in a round."""
     return max(2, math.ceil(MIN_PAIRS / len(game.rows)))
 
 
@@ -154,7 +154,7 @@ def _against_few_rows(
 
 
 class _JointSampling:
-    """Joint sampling of several samples, each until its errors are small."""
+    """Sampling of permutations for several samples, each until its errors are small."""
 
     def __init__(self, game: Game, x: Tensor, seed: int, *, tolerance: float, most: int) -> None:
         self.walks = PermutationPaths(game, x)
@@ -176,7 +176,7 @@ class _JointSampling:
     def result(
         self, deadline: Deadline, advance: Callable[..., None], stop: Interruption
     ) -> SampledSolution:
-        """Sample until a deadline; at least one round, and no more after an interrupt."""
+        """Draw rounds of permutations until the deadline or an interrupt, but at least one."""
         stopped = "an interrupt"
         with stop.kept():
             stopped = self._work(deadline, advance)
@@ -194,7 +194,7 @@ class _JointSampling:
         )
 
     def _work(self, deadline: Deadline, advance: Callable[..., None]) -> str:
-        """Sample round by round, and return the reason for the end."""
+        """Draw round by round; return why it ended."""
         who, moved = torch.arange(len(self.seat), device=self.seat.device), 0
         begun = time.monotonic()
         while True:

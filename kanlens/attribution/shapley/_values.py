@@ -191,7 +191,7 @@ def _check_finite(result: LocalValues, first: int) -> None:
 
 
 def _sum(problem: Problem, member: Tensor, solved: Sequence[Solved]) -> Solution:
-    """Return the values of all players in all games; those in no game get exactly 0."""
+    """Return the sum over games of the values of players; players without a game get exactly 0."""
     totals: dict[str, Any] = {"values": member.new_zeros(len(problem.x), member.shape[1])}
     for game, part, _ in solved:
         who = game.players

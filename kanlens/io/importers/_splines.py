@@ -1,4 +1,4 @@
-"""Libraries of B-splines with a base function, by names and axes."""
+"""Libraries of B-splines with a base function, by names and axes of their tensors."""
 
 from __future__ import annotations
 

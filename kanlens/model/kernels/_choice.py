@@ -63,7 +63,7 @@ def recorded() -> bool:
 
 
 def use_within(seconds: float) -> AbstractContextManager[None]:
-    """Use torch operations inside the block where a deadline is too close to load numba."""
+    """Use torch operations inside the block if `seconds` are too few to load numba."""
     return use("torch" if seconds <= LOADING else ASKED.get())
 
 
