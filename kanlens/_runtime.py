@@ -33,7 +33,7 @@ def progress_bar(
 ) -> Iterator[Callable[..., None]]:
     """Show a bar while the block runs, if stderr is a terminal.
 
-    Yields ``advance(steps=1, note="")``, which moves the bar and sets the words behind it.
+    Yields ``advance(steps=1, note="")``, which moves the bar and sets its note.
     """
     progress = None if shown is False else _terminal_bar()
     if progress is None:

@@ -29,9 +29,10 @@ def additive(
 
     These are Shapley values. With the "interventional" distribution [1]_ they are f_i(x_i) minus
     the mean of f_i over the background. With the "observational" one the value of a coalition is
-    v(S) = E[F | x_S], so that a feature without effect shares the value of those it depends on:
-    true to the data, not to the model [2]_. The distribution is a Gaussian copula [3]_ with the
-    background's marginals, so that every conditional expectation is a finite sum.
+    v(S) = E[F | x_S], so that a feature without effect on the model shares the value of features
+    that it depends on: "true to the data", not to the model [2]_. The distribution is a Gaussian
+    copula [3]_ with the background's marginals, so that every conditional expectation is a finite
+    sum.
 
     References
     ----------

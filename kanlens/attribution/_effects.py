@@ -58,7 +58,7 @@ class Effect(Displayed):
         Name of the output, its unit, and the kind of effect.
     exact : bool
         Whether the output is, by the structure of the network, a function of these features plus
-        one of all others: `values` are that function, of either kind and for all rows.
+        one of all others; `values` are then that function, for both kinds.
     values : Tensor, shape (point,) or (point, other point)
         Less their mean over the data.
     ice : Tensor, shape (line, point), or None

@@ -135,7 +135,7 @@ def weight_l1(problem: Problem) -> GlobalScores:
     """Sum of the L1 norms of a feature's first-layer edges.
 
     Only edges with a path to the output count. The score depends on the weights, not on the data.
-    In the scaled units of the layer, it ranks features, but is no share of a prediction.
+    It is in the scaled units of the layer: a ranking of features, not shares of a prediction.
 
     References
     ----------

@@ -3,8 +3,8 @@
 Products of two single columns are purified: their main effects are moved to the curves of the
 columns.
 
-Bands of curves are those of a mixed model at the rows, with products and the link fixed. Their
-coverage is on average over a curve [1]_.
+Bands of curves are posterior bands of a mixed model, with products and the link fixed. They cover
+95% on average over a curve [1]_.
 
 References
 ----------
@@ -187,8 +187,8 @@ def terms(
 class _TermSum:
     """The curves of a small network, evaluated at all rows and at the points of each column.
 
-    ``x`` (row + point, in) are scaled, ``values`` (row + point, subnode, column) and ``sums`` (row,
-    subnode) theirs. A column with fewer points than another repeats its last one.
+    ``x`` (row + point, in) are scaled; ``values`` (row + point, subnode, column) and ``sums`` (row,
+    subnode) are computed there. Columns with fewer points repeat their last one.
     """
 
     def __init__(self, form: SumForm, rows: Tensor, target: int) -> None:
@@ -351,7 +351,7 @@ class _TermSum:
     def _surface(self, pair: tuple[int, ...], factors: Tensor, curves: Tensor) -> Summand:
         """Return the sum of products of two columns; add the functions of either to its curve.
 
-        `factors` (row + point, 2, product) are those of the first and of the second column.
+        `factors` (row + point, 2, product) are functions of the first and of the second column.
         """
         values = factors[: self.rows].prod(1).sum(1)
         ends = (self._points(column, factors[:, axis]) for axis, column in enumerate(pair))

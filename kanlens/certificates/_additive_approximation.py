@@ -116,7 +116,7 @@ def _columns(model: KAN, x: Tensor) -> Tensor:  # (batch, column)
 def fitted_weights(propagation: BoundPropagation, x: Tensor, value: Tensor) -> Tensor:
     """Return the weights (out, in) with the least range of residuals.
 
-    Candidates are least squares, reweighted toward the least largest distance [1]_, and the chords
+    Candidates are least squares, reweighted toward the smallest maximum distance [1]_, and chords
     of the later layers on the domain.
 
     References

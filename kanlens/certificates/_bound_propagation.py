@@ -70,8 +70,8 @@ class BoundPropagation:
     """Bound propagation for one output of a float64 model, on boxes.
 
     Layers that the first pass would enclose after the `deadline` are left without bounds, and
-    hidden layers that it had no time to relax are not relaxed. Where features are held at the ends
-    of the training data, the domain is clamped to them, and slopes may be 0.
+    hidden layers that it had no time to relax are not relaxed. If features are clipped to the range
+    of the training data, so is the domain, and slopes may be 0.
     """
 
     model: KAN

@@ -136,9 +136,9 @@ def relax(
 ) -> tuple[Interval, Interval, Tensor, list[Tensor]]:
     """Bound linear forms (box, row, out) of the last sums backwards.
 
-    Returns bounds (box, row), their part without functions of single features, the weights
-    (box, row, out) of the first layer's sums in those functions, and the width (box, row, in) of
-    the margins at every layer, the last layer first.
+    Returns bounds (box, row); the same without the additive part; the weights (box, row, out) of
+    first-layer sums in that part; and the width (box, row, in) of the margins at every layer, the
+    last layer first.
     """
     rest, lost = _constant(torch.zeros_like(weights)), []
     for index in range(len(layers) - 1, 0, -1):

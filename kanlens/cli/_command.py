@@ -124,9 +124,9 @@ def command(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add a command; `texts` are the help of its arguments, in addition to `HELP`.
 
-    --json and --quiet become its `terminal`, --seed its `generator`. A command with neither a
-    generator nor a seed draws nothing; --seed has no effect then. A command that reads `data` works
-    within --max-memory.
+    --json and --quiet determine its argument `terminal`, --seed its `generator`. A command without
+    `generator` and `seed` draws nothing, and --seed has no effect. A command that reads `data`
+    works within --max-memory.
     """
 
     def add(function: Callable[..., None]) -> Callable[..., None]:

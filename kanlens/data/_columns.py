@@ -187,8 +187,8 @@ def read_targets(
 ) -> Array | None:
     """Return the encoded targets of a table for a trained model, or None.
 
-    All cells of the columns `target` must fit; in those of `Schema.targets_among`, the default,
-    missing cells, or texts to a model without classes, mean that there are no targets.
+    All cells of the columns `target` must be valid. Default: the columns of `Schema.targets_among`,
+    unless they have missing cells, or text for a model without classes.
     """
     names = _check_targets(list(target), schema, list(frame.columns), call) if target else None
     columns = list(names or schema.targets_among(list(frame.columns)))

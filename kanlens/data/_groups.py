@@ -31,8 +31,8 @@ CHANCE_FACTOR = 10  # times chance at which numbers agree; rows of a cell of a t
 def row_groups(x: Tensor, y: Tensor | None = None, labels: Any = None, *, call: str) -> Tensor:
     """Return the group (batch,) of every row of x (batch, in), counted from 0.
 
-    Copies, equal in x and in targets y, are in one group, and so are rows of equal `labels`, and of
-    equal x but different classes. Of rows that are equal by chance, only labels count.
+    One group has copies (equal x and targets y), rows with equal `labels`, and rows with equal x
+    but different classes. Rows that are equal by chance are grouped by labels only.
     """
     columns = x.detach().cpu().double().numpy()
     targets = columns[:, :0] if y is None else y.detach().cpu().double().numpy()
@@ -145,8 +145,8 @@ def _connected(left: Array, right: Array, count: int) -> Array:
 def _without_chance(codes: Array, columns: Array, targets: Array, classes: bool) -> Array:
     """Return codes of copies; rows that are equal by chance get codes of their own.
 
-    That is the case if rows of equal x have different targets, unless the whole table is repeated,
-    or if many rows have few distinct x, although no column distinguishes all of these.
+    Equality is by chance if rows of equal x have different targets, unless the whole table is
+    repeated, or if many rows have few distinct x, although no column distinguishes all of these.
     """
     equal = _copies(columns)
     cells = len(np.unique(equal))

@@ -61,9 +61,9 @@ class FrameReader:
 class ParquetReader:
     """The rows of Parquet files, in the order of their names.
 
-    `origin` is the text file that they were made of, for line numbers in errors. `_stopped` holds
-    the rest of a batch and the batches after it by columns and place, so that a read that continues
-    another one within a row group does not begin at its start.
+    `origin` is the text file that they were made of, for line numbers in errors. `_stopped` holds,
+    by columns and position, the rest of a batch and the iterator of later ones, so that a read that
+    continues another does not start the row group again.
     """
 
     def __init__(self, path: Pathlike, *, call: str, origin: Path | None = None) -> None:

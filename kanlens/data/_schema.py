@@ -129,8 +129,8 @@ class Schema:
     def targets_among(self, columns: Sequence[str]) -> tuple[str, ...]:
         """Return the columns of a table that the outputs predict.
 
-        These are the columns the model was trained on, else those named like its outputs. None are
-        returned unless all are there, each once, and no feature is read from them.
+        These are the columns the model was trained on, else those named like its outputs. They are
+        returned only if all are there, each once, and no feature is read from them.
         """
         wanted = self.target_columns or self.output_names
         read = {name for feature in self.features for name in (feature.name, feature.column)}
@@ -140,7 +140,7 @@ class Schema:
     def select(self, indices: Sequence[int]) -> Schema:
         """Return the schema of a model that keeps only the features at `indices`.
 
-        Missing cells of columns whose mark is not among them are imputed.
+        Missing cells of columns whose indicator is dropped are imputed.
         """
         features = [self.features[i] for i in indices]
         unmarked = {feature.column for feature in self.features if feature.kind == "missing"}

@@ -201,8 +201,8 @@ def _matched_to_slopes(
 ) -> Array:
     """Return splines whose slopes are in the ratios of the target's.
 
-    That is linear: the slope of one by i times that of the other by j is the same with i and j
-    exchanged. Splines that hardly bend continue where no slopes are known.
+    This condition is linear: the slope of one by i times that of the other by j must be the same
+    with i and j exchanged. Smooth splines continue where no slopes are known.
     """
     size = problem.columns.std(axis=0)
     rises = np.zeros((len(slopes.values), len(owners)))

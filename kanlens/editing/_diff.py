@@ -1,8 +1,8 @@
 """The difference that edits make: by row, feature and group, with the loss before and after.
 
-The change of an output is shared exactly among the edited edges: an edge has its change at the
-inputs before, times the secant slopes that lead from its sum to the output, between the network
-before and after (DeepLIFT's Rescale rule [1]_, here between two networks).
+The change of an output is divided exactly among the edited edges. The share of an edge is its
+change at the inputs before the edits, times the secant slopes from its sum to the output between
+the network before and after (DeepLIFT's Rescale rule [1]_, here between two networks).
 
 References
 ----------
@@ -49,7 +49,7 @@ class EditDiff(Displayed):
         Outputs before all edits, and after.
     values : ndarray, shape (row, feature, out)
         Share of each of `features` in the change; their sum is the change. For an additive model,
-        the changes of its curves; a mean that became part of a bias is its edge's.
+        the changes of its curves, including means that were moved to a bias.
     features : tuple of str
         Columns of the data and, where deeper edges changed, the nodes that these read.
     losses : dict of str to float
@@ -180,7 +180,8 @@ def edit_shares(
 ) -> tuple[tuple[str, ...], Tensor]:
     """Return names of features, and their shares (row, feature, out) in the change of outputs.
 
-    `folds` are parts of biases that belong to edges; other changes of a bias are shared evenly.
+    `folds` are the means that edits moved from edges to biases; other changes of a bias are shared
+    evenly.
     """
     sizes = [layer.mask.numel() for layer in last.layers]
     at_once = max(1, BUDGET // (sum(sizes) + max(sizes) * len(last.output_names)))

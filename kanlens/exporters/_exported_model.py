@@ -40,7 +40,7 @@ class Splines:
 
     Pieces are polynomials in the distance from their start, the first from its end; the first and
     the last are straight. The value at u is the sum of the rises of all pieces up to u, so that
-    no number next to a break is in the wrong piece.
+    rounding next to a break does no harm.
     """
 
     breaks: Array  # (in, break), increasing

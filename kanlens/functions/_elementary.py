@@ -143,8 +143,8 @@ class ElementaryFunction:
     def stretches(self, low: float, high: float) -> list[Interval]:
         """Return intervals of ``[low, high]`` with g defined and monotone.
 
-        They end at turning points, kinks, jumps, the ends of the domain, where g may be infinite,
-        and next to poles; the value at a jump is an interval of no width.
+        They end at turning points, kinks, jumps, the ends of the domain (where g may be infinite)
+        and next to poles; a jump itself is an interval of zero width.
         """
         first, last = self.ends
         if isinstance(self.domain, tuple):  # even the limits at its ends are unknown

@@ -42,7 +42,7 @@ def rational_name(top: Sequence[float], bottom: Sequence[float], *, even: bool =
 def rational(name: str) -> ElementaryFunction:
     """Return the function of a name that `NAME` matches.
 
-    Turning points are those of all pieces between kinks: some may not exist, none is missing.
+    Turning points include those of all pieces, also outside of the piece's interval.
     """
     part: Any = NAME.fullmatch(name)
     even = bool(part["even"])

@@ -100,8 +100,8 @@ class Moments:
     def over(cls, layer: EdgeLayer, x: Tensor) -> Moments:
         """Return the moments of a layer's basis over x (batch, in); differentiable in x.
 
-        Deviations are added up about the means of a sample of the rows, and the error of these
-        means is subtracted at the end.
+        Deviations from the means of a sample of the rows are summed, and corrected for the error of
+        these means.
         """
         degree, grid = layer.spline_order, layer.grid.double()
         basis = local_basis(grid, degree, extrapolation=layer.extrapolation)

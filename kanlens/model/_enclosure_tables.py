@@ -148,8 +148,8 @@ def _terms(own: Enclosure, derivative: int) -> Tensor:  # (out, in)
 def _error(term: Term, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
     """Bound the error of the polynomial through a function's, or its slope's, values at nodes.
 
-    The sixth derivative serves both: it is the fifth of the slope. No polynomial through six nodes
-    is farther from a function than 4 times its largest value.
+    The sixth derivative bounds both: it is the fifth derivative of the slope. The polynomial
+    through six nodes differs from a function by at most 4 times its largest value.
     """
     left, right = term.inner(cuts[:, :-1], cuts[:, 1:], pieces=True)
     half = 0.5 * (right - left)

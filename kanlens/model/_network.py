@@ -312,8 +312,8 @@ grid_range, enable_standalone_scale_spline
     def node_name(self, level: int, index: int) -> str:
         """Return the name of a node: that of a feature or output, or h1_2.
 
-        h1_2 is the second node of the first hidden layer. Next to a layer normalization, nodes are
-        named after their sources: raw x1 and normalized x1.
+        h1_2 is the second node of the first hidden layer. Nodes before and after a layer
+        normalization are named after their sources: raw x1 and normalized x1.
 
         Examples
         --------

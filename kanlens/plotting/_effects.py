@@ -73,7 +73,8 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     their outputs. Light gray marks ranges without data, the strip is the density of the data,
     percentages are shares of rows, and the diamond is a missing cell. For several models, the
     shading is their spread. For two features, the joint effect is drawn: orange and solid lines
-    raise the output, blue and dashed ones lower it. Rows far outside all others are counted only.
+    raise the output, blue and dashed ones lower it. Rows far outside all others are not drawn, only
+    counted.
 
     Parameters
     ----------

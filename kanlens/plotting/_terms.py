@@ -73,7 +73,7 @@ def terms(
     number above a panel is its standard deviation over the rows. A product of two sums is two
     panels, its factors: each curve is that of the factor with its other columns at their mean, the
     first factor has a standard deviation of 1. The last panel is the link. With `y`, 95% bands of
-    curves and levels are shaded. Rows far outside all others are counted only.
+    curves and levels are shaded. Rows far outside all others are not drawn, only counted.
 
     Parameters
     ----------

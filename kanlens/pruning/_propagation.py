@@ -24,7 +24,8 @@ class Propagation:
 
     `values` are the nodes of each level (batch, node), from the scaled inputs on, `sums` the
     outputs of each layer (batch, out), and `output` that of the network in the units of the data.
-    Only layers two behind a removed edge's node and later are run in full.
+    After a removal, the layer of the edge and the next one are updated incrementally, later layers
+    in full.
     """
 
     @torch.no_grad()

@@ -1,7 +1,7 @@
 """Beam search over edge functions by the network's loss after a refit.
 
-To replace the first choice, a near tie must halve the loss, and a clearly worse fit divide it by
-ten. Beam search is that of B. T. Lowerre, The Harpy speech recognition system, 1976.
+A function replaces the first choice if it halves the loss and is a near tie, or if it divides the
+loss by ten. Beam search is that of B. T. Lowerre, The Harpy speech recognition system, 1976.
 """
 
 from __future__ import annotations

@@ -85,7 +85,8 @@ def affine_derivatives(layer: KANLinear, x: Tensor) -> Tensor:
 def reaches(model: KAN, x: Tensor, unit: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Yield for each layer, last first, its index, inputs and the outputs' slopes (row, out, sum).
 
-    Rows x are scaled; the slopes are those of outputs over their units (out,) by the layer's sums.
+    Rows x are scaled; slopes are derivatives of the outputs, divided by `unit` (out,), by the
+    layer's sums.
     """
     inputs, sums = model.levels(x)
     reach = torch.diag(model.output_scale / unit).expand(len(x), -1, -1)  # (row, out, node)

@@ -66,10 +66,10 @@ class Receipt:
         Whether R2 of every output is at least 0.999 and no less than the model's; differences
         within the rounding of y are ignored. The formula need not be the law behind y.
     enough_rows : bool
-        Whether so close a fit to y by chance is implausible: rows beyond the numbers in the
-        formula, times the bits of each, outweigh its nodes. Few held-out rows are enough.
+        Whether a fit to y as close as this is implausible by chance, given the numbers of rows and
+        of fitted constants, and the nodes of the formula. Few held-out rows are enough.
     approximate : bool
-        Whether the search ended without a formula that leaves nothing, or only noise.
+        Whether no formula was found that explains y up to noise.
     accuracy, model_accuracy : float or None
         Against y, for classification.
     spline_edges : tuple of str
@@ -93,8 +93,8 @@ class Receipt:
     broken_parts : tuple of str
         The parts of the formula that violate this.
     valid_ranges : dict of str to tuple of float
-        How far each feature can be moved alone, up to one width of its range to either side,
-        before the formula is undefined, with the others as in the rows closest to that.
+        Range of each feature in which the formula is defined when it is moved alone, up to one
+        width of its range to either side, from the rows that are closest to undefined ones.
     budget : tuple of BudgetLine
         Contribution of each function edge, the refit and the rewriting to the difference from
         the model.

@@ -157,8 +157,8 @@ def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
     """Return the columns that alone predict the targets, with scores.
 
     Each row is predicted from its neighbors in a column: by a straight line between their targets,
-    scored by R2 without the noise of the neighbors; or by the class of the row before, scored by
-    the share of errors avoided. Copies count as one row.
+    with R2 as the score, corrected for their noise; or by the class of the row before, with the
+    share of avoided errors. Copies count as one row.
     """
     columns: dict[str, list[int]] = {}
     for index, feature in enumerate(schema.features):

@@ -198,7 +198,7 @@ def choose_curves(
     """Return the columns of rows x (batch, in), and whether they share variances.
 
     They share variances if that predicts held-out rows better, and have rough parts if the gain is
-    more than a standard error. With `rows`, only these rows choose.
+    more than a standard error. With `rows`, the choice is made on these rows only.
     """
     scaled, classes = model.scale_inputs(x).double().cpu().numpy(), model.task == "classification"
     columns = make_columns(model, scaled)

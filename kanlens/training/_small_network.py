@@ -78,8 +78,8 @@ class SmallNetwork:
     """The state of a small network of one output; rows of weight 0 are held out.
 
     Weights sum to the number of distinct rows; `offsets` (batch,) are added to the logits of a
-    class. If `pooled`, the same part of the curves of all columns has one variance, which few rows,
-    or classes that separate, determine better.
+    class. If `pooled`, the curves of all columns share one variance for each part, which is more
+    certain for few rows or separable classes.
     """
 
     def __init__(

@@ -544,9 +544,9 @@ def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None
 def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
     """Extend the range of features to x (batch, in), cut off at `FENCE`.
 
-    The fence is counted from `QUANTILES`; where most values are equal, from those of the distinct
-    ones. A model that does not clip features is unchanged. With `beyond` a range is extended by the
-    span of its `SPARE` outermost values, within which the next ones are likely to lie.
+    The limit is relative to `QUANTILES`, of the distinct values if most values are equal. A model
+    that does not clip features is unchanged. With `beyond`, a range is also extended by the
+    distance between its `SPARE` outermost values, to include likely new values.
     """
     if not model.holds_inputs:
         return

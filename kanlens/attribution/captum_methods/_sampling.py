@@ -36,7 +36,7 @@ def captum_gradient_shap(
 ) -> LocalValues:
     """Gradients at random points between sample and background; complete on average.
 
-    Each draw is one background row and one place on the line to it; five runs give the standard
+    Each draw is one background row and one point on the line to it; five runs give the standard
     error. `noise` is the deviation of normal noise on the samples, in deviations of each feature in
     the background.
     """

@@ -71,7 +71,7 @@ def integrated_gradients(
     tolerance : float
         Largest error, as a share of the change of the output over a line.
 
-    The evaluations of the result are gradients for one sample, on all of its lines.
+    `evaluations` of the result counts gradients per sample, on all of its lines.
 
     References
     ----------

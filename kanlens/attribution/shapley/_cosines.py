@@ -54,7 +54,8 @@ def fit(
     coefficients. Between two points h apart a function r with absolutely continuous slopes is at
     most h**2 / 8 * max|r''| above the larger of its ends; r'' is known at both ends, and in between
     changes by no more than that of the edge plus h times the sum of all third derivatives of the
-    series. Jumps of the value add their size, jumps of the slope h / 4 of it; others are in r''.
+    series. Jumps of r add their size, jumps of its slope h / 4 times their size; others are part of
+    r''.
     """
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         got, advice = f"{low!r} and {high!r}", "Pass the lower end first"

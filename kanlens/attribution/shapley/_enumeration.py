@@ -146,7 +146,7 @@ def coalition_worths(
     """Return the values of all coalitions (batch, 2 ** player), None where no kernel can run.
 
     Players add `ours` (batch, sub, player) to the sums of samples, and `theirs` (rows, sub, player)
-    to those of background rows, `start` (rows, sub); bit p of a coalition's place is player p.
+    to those of background rows, `start` (rows, sub); bit p of a coalition's index is player p.
     """
     able = layer.splines_alone and kernels.can_run_double(ours)  # and a base that it knows
     able = able and (layer.base_name in ("silu", "zero") or not layer.base_weights().any())
@@ -194,9 +194,9 @@ def _ends(nodes: Nodes) -> tuple[Array, Array, Array]:
 def _curves(layer: KANLinear, basis: LocalBasis) -> tuple[Any, ...]:
     """Return a layer's functions as flat polynomials, and bins that find their pieces.
 
-    For every node and piece: origin and scale of u, then the coefficients of its powers; and where
-    the next piece begins, infinity for the last. The first piece that each bin of a node touches,
-    start of the bins, bins per unit; numbers of pieces and bins, and most knots in a bin.
+    In this order: for every node and piece, the origin and scale of u and the coefficients of its
+    powers; the end of each piece; the first piece of each bin, the start of the bins, bins per
+    unit; the numbers of pieces and bins, and the most knots in a bin.
     """
     nodes, degree, pieces = layer.in_features, layer.spline_order, basis.pieces
     rows = 1 if basis.stride == 0 else nodes

@@ -109,9 +109,10 @@ def product_games(
 ) -> Tensor:
     """Return the Shapley values of ``v(S) = series(offset + sum of steps in S)``: (game, player).
 
-    Or the interactions, (game, player, player), zero on the diagonal. Exact for the series, which
-    must hold on the range that coalitions reach; for its function, values are at most
-    ``2 * series.error`` away, interactions ``4 * series.error``, and exactly 0 for a step of 0.
+    Or the interactions, (game, player, player), zero on the diagonal. They are exact for the
+    series, which must be valid on the range that coalitions reach. For the expanded function, the
+    error is at most ``2 * series.error``, of interactions ``4 * series.error``; a step of 0 gets
+    exactly 0.
     """
     scaled = _scaled(steps, offsets, series)
     worths = partial(_power_worths, *scaled, series.polynomial)

@@ -1,7 +1,8 @@
 """Marginal contributions along antithetic permutations, and their control variate.
 
-Forward and reverse together see only the odd part of the game around its middle, where additive and
-quadratic parts have no variance: the variate is an odd polynomial of third and fifth powers.
+A permutation and its reverse together depend only on the odd part of the game around its middle,
+and additive and quadratic parts add no variance. So the control variate is an odd polynomial of
+third and fifth powers.
 """
 
 from __future__ import annotations
@@ -122,9 +123,10 @@ class Surrogate:
     def shares(self, steps: Tensor) -> Tensor:
         """Return the Shapley values of players who move the sums by (batch, rows, player, sub).
 
-        Counted from the middle, the other players are at r, half of the sum of their steps with
-        signs, independent given a mean that is uniform from -1 to 1. Player i adds the odd
-        polynomial at r + step / 2 minus that at r - step / 2; its mean needs the moments of r.
+        Relative to the middle, the other players are at r, half of the sum of their steps with
+        random signs, which are independent given their mean, uniform from -1 to 1. Player i adds
+        the odd polynomial at r + step / 2 minus that at r - step / 2; its mean needs the moments of
+        r.
         """
         z = steps / self.scale[:, :, None]
         s1, s2, s3, s4 = (

@@ -55,8 +55,9 @@ def sampled(
 ) -> SampledSolution:
     """Return Shapley values from permutations, each taken with its reverse.
 
-    A polynomial serves as a control variate (Goldwasser and Hooker, 2023) where many are needed.
-    Without time for two pairs of each background row, errors include that samples meet few rows.
+    A polynomial serves as a control variate (Goldwasser and Hooker, 2023) where many are needed. If
+    time does not suffice for two pairs with each background row, fewer rows are used, and the
+    errors account for it.
     """
     if generator is None:
         generator = torch.Generator()
