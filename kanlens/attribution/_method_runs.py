@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from kanlens._runtime import Interruption, interrupts_pass, progress_bar
-from kanlens.attribution._attribute import attribute
+from kanlens.attribution._attribute import METHODS, attribute
 from kanlens.attribution._problem import Baseline, explained_output
-from kanlens.attribution._registry import METHODS
 from kanlens.attribution._result import Attribution
 from kanlens.attribution.captum_methods._adapter import quiet
 from kanlens.attribution.metrics._evaluation import Case, case_for

@@ -252,13 +252,9 @@ class Importance(Displayed):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per feature: feature, importance, low, high (NaN without interval)."""
-        columns: dict[str, Any] = {
-            "feature": list(self.features),
-            "importance": self.values.tolist(),
-        }
-        for name, end in (("low", self.low), ("high", self.high)):
-            columns[name] = [math.nan] * len(self.features) if end is None else end.tolist()
-        return pd.DataFrame(columns)
+        frame = pd.DataFrame({"feature": list(self.features), "importance": self.values.tolist()})
+        ends = {"low": self.low, "high": self.high}
+        return frame.assign(**{k: math.nan if v is None else v.tolist() for k, v in ends.items()})
 
     def to_json(self) -> str:
         """Return the numbers and their meaning as JSON."""

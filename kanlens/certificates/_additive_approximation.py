@@ -12,9 +12,9 @@ from kanlens._runtime import NEVER, Deadline
 from kanlens.certificates import _relaxation as relaxation
 from kanlens.certificates._bound_propagation import BoundPropagation
 from kanlens.certificates._branch_and_bound import FLAT
-from kanlens.certificates._intervals import SUM_EPS, Interval
+from kanlens.certificates._relaxation import SUM_EPS, Interval
 from kanlens.certificates._sampling import spread_points
-from kanlens.model._analysis import BUDGET
+from kanlens.model._analysis import BUDGET, features_read
 from kanlens.model._network import KAN
 
 MAX_COLUMNS = 512  # of a fit with a weight for every edge; larger fits have one for every sum
@@ -70,26 +70,11 @@ def additive_part(
         propagation.additive = fitted_weights(propagation, x[:count], value[:count])
     model, target = propagation.model, propagation.target
     free = propagation.domain[:, 1] > propagation.domain[:, 0]
-    if not is_separable(model, target, free):
+    if bool((features_read(model, target)[:, free].sum(1) > 1).any()):
         return None
     center = propagation.domain.mean(1)
     constant = float(model(center)[target])
     return AdditiveFunction(model=model, target=target, center=center, constant=constant)
-
-
-def is_separable(model: KAN, target: int, free: Tensor) -> bool:
-    """Return whether an output is, by structure, additive in the features `free` (in,)."""
-    depends = torch.diag(free)  # (node, feature)
-    for index, nodes in enumerate(list(model.nodes)[:-1]):
-        edges = model.layers[index].nonzero_edges()
-        sums = (edges.float() @ depends.float()) > 0 if index else edges & free
-        depends = (nodes.linked.float() @ sums.float()) > 0
-    members = list(model.nodes[-1].grouping.members(target))
-    used = model.layers[-1].nonzero_edges()[members].any(0)  # (node,)
-    several = depends[used].sum(1) > 1
-    if len(members) == 1:
-        return not bool(several.any())
-    return int(depends[used].any(0).sum()) <= 1
 
 
 def weighted(propagation: BoundPropagation, x: Tensor) -> Tensor:

@@ -12,13 +12,22 @@ from torch import Tensor
 
 from kanlens._runtime import NEVER, Deadline
 from kanlens.certificates import _relaxation as relaxation
-from kanlens.certificates._intervals import EPS, MODEL_EPS, SUM_EPS, Interval
-from kanlens.certificates._relaxation import MAX_FEATURES, GradientBounds, LayerBounds, node_bounds
+from kanlens.certificates._relaxation import (
+    EPS,
+    MAX_FEATURES,
+    MODEL_EPS,
+    SUM_EPS,
+    GradientBounds,
+    Interval,
+    LayerBounds,
+    node_bounds,
+)
 from kanlens.certificates._sampling import dual_norms
 from kanlens.model._analysis import rows_at_once
 from kanlens.model._layer_enclosures import MAX_COORDINATE, Enclosure, NoEnclosure, encloses
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Nodes
+from kanlens.model._terms import times
 
 SECONDS = 3e-5  # to enclose an edge, once per domain; measured for [784, 64, 10]
 ROW_SECONDS = 2e-7  # to relax an edge for one sum
@@ -124,8 +133,16 @@ class BoundPropagation:
 
     @functools.cached_property
     def noise(self) -> float:
-        """Bound on the rounding error of a float64 evaluation of the output."""
-        return self._rounding(self.layers) if self.in_time else float("inf")
+        """Bound on the rounding error of an evaluation: that of each sum, times the slope by it."""
+        if not self.in_time:
+            return float("inf")
+        total, slopes = 0.0, self._gradient(self.layers).sums
+        parts = zip(self.layers, self.model.layers, self.enclosures, slopes, strict=True)
+        for bounds, layer, enclosure, slope in parts:
+            terms = bounds.edges.size + enclosure.rounding(*bounds.inputs)
+            off = MODEL_EPS * (terms.sum(-1) + layer.bias.abs())
+            total += float(times(slope, off).sum())
+        return total + 1e-15 * float(self.model.output_shift[self.target].abs())
 
     def inwards(self, low: Tensor, high: Tensor) -> Interval:
         """Scale boxes (box, in) to the units of the first layer, rounded outwards."""
@@ -142,7 +159,9 @@ class BoundPropagation:
         first, pairs = not self.enclosures, zip(self.model.layers, self.model.nodes, strict=True)
         for index, (layer, nodes) in enumerate(pairs):
             if first:
-                able = encloses(layer) and self._has_time(layer)
+                able = encloses(layer)
+                self.in_time &= not able or self.deadline.left > SECONDS * layer.mask.numel()
+                able &= self.in_time
                 enclosure = layer.enclosure(*inputs) if able else NoEnclosure(layer.mask)
                 self.enclosures.append(enclosure)
             else:
@@ -161,10 +180,6 @@ class BoundPropagation:
                 layers[-1] = replace(layers[-1], sums=sums)
             inputs = node_bounds(nodes, sums)
         return layers
-
-    def _has_time(self, layer: Any) -> bool:
-        self.in_time &= self.deadline.left > SECONDS * layer.mask.numel()
-        return self.in_time
 
     def _relaxes_in_time(self, index: int, rows: int) -> bool:
         numbers = rows * sum(layer.mask.numel() for layer in self.model.layers[: index + 1])
@@ -186,7 +201,7 @@ class BoundPropagation:
         slopes = self._gradient(layers)
         middle = 0.5 * (low + high)
         at, half = self.outputs(middle), torch.maximum(high - middle, middle - low) * (1 + EPS)
-        change = torch.where(half == 0, 0.0, slopes.features.size * half).sum(-1)
+        change = times(half, slopes.features.size).sum(-1)
         reach = change * (1 + SUM_EPS) + self.noise
         value = value.meet(Interval.known(at - reach, at + reach))  # the mean value form
         apart = apart if bool(self.additive.any()) else apart.meet(value)
@@ -241,16 +256,6 @@ class BoundPropagation:
         hull = Interval.known(*edges.bounds())
         apart = hull.total().plus(rest).plus(margin).column().shift(offset)
         return self.plain_value(layers).meet(linear), apart, lost
-
-    def _rounding(self, layers: list[LayerBounds]) -> float:
-        """Bound the rounding error of an evaluation, propagated from every sum."""
-        total, slopes = 0.0, self._gradient(layers).sums
-        parts = zip(layers, self.model.layers, self.enclosures, slopes, strict=True)
-        for bounds, layer, enclosure, slope in parts:
-            terms = bounds.edges.size + enclosure.rounding(*bounds.inputs)
-            off = MODEL_EPS * (terms.sum(-1) + layer.bias.abs())
-            total += float(torch.where(slope == 0, 0.0, slope * off).sum())
-        return total + 1e-15 * float(self.model.output_shift[self.target].abs())
 
     def _gradient(self, layers: list[LayerBounds]) -> GradientBounds:
         return GradientBounds(self.model, self.target, layers, self.enclosures)

@@ -12,7 +12,7 @@ from torch import Tensor
 from kanlens.certificates._additive_approximation import AdditiveFunction, additive_changes
 from kanlens.certificates._bound_propagation import BoundPropagation, BoxBounds
 from kanlens.certificates._branch_and_bound import FLAT, SearchBudget
-from kanlens.certificates._intervals import EPS, SUM_EPS, Interval
+from kanlens.certificates._relaxation import EPS, SUM_EPS, Interval
 from kanlens.certificates._sampling import (
     LINES,
     LOCAL_STEPS,
@@ -203,7 +203,11 @@ def slices(propagation: BoundPropagation, feature: int) -> Slices | None:
     domain, count = propagation.domain, slice_count(propagation)
     if count * len(domain) * propagation.size > SLICE_NUMBERS:
         return None
-    cuts = _cuts(domain[feature], propagation.breakpoints[feature], count)
+    low, high = domain[feature]
+    even = low + (high - low) * torch.linspace(0, 1, count + 1).to(domain)
+    knots = propagation.breakpoints[feature]
+    both = torch.cat([even, knots[:: max(1, len(knots) // count)]])
+    cuts: Tensor = torch.unique(both.clamp(low, high))
     lows, highs = domain[:, 0].repeat(len(cuts) - 1, 1), domain[:, 1].repeat(len(cuts) - 1, 1)
     lows[:, feature], highs[:, feature] = cuts[:-1], cuts[1:]
     at_once = max(1, BUDGET // propagation.size)
@@ -216,16 +220,6 @@ def slices(propagation: BoundPropagation, feature: int) -> Slices | None:
 def slice_count(propagation: BoundPropagation) -> int:
     """Return the number of slices of a feature, without cuts at knots."""
     return min(MAX_SLICES, max(MIN_SLICES, ALL_SLICES // len(propagation.domain)))
-
-
-def _cuts(ends: Tensor, knots: Tensor, count: int) -> Tensor:  # (cut,)
-    """Cut an interval into equal parts, and at knots."""
-    low, high = ends
-    even = low + (high - low) * torch.linspace(0, 1, count + 1).to(ends)
-    inner = knots.clamp(low, high)
-    both = torch.cat([even, inner[:: max(1, len(inner) // count)]]).clamp(low, high)
-    cuts: Tensor = torch.unique(both)
-    return cuts
 
 
 def total_change(boxes: BoxBounds, thin: Slices | None, feature: int) -> tuple[float, float]:

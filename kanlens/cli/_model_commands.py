@@ -13,6 +13,7 @@ import kanlens
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal
 from kanlens.cli._options import (
+    Texts,
     factor,
     hidden_nodes,
     norms,
@@ -55,21 +56,13 @@ def train(
     target: str,
     output: Path = Path("model.safetensors"),
     task: str | None = None,
-    features: str | None = None,
-    drop: str | None = None,
-    categorical: str | None = None,
-    impute: str | None = None,
-    na: str | None = None,
-    decimal: str | None = None,
+    columns: Texts,
     groups: str | None = None,
     hidden: str | None = None,
     grid_size: int | None = None,
     max_edges: str | None = None,
     interactions: str | None = None,
-    increasing: str | None = None,
-    decreasing: str | None = None,
-    convex: str | None = None,
-    concave: str | None = None,
+    shapes: Texts,
     spline_order: int = 3,
     extrapolation: str = "constant",
     optimizer: str | None = None,
@@ -104,9 +97,7 @@ def train(
     parts = {part: output.parent / f"{output.stem}.{part}.csv" for part in ("train", "test")}
     parts = parts if holdout or holdout_last else {}
     terminal.check([data], model=output, checkpoint=checkpoint, **parts)
-    columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
-    cells = {"impute": impute, "decimal": decimal}
-    table = open_columns(data, target, columns, groups, task=task, **cells)
+    table = open_columns(data, target, columns, groups, task=task)
     training, test = _split(table, holdout, holdout_last, generator, terminal)
     settings: dict[str, Any] = {
         "optimizer": optimizer,
@@ -131,7 +122,7 @@ def train(
             raise InvalidValueError("train", expected, got, "Leave one of them out")
         run = {"restarts": restarts, "workers": scheduler or workers, "generator": generator}
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
-    small = small_network(max_edges, interactions, [increasing, decreasing, convex, concave])
+    small = small_network(max_edges, interactions, shapes)
     result = _trained(build, shape, small, training, settings, run, terminal)
     model = result.model
     if not result.interrupted:
@@ -304,12 +295,7 @@ def sparsity_path(
     target: str,
     output: Path = Path("model.safetensors"),
     task: str | None = None,
-    features: str | None = None,
-    drop: str | None = None,
-    categorical: str | None = None,
-    impute: str | None = None,
-    na: str | None = None,
-    decimal: str | None = None,
+    columns: Texts,
     hidden: str = "5",
     grid_size: int = 5,
     spline_order: int = 3,
@@ -330,9 +316,7 @@ def sparsity_path(
 
     listing = output.parent / f"{output.stem}.path.csv"
     terminal.check([data], model=output, table=listing)
-    columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
-    cells = {"impute": impute, "decimal": decimal}
-    rows = open_columns(data, target, columns, groups, task=task, **cells)
+    rows = open_columns(data, target, columns, groups, task=task)
     table = held(rows, "kanlens")
     check_learnable(table, terminal.call)
     options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}

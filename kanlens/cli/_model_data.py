@@ -15,7 +15,7 @@ from kanlens._checks import check_count
 from kanlens._files import TEXT_SUFFIXES, text_columns
 from kanlens.attribution._problem import explained_output
 from kanlens.cli._console import Terminal
-from kanlens.cli._options import output_index, split_names
+from kanlens.cli._options import Texts, output_index, split_names
 from kanlens.data._cell_parsing import listed
 from kanlens.data._row_readers import open_rows as open_rows_of
 from kanlens.data._schema import Schema
@@ -24,7 +24,7 @@ from kanlens.data._table_reader import read_features, read_table
 from kanlens.data._tables import Table
 from kanlens.errors import DataError, InvalidValueError
 from kanlens.model._network import KAN
-from kanlens.model._statistics import deviations
+from kanlens.model._training_record import deviations
 from kanlens.training._baselines import named_scores, poor_fit
 from kanlens.training._objective import outside_words
 from kanlens.training._result import FitResult
@@ -47,12 +47,15 @@ def output_to_explain(terminal: Terminal, kan: KAN, text: str | None, x: torch.T
 def open_columns(
     data: Path,
     target: str | list[str] | None,
-    columns: Mapping[str, str | None],
+    columns: Texts,
     groups: str | None = None,
-    **options: Any,
+    task: str | None = None,
 ) -> Table | Source:
     """Open a table to train on, as a source if memory does not hold it."""
-    names: dict[str, Any] = {key: column_names(text, data) for key, text in columns.items()}
+    options: dict[str, Any] = {name: columns[name] for name in ("impute", "decimal")}
+    options["task"] = task
+    texts = {key: text for key, text in columns.items() if key not in options}
+    names: dict[str, Any] = {key: column_names(text, data) for key, text in texts.items()}
     names["target"] = target if isinstance(target, list) else column_names(target, data)
     names = {key: own or () for key, own in names.items()}
     names["features"] = names.get("features") or None

@@ -12,7 +12,7 @@ import sympy
 
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._pareto_front import Front
-from kanlens.discovery._regression import Array, eliminate, solve, weighted
+from kanlens.discovery._regression import Array, eliminate, solve
 from kanlens.discovery._search_problem import (
     SearchProblem,
     exponents_of,
@@ -29,7 +29,6 @@ class Ansatz(ABC):
     """A family of models of a target, each with its formula."""
 
     limits = tuned.Limits()
-    costly = False  # for wide problems: then only near the top of the search
 
     @abstractmethod
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
@@ -58,13 +57,10 @@ def submit_all(formulas: Iterable[Expr], front: Front) -> None:
             return
 
 
-def sum_of_terms(
-    problem: SearchProblem, names: Sequence[Expr], values: Array, weights: Array | None = None
-) -> Expr:
+def sum_of_terms(problem: SearchProblem, names: Sequence[Expr], values: Array) -> Expr:
     """Return y as a sum of terms (row, term) and a constant, fitted by least squares."""
     columns, rows = np.column_stack((np.ones(len(values)), values)), problem.fitted
-    heavy, target = weighted(weights, columns, problem.target)
-    coefficients = solve(heavy[rows], target[rows])
+    coefficients = solve(columns[rows], problem.target[rows])
     sizes = np.abs(coefficients) * np.abs(columns).max(axis=0)
     coefficients[~(sizes > tuned.NEGLIGIBLE_TERM * sizes.max())] = 0.0
     return problem.rebuild(linear(coefficients, (sympy.Integer(1), *names)))

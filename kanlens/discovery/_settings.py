@@ -43,7 +43,7 @@ CLEAR_OF_POLE = 1e-2  # min of |sine| in a denominator
 NO_ZERO = 1e-6  # min / max of a column under a logarithm
 POWER = 1e-9  # the same under a power below 1
 LOGARITHM, LOGARITHM_OF_SURFACE = 1e-250, 1e-100  # the same for targets; smooth ones
-TURN, ANGLE = 1.0, 0.5  # least ranges of a column and a target that are angles
+ANGLE = 0.5  # range of a target that may be an angle
 # largest size under exp: of a target, of a column, in the dictionary
 EXPONENT, EXPONENT_INSIDE, DICTIONARY_EXPONENT = 30.0, 20.0, 12.0
 LARGEST_ATOM, LARGEST_TERM = 1e12, 1e8  # largest values in least squares
@@ -76,13 +76,7 @@ RATIO_POWERS = {2: (-1.0, -0.5, 0.0, 0.5, 1.0), 3: (-1.0, 0.0, 1.0)}  # by the n
 RATIO_LIBRARY, RATIO_TERMS = 90, 15  # terms of both sums that are fitted, and kept
 # largest singular value of a null vector, relative to the typical one; of one without noise
 NULL_VALUE, RATIO_NOISELESS = 0.02, 1e-9
-SPARSE = Limits(narrowest=2, widest=8, error=0.02, tried=2, targets=("id", "sq", "inv", "invsq"))
-SPARSE_POWERS, SPARSE_DEGREE = (1.0, 2.0, -1.0, -2.0, 3.0, 4.0, -3.0, -4.0), 12
-BARE_PRODUCTS, WAVE_PRODUCTS = 3000, 1500  # products, and products with a sine
-SPARSE_ROWS, SPARSE_TERMS = 300, 5  # rows to compare sums on; most terms
-BEAM, FIRST_BEAM = 16, 48  # sums kept; with one term
-EXCHANGED_SUMS, EXCHANGE_ROUNDS = 4, 3  # sums per length in which terms are exchanged
-EXACT_SUM, PAIRS_COMPARED = 1e-20, 20  # error that ends the search; pairs of terms solved
+PAIRS_COMPARED = 20  # pairs of terms that are solved
 DICTIONARY = Limits(narrowest=2, widest=4, error=0.01, tried=2, targets=("id", "log"))
 DICTIONARY_TERMS, DICTIONARY_ARGUMENTS = 900, 12
 BLOCK_SUMS = Limits(  # `pieces[0]` while blocks are compared
@@ -157,8 +151,7 @@ SUMMED_PIECES, SUM_ROUNDS, SUM_RIDGE = 10, 20, 1e-6  # of splines of columns ins
 # --- the search, and the moves to simpler problems ----------------------------------------------
 
 DEPTH, BRANCHES = 3, 3  # merges in a row; best merges followed at each
-# most columns: without products that divide; for early sums of blocks and ratios
-MAX_UNDIVIDED_COLUMNS, FEW_COLUMNS = 3, 4
+FEW_COLUMNS = 4  # columns up to which sums of blocks and ratios come early
 NO_LOO_ERROR = 1e-5  # loo_error that counts as 0
 HALF_POWER_TOLERANCE, THIRD_POWER_TOLERANCE = 0.02, 1e-3  # distances at which a power is rounded
 # largest distance of an exponent from a multiple of one half; highest exponent

@@ -6,21 +6,25 @@ import json
 from collections.abc import Sequence
 from functools import partial, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import sympy
+from numpy.typing import ArrayLike, DTypeLike
 
 from kanlens._checks import optional_module
 from kanlens._plain_json import to_plain
 from kanlens.data._schema import Schema
-from kanlens.exporters._cells import Cell, blank_numbers, blank_texts, date_part
-from kanlens.exporters._dialects import formula
-from kanlens.exporters._exported_model import Export, Format, FunctionTerms, Layer, Splines, refuse
+from kanlens.exporters._dialects import FunctionTerms, Layer, Splines, formula, refuse
+from kanlens.exporters._exported_model import (
+    Cell,
+    Export,
+    Format,
+    blank_numbers,
+    blank_texts,
+    date_part,
+)
 from kanlens.functions._elementary import Array
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, DTypeLike
 
 ML = "ai.onnx.ml"
 OPSETS, IR_VERSION = {"": 17, ML: 3}, 8

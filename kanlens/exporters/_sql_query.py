@@ -14,9 +14,8 @@ import numpy as np
 import sympy
 
 from kanlens._atomic_files import reason
-from kanlens.exporters._cells import Cell, blank_texts, date_part
-from kanlens.exporters._dialects import MAX_CHARACTERS, SQL, Unrolled
-from kanlens.exporters._exported_model import Export, Format, Layer, refuse
+from kanlens.exporters._dialects import MAX_CHARACTERS, SQL, Layer, Unrolled, refuse
+from kanlens.exporters._exported_model import Cell, Export, Format, blank_texts, date_part
 from kanlens.functions._elementary import Array
 
 

@@ -15,9 +15,8 @@ import openpyxl.utils
 from openpyxl.worksheet.worksheet import Worksheet
 
 from kanlens._checks import optional_module
-from kanlens.exporters._cells import Cell, blank_texts
-from kanlens.exporters._dialects import EXCEL, MAX_CHARACTERS, Unrolled
-from kanlens.exporters._exported_model import Export, Format, Layer, refuse
+from kanlens.exporters._dialects import EXCEL, MAX_CHARACTERS, Layer, Unrolled, refuse
+from kanlens.exporters._exported_model import Cell, Export, Format, blank_texts
 from kanlens.functions._elementary import Array
 
 MAX_FORMULA_LENGTH = 8191  # characters without the equals sign

@@ -131,17 +131,21 @@ def live_features(model: KAN, target: int) -> Tensor:
 
 def separates(model: KAN, target: int, features: Sequence[int]) -> bool:
     """Return whether an output is, by the structure, f(some features) + g(all others)."""
-    ours = torch.zeros(model.widths[0], dtype=torch.bool, device=model.input_shift.device)
+    reads = features_read(model, target)
+    ours = torch.zeros_like(reads[0])
     ours[list(features)] = True
-    reads = torch.stack([ours, ~ours], 1)  # (node, 2): what is read on the way to the output
-    ways = zip(model.layers, model.nodes, reaching(model, target), strict=True)
-    for layer, nodes, live in ways:
-        if bool(reads.all(1).any()):
-            return False
-        edges = layer.nonzero_edges() & live[:, None]
-        sums = edges.float() @ reads.float()  # (sub, 2)
+    return not bool((reads[:, ours].any(1) & reads[:, ~ours].any(1)).any())
+
+
+def features_read(model: KAN, target: int) -> Tensor:
+    """Return masks (part, in) of the features that each summand of an output may read."""
+    reads = torch.eye(model.widths[0], dtype=torch.bool, device=model.input_shift.device)
+    wanted = reaching(model, target)
+    for layer, nodes, live in zip(model.layers, model.nodes, wanted[:-1], strict=False):
+        sums = (layer.nonzero_edges() & live[:, None]).float() @ reads.float()  # (sub, in)
         reads = nodes.linked.float() @ sums > 0
-    return model.nodes[-1].grouping.sums > target or not bool(reads.all(1).any())
+    reads = reads[(model.layers[-1].nonzero_edges() & wanted[-1][:, None]).any(0)]
+    return reads if target < model.nodes[-1].grouping.sums else reads.any(0, keepdim=True)
 
 
 def find_node(model: KAN, layer: int, argument: str, node: int | str, *, call: str) -> int:

@@ -19,8 +19,8 @@ from kanlens.functions._sums import FunctionSum
 from kanlens.model._edge import Edge
 from kanlens.model._layer_enclosures import Enclosure
 from kanlens.model._spline_forward import LayerBasis, Weights, basis_means, known_means
-from kanlens.model._statistics import LayerStatistics
 from kanlens.model._terms import SPLINE, EdgeTerm, FunctionTable, Term, placed, with_kinks
+from kanlens.model._training_record import LayerStatistics
 from kanlens.splines import _spline as spline
 
 
@@ -169,30 +169,24 @@ class EdgeLayer(nn.Module):
             Differentiable in `x` and the weights.
         """
         check_columns("KANLinear.edge_values", x, self.in_features)
-        values = self._nth(x, 0)
-        if not self._names:
-            return values
-        return placed(values, self.edge_terms(), lambda term: term.at(x[:, term.in_]))
+        return self._nth(x, 0)
 
     def edge_derivatives(self, x: Tensor) -> Tensor:
         """Return phi_oi'(x_i), shape (batch, out, in), for x (batch, in)."""
         check_columns("KANLinear.edge_derivatives", x, self.in_features)
-        slopes = self._nth(x, 1)
-        if not self._names:
-            return slopes
-        return placed(slopes, self.edge_terms(), lambda term: term.slopes_at(x[:, term.in_]))
+        return self._nth(x, 1)
 
     def _nth(self, x: Tensor, order: int) -> Tensor:
-        """Return values or slopes of the spline edges; zero for function edges."""
+        """Return values or slopes of all edges."""
         weights, degree, mode = self.weights(), self.spline_order, self.extrapolation
         coef, base = weights.coefficients(), BASES[self.base_name]
         values = spline.evaluate(x, coef, self.grid, degree, derivative=order, extrapolation=mode)
         form = base.derivative if order else base.value
         values = values + form(x).unsqueeze(1) * weights.base_weights()
-        if not self.series:
-            return values
-        basis = self.series_basis(x, order=order)
-        return values + torch.einsum("bik,oik->boi", basis, self.series_weights())
+        if self.series:
+            basis = self.series_basis(x, order=order)
+            values = values + torch.einsum("bik,oik->boi", basis, self.series_weights())
+        return placed(values, self.edge_terms(), lambda term: term.nth(x[:, term.in_], order))
 
     def breakpoints(self) -> Tensor:
         """Return the breakpoints (in, n): ends of spline pieces, and kinks."""
@@ -276,7 +270,7 @@ class EdgeLayer(nn.Module):
         pad = 32 * torch.finfo(self.grid.dtype).eps * inside.size(low, high, lower, upper)
         lower, upper = (lower - pad).to(self.grid), (upper + pad).to(self.grid)
         for term in self.edge_terms():
-            least, most = term.value_bounds(low[term.in_], high[term.in_])
+            least, most = term.bounds(low[term.in_], high[term.in_])
             lower = lower.index_put((term.out, term.in_), least)
             upper = upper.index_put((term.out, term.in_), most)
         return lower, upper
@@ -286,13 +280,8 @@ class EdgeLayer(nn.Module):
 
         Parameters
         ----------
-        low, high : Tensor, shape (in,) or (box, in)
-            Interval of each input, in the scaled units of the layer.
-
-        Returns
-        -------
-        lower, upper : Tensor, shape (out, in) or (box, out, in)
-            Infinite where no bound is known.
+        low, high
+            As for `edge_bounds`, whose shapes the bounds have; infinite where none is known.
         """
         boxes = low.reshape(-1, self.in_features), high.reshape(-1, self.in_features)
         bounds = self.enclosure(*boxes).slopes(*boxes).bounds()
@@ -306,12 +295,8 @@ class EdgeLayer(nn.Module):
         Parameters
         ----------
         low, high : Tensor, shape (in,) or (box, in)
-            Boxes that contain all boxes to be bounded, in the scaled units of the layer.
-
-        Returns
-        -------
-        Enclosure
-            Bounds for the current weights, in float64.
+            Boxes that contain all boxes to be bounded, in the scaled units of the layer. Bounds
+            are for the current weights, in float64.
         """
         ends = low.reshape(-1, self.in_features).amin(0), high.reshape(-1, self.in_features).amax(0)
         return Enclosure(self, *ends)

@@ -279,7 +279,7 @@ class KANLinear(EdgeLayer):
             y = y + F.linear(self.series_basis(x).flatten(1), self.series_weights().flatten(1))
         total = torch.zeros_like(y)
         for term in self.edge_terms():
-            total = total.index_add(1, term.out, term.at(x[:, term.in_]))
+            total = total.index_add(1, term.out, term.nth(x[:, term.in_]))
         return y + total if self._names else y
 
     @torch.no_grad()
@@ -423,7 +423,7 @@ class KANLinear(EdgeLayer):
             norms = mean_absolute_edges(x, self.weights(), self.spline_basis)
         if not self._names:
             return norms
-        return placed(norms, self.edge_terms(), lambda term: term.at(x[:, term.in_]).abs().mean(0))
+        return placed(norms, self.edge_terms(), lambda term: term.nth(x[:, term.in_]).abs().mean(0))
 
     def regularization_loss(
         self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0

@@ -16,15 +16,16 @@ from torch import Tensor
 
 from kanlens.model._enclosure_tables import (
     PAD,
+    ControlPoints,
     PieceTable,
     cuts_of,
+    restrict,
     slope_hulls,
     slope_range,
     table_of,
 )
 from kanlens.model._terms import EdgeTerm, times
 from kanlens.splines import _spline as spline
-from kanlens.splines._control_points import ControlPoints, restrict
 
 if TYPE_CHECKING:
     from kanlens.model._edge_layer import EdgeLayer
@@ -95,9 +96,9 @@ class Enclosure:
         """Enclose the edges on boxes (box, in)."""
         edges, _ = self._on(self._values, low, high)
         for term, inside, start, end in self._pieces(edges, low, high):
-            least, most = term.value_bounds(start, end)
-            at_start, at_end = term.at(start), term.at(end)
-            reach = _off_chord(at_start, at_end, term.slope_bounds(start, end), end - start)
+            least, most = term.bounds(start, end)
+            at_start, at_end = term.nth(start), term.nth(end)
+            reach = _off_chord(at_start, at_end, term.bounds(start, end, 1), end - start)
             size = at_start.abs() + at_end.abs() + term.affine[:, 3].abs()[:, None]
             reach = reach + PAD * size
             chord = torch.isfinite(reach) & (reach <= most - least)
@@ -127,7 +128,7 @@ class Enclosure:
         lower, upper = lower.masked_fill(unknown, -torch.inf), upper.masked_fill(unknown, torch.inf)
         edges = replace(edges, lower=lower, upper=upper)
         for placed, inside, start, end in self._pieces(edges, low, high):
-            least, most = placed.slope_bounds(start, end)
+            least, most = placed.bounds(start, end, 1)
             middle = 0.5 * (least + most)
             middle = middle.masked_fill(~torch.isfinite(middle), 0.0)
             points = middle[..., None].expand(*middle.shape, edges.points.shape[-1])
@@ -186,7 +187,7 @@ class Enclosure:
         for placed in self.edge_terms:
             a, b, _, d, mask = placed.parameters(low)
             start, end = low[:, placed.in_], high[:, placed.in_]
-            steep = torch.stack(placed.slope_bounds(start, end)).abs().amax(0)
+            steep = torch.stack(placed.bounds(start, end, 1)).abs().amax(0)
             size = torch.maximum(start.abs(), end.abs()) + (b / a).abs()
             inner = times(_or_infinite(steep), 0.01 * size)
             sizes[:, placed.out, placed.in_] = _or_infinite(inner) + 2 * (mask * d).abs()

@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 from kanlens.errors import InvalidValueError
 
-if TYPE_CHECKING:
-    Width: TypeAlias = int | tuple[int, int | Sequence[int]] | Sequence[int]
+Width: TypeAlias = int | tuple[int, int | Sequence[int]] | Sequence[int]
 
 
 def multiply(factors: Tensor) -> Tensor:  # (..., factor) -> (...)

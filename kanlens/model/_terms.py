@@ -92,45 +92,31 @@ class EdgeTerm:
         a, b, _, _, mask = self.parameters(x)
         return torch.where(mask != 0, a * x + b, self.g.inert)
 
-    def at(self, x: Tensor) -> Tensor:
-        """Return the values at x, one column (or row of pieces) for each edge."""
-        _, _, c, d, mask = self.parameters(x)
-        return (c * self.g.value(self.inner(x)) + d) * mask
+    def nth(self, x: Tensor, order: int = 0) -> Tensor:
+        """Return values or slopes of the edges at x, one column (or row of pieces) for each."""
+        a, _, c, d, mask = self.parameters(x)
+        u = self.inner(x)
+        return (a * c * self.g.derivative(u) if order else c * self.g.value(u) + d) * mask
 
-    def slopes_at(self, x: Tensor) -> Tensor:
-        """Return the derivatives at x, in the form of `at`."""
-        a, _, c, _, mask = self.parameters(x)
-        return a * c * self.g.derivative(self.inner(x)) * mask
-
-    def value_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Bound the edges on intervals of their inputs; infinite where one is not defined."""
-        _, _, c, d, mask = self.parameters(low)
-        least, most = self._widened(low, high, 0)
-        scaled = torch.stack((times(c, least), times(c, most)))
-        room = 8 * torch.finfo(c.dtype).eps * (scaled.abs() + d.abs())
+    def bounds(self, low: Tensor, high: Tensor, order: int = 0) -> tuple[Tensor, Tensor]:
+        """Bound values or slopes of the edges on intervals; infinite where no bound is known."""
+        a, _, c, d, mask = self.parameters(low)
+        factor, shift = (c * a, torch.zeros_like(d)) if order else (c, d)
+        ends = torch.stack([times(factor, end) for end in self._widened(low, high, order)])
+        room = 8 * torch.finfo(c.dtype).eps * (ends.abs() + shift.abs())
         room = room.masked_fill(room.isinf(), 0.0)
-        ends = torch.stack(((scaled + d - room).amin(0), (scaled + d + room).amax(0)))
-        edge = times(mask, ends)
+        sides = (ends + shift - room).amin(0), (ends + shift + room).amax(0)
+        edge = times(mask, torch.stack(sides))
         return edge.amin(0), edge.amax(0)
-
-    def slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Bound the slopes of the edges on intervals; infinite where a bound is not known."""
-        a, _, c, _, mask = self.parameters(low)
-        factor = mask * c * a
-        ends = torch.stack([times(factor, end) for end in self._widened(low, high, 1)])
-        room = 8 * torch.finfo(c.dtype).eps * ends.abs()
-        room = room.masked_fill(room.isinf(), 0.0)
-        return (ends - room).amin(0), (ends + room).amax(0)
 
     def _widened(self, low: Tensor, high: Tensor, n: int) -> tuple[Tensor, Tensor]:
         """Bound g or g' on intervals widened by rounding, if g is defined there."""
         a, b, _, _, mask = self.parameters(low)
         ends = torch.stack((a * low, a * high))
         slack = 4 * torch.finfo(a.dtype).eps * (ends.abs() + b.abs())
-        left = torch.where(mask != 0, ends.amin(0) + b, self.g.inert)
-        right = torch.where(mask != 0, ends.amax(0) + b, self.g.inert)
-        below = torch.where(mask != 0, (ends + b - slack).amin(0), self.g.inert)
-        above = torch.where(mask != 0, (ends + b + slack).amax(0), self.g.inert)
+        wide = (ends + b - slack).amin(0), (ends + b + slack).amax(0)
+        sides = ends.amin(0) + b, ends.amax(0) + b, *wide
+        left, right, below, above = (torch.where(mask != 0, end, self.g.inert) for end in sides)
         tight = self.g.defined(left, right) & ~self.g.defined(below, above)
         inner = torch.where(tight, left, below), torch.where(tight, right, above)
         lower, upper = self.g.extremes(*inner, n)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from numpy.typing import ArrayLike
 
 from kanlens._checks import check_choice, check_count
+from kanlens._pandas import pd
 from kanlens.attribution._result import Attribution, Importance
 from kanlens.data._cell_parsing import listed
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
@@ -29,10 +31,6 @@ from kanlens.plotting._style import (
     picture,
     rows_axes,
 )
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from numpy.typing import ArrayLike
 
 KINDS = ("bar", "beeswarm", "interactions", "paths", "waterfall")
 SHAPS = {  # kinds that shap draws, and its calls
@@ -81,10 +79,6 @@ def attribution(
         The samples, for colors and for the names of a waterfall; ``result.x`` when None.
     top : int
         Largest number of features to draw; a row "n others" adds up the rest.
-
-    Returns
-    -------
-    Axes
 
     Raises
     ------

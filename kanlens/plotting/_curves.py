@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from kanlens.attribution._edge_bands import edge_band
 from kanlens.errors import DTypeError, InvalidValueError, MethodError, rewording
 from kanlens.model._analysis import Model, check_layer, check_model, find_node, held_network
-from kanlens.model._network import KAN
+from kanlens.model._edge import Edge
+from kanlens.model._network import KAN, Rows, Targets
 from kanlens.model._trace import Trace
 from kanlens.plotting._curve_data import Curve, chosen_edges, function_curve, model_curves
 from kanlens.plotting._style import (
@@ -32,10 +33,6 @@ from kanlens.plotting._style import (
     text_width,
     tidy,
 )
-
-if TYPE_CHECKING:
-    from kanlens.model._edge import Edge
-    from kanlens.model._network import Rows, Targets
 
 STRIP = 0.13  # share of the height that the density of the data takes
 SHADE = "#efefef"

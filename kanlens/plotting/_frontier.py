@@ -60,10 +60,6 @@ def frontier(
     references : mapping of str to float, optional
         Names and scores of other models, drawn as horizontal lines. Default: those of `result`.
 
-    Returns
-    -------
-    Axes
-
     Raises
     ------
     DTypeError

@@ -308,10 +308,6 @@ def to_svg(picture: Axes | Figure, *, title: str = "", prefix: str | None = None
     prefix : str, optional
         Beginning of every id; a digest of the content when None.
 
-    Returns
-    -------
-    str
-
     Examples
     --------
     >>> from matplotlib.figure import Figure

@@ -16,10 +16,10 @@ from kanlens._display import Displayed
 from kanlens._pandas import pd
 from kanlens._plain_json import to_plain
 from kanlens.errors import InvalidValueError
-from kanlens.model._edge_moments import means_and_norms
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
-from kanlens.model._statistics import summarize
+from kanlens.model._spline_forward import means_and_norms
+from kanlens.model._training_record import summarize
 from kanlens.pruning._propagation import Edge, Propagation
 
 COLUMNS = (

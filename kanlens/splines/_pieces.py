@@ -50,17 +50,13 @@ class Pieces:
         """Evaluate the `order`-th derivative at `u`, by the formula of `piece`."""
         total = _horner(self._derived(order), u - self.origins[piece], piece)
         if self.functions:
-            total = total + self.functions.nth(self._inside(u, piece), order)
+            if self.kinked:  # derivatives at a kink are those of the side of the piece
+                room = 8.0 * np.spacing(np.maximum(1.0, np.abs(self.breaks)))
+                starts = np.concatenate(([-np.inf], self.breaks + room))
+                ends = np.concatenate((self.breaks - room, [np.inf]))
+                u = np.clip(u, starts[piece], ends[piece])
+            total = total + self.functions.nth(u, order)
         return np.asarray(total, dtype=np.float64)
-
-    def _inside(self, u: Array, piece: Index) -> Array:
-        """Move points at a kink into their piece, so that derivatives are those on its side."""
-        if not self.kinked:
-            return u
-        room = 8.0 * np.spacing(np.maximum(1.0, np.abs(self.breaks)))
-        starts = np.concatenate(([-np.inf], self.breaks + room))
-        ends = np.concatenate((self.breaks - room, [np.inf]))
-        return np.asarray(np.clip(u, starts[piece], ends[piece]))
 
     def antiderivative(self, u: Array) -> Array:
         """Evaluate an antiderivative, continuous over all pieces."""

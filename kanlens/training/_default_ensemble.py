@@ -29,10 +29,10 @@ import torch
 from torch import Tensor
 
 from kanlens.data._groups import deal_groups, row_groups
-from kanlens.model._edge_moments import Average
 from kanlens.model._held_out import keep_held_out
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
+from kanlens.model._spline_forward import Average
 from kanlens.model._trace import store_statistics
 from kanlens.training._objective import class_losses, score
 from kanlens.training._options import FitOptions

@@ -26,7 +26,7 @@ from torch import Tensor
 from kanlens._atomic_files import reason
 from kanlens._checks import check_choice
 from kanlens.errors import InvalidValueError, LostProcessError
-from kanlens.model._edge_moments import Average
+from kanlens.model._spline_forward import Average
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 TIMEOUT = timedelta(minutes=10)  # that processes wait for each other

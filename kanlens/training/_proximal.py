@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from kanlens.errors import MethodError
-from kanlens.model._edge_moments import Moments, rooted
 from kanlens.model._kan_linear import KANLinear
+from kanlens.model._spline_forward import Moments, rooted
 from kanlens.sparsity import activation_l2
 from kanlens.sparsity._penalties import shrink
 from kanlens.training._objective import Objective, task_loss

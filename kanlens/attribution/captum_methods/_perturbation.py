@@ -11,8 +11,7 @@ from torch import Tensor
 
 from kanlens._checks import check_count
 from kanlens._runtime import progress_bar
-from kanlens.attribution._method import method
-from kanlens.attribution._problem import Baseline, LocalValues, Problem
+from kanlens.attribution._problem import Baseline, LocalValues, Problem, method
 from kanlens.attribution.captum_methods._adapter import REPEATS, finite, five_runs
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model._analysis import BUDGET, live_features

@@ -18,9 +18,16 @@ from torch import Tensor
 
 from kanlens._checks import check_count
 from kanlens._runtime import progress_bar
-from kanlens.attribution._deeplift_gradients import SAME, gradient, gradient_x_input, secant
-from kanlens.attribution._method import Method, cited, methods_of
-from kanlens.attribution._problem import Baseline, LocalValues, Problem, pairs
+from kanlens.attribution._direct_methods import SAME, gradient, gradient_x_input, secant
+from kanlens.attribution._problem import (
+    Baseline,
+    LocalValues,
+    Method,
+    Problem,
+    cited,
+    methods_of,
+    pairs,
+)
 from kanlens.attribution.captum_methods import _adapter as adapter
 from kanlens.attribution.captum_methods import _perturbation as perturbation
 from kanlens.attribution.captum_methods import _sampling as sampling

@@ -18,9 +18,8 @@ from torch import Tensor
 
 from kanlens._checks import check_choice, check_positive
 from kanlens._runtime import progress_bar
-from kanlens.attribution._additive import contributions
-from kanlens.attribution._method import method
-from kanlens.attribution._problem import Baseline, LocalValues, Problem, pairs
+from kanlens.attribution._direct_methods import contributions
+from kanlens.attribution._problem import Baseline, LocalValues, Problem, method, pairs
 from kanlens.attribution.integration._lines import (
     Lines,
     Segments,
@@ -64,8 +63,6 @@ def integrated_gradients(
 
     Parameters
     ----------
-    problem : Problem
-        The problem, with a background.
     baseline : {"each", "mean"}
         Start at every background row, and average; or at the mean of the background.
     tolerance : float

@@ -10,7 +10,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +21,10 @@ from kanlens.attribution.shapley._games import Game, Solution
 from kanlens.functions._elementary import Array
 from kanlens.model import kernels
 from kanlens.model._analysis import BUDGET, widest
+from kanlens.model._kan_linear import KANLinear
+from kanlens.model._nodes import Nodes
 from kanlens.model.kernels import _pool as pool
-
-if TYPE_CHECKING:
-    from kanlens.model._kan_linear import KANLinear
-    from kanlens.model._nodes import Nodes
-    from kanlens.splines._local_basis import LocalBasis
+from kanlens.splines._local_basis import LocalBasis
 
 STEP = 2**28  # functions evaluated between two moves of the bar
 TRIAL = 2**21  # functions evaluated to estimate the time of all
@@ -163,9 +161,13 @@ def coalition_worths(
     base = layer.base_weights()[0] if silu else ours.new_zeros(layer.in_features)
     sources = tuple(flat(side.contiguous()) for side in (ours, theirs, start))
     sizes, window = (len(theirs), sums, players), (0,) * (layer.spline_order + 1)
+    ends = np.cumsum([1] * nodes.grouping.sums + list(nodes.grouping.arities))  # of nodes' sums
+    units = np.ones(len(ends)), np.zeros(len(ends))
+    if nodes.scaled:
+        units = nodes.scale.numpy(), nodes.shift.numpy()
     curves = _curves(layer, basis), flat(base.contiguous()), sizes, window
     work = WORK * totals.numel() * len(theirs) * sums
-    arguments = (*sources, flat(totals), _ends(nodes), *curves)
+    arguments = (*sources, flat(totals), (ends, *units), *curves)
     code = COMPILE.format(layer.spline_order)
     if not is_ready(add_worths, arguments, TORCH * work / 1e9, code):
         return None
@@ -181,14 +183,6 @@ def compile_worths(degree: int) -> None:
     steps = torch.zeros(1, 1, 1, dtype=torch.float64)
     with torch.no_grad(), kernels.use("sparse"):
         coalition_worths(steps, steps, steps[0], model.nodes[0], model.layers[1])
-
-
-def _ends(nodes: Nodes) -> tuple[Array, Array, Array]:
-    """Return, per node, the index after its last sum, its scale and its shift: (node,)."""
-    ends = np.cumsum([1] * nodes.grouping.sums + list(nodes.grouping.arities))
-    if nodes.scaled:
-        return ends, nodes.scale.numpy(), nodes.shift.numpy()
-    return ends, np.ones(len(ends)), np.zeros(len(ends))
 
 
 def _curves(layer: KANLinear, basis: LocalBasis) -> tuple[Any, ...]:

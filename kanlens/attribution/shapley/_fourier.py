@@ -114,17 +114,12 @@ def product_games(
     error is at most ``2 * series.error``, of interactions ``4 * series.error``; a step of 0 gets
     exactly 0.
     """
-    scaled = _scaled(steps, offsets, series)
+    scaled = torch.zeros_like(steps), offsets - series.low  # at a single point no player moves
+    if series.length:
+        scaled = steps / series.length, scaled[1] / series.length
     worths = partial(_power_worths, *scaled, series.polynomial)
     powers = _mean_derivatives(worths, steps, 2, interactions=interactions)  # of degree 3
     return powers + cosine_games(*scaled, series.cosines, interactions=interactions)
-
-
-def _scaled(steps: Tensor, offsets: Tensor, series: CosineSeries) -> tuple[Tensor, Tensor]:
-    """Return steps and offsets in units of the interval."""
-    if not series.length:  # a single point, where no player moves
-        return torch.zeros_like(steps), offsets - series.low
-    return steps / series.length, (offsets - series.low) / series.length
 
 
 def _mean_derivatives(

@@ -234,14 +234,6 @@ def seated(steps, starts, p, who, numbers):
 
 
 @inlined
-def begin_block(steps, starts, p, who, live, block, w, z):
-    """Compute the phase factors of players and start for one frequency block."""
-    for j in range(live):
-        rotate(math.pi * steps[p, who[j]] * block, w, j, z)
-    rotate(math.pi * starts[p] * block, w, live, z)
-
-
-@inlined
 def scale(factor, numbers, at, to, row):
     """Write a multiple of a row of numbers."""
     for part in range(2):
@@ -330,7 +322,9 @@ def add_games_of(steps, starts, cosines, nodes, weights, pairs, values, first, l
         live = seated(steps, starts, p, who, w)
         order = (live + 1 - pairs) // 2
         for block in range(0, len(cosines), LANES):
-            begin_block(steps, starts, p, who, live, block, w, z)
+            for j in range(live):
+                rotate(math.pi * steps[p, who[j]] * block, w, j, z)
+            rotate(math.pi * starts[p] * block, w, live, z)
             amplitudes(cosines, block, 2.0 * pairs - 1.0, z, live, a)
             total[: live ** (1 + pairs)] = 0.0
             for q in range((order + 1) // 2):

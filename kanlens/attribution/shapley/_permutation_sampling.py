@@ -66,7 +66,9 @@ def sampled(
     seed ^= zlib.crc32(game.players.cpu().numpy().tobytes())  # games differ
     stop = stop or Interruption()
     whole = _has_time_for_a_round(game, deadline)
-    parts = game.x.split(_samples_at_once(game, polynomials=whole))
+    sub = game.model.layers[0].out_features
+    numbers = len(game.rows) * sub * count(sub) if whole else sub * game.size  # of a sample
+    parts = game.x.split(max(1, BUDGET // (numbers + len(game.rows))))
     solutions = []
     with progress_bar("shapley", PROGRESS_STEPS * len(parts), shown=progress) as advance:
         for left, part in zip(range(len(parts), 0, -1), parts, strict=True):
@@ -92,13 +94,6 @@ def _joined(parts: list[SampledSolution]) -> SampledSolution:
         permutations=max(part.permutations for part in parts),
         stopped=next(reason for reason in order if reason in ends),
     )
-
-
-def _samples_at_once(game: Game, *, polynomials: bool) -> int:
-    """Return the number of samples whose steps, and polynomials, fit the budget."""
-    sub = game.model.layers[0].out_features
-    numbers = len(game.rows) * sub * count(sub) if polynomials else sub * game.size
-    return max(1, BUDGET // (numbers + len(game.rows)))
 
 
 def _pairs_of_a_round(game: Game) -> int:

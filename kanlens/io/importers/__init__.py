@@ -27,8 +27,14 @@ from kanlens.io.importers import _splines as splines
 from kanlens.io.importers._containers import located
 from kanlens.io.importers._layout import Layout
 from kanlens.io.importers._order import INDEXED, join, names_below, stem_of
-from kanlens.io.importers._parity_check import check_live
-from kanlens.io.importers._rows import Remake, adopted, check_data, is_tabular, training_data
+from kanlens.io.importers._rows import (
+    Remake,
+    adopted,
+    check_data,
+    check_live,
+    is_tabular,
+    training_data,
+)
 from kanlens.io.importers._settings import CALL, ImportOptions, listed_names, refuse
 from kanlens.io.importers._source import Origin, sources
 from kanlens.model._analysis import HasNetwork, check_sound, held_network

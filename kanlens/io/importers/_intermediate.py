@@ -16,10 +16,10 @@ from kanlens.errors import KanlensError, ShapeError, reworded
 from kanlens.functions._catalog import BASES
 from kanlens.io.importers._settings import CALL, ImportOptions, sum_of
 from kanlens.model._config import LayerConfig
+from kanlens.model._conversion import expand_normalization
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
-from kanlens.model._normalization import expand_normalization
 from kanlens.splines import _spline as spline
 
 _NAMES = {"base": "base_weight", "spline": "spline_weight", "knots": "grid"}

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from kanlens.functions._rational import rational_name
+from kanlens.functions._families import rational_name
 from kanlens.io.importers._intermediate import Edges, Stage, one_by_one
 from kanlens.io.importers._layout import Group, Layout, batch_norm
 from kanlens.io.importers._order import join

@@ -15,7 +15,7 @@ from torch import nn
 from kanlens._checks import check_choice
 from kanlens.errors import InvalidValueError
 from kanlens.functions._catalog import BASES, USUAL, base_name
-from kanlens.functions._rational import rational_name
+from kanlens.functions._families import rational_name
 from kanlens.io.importers._pickle_stubs import class_of, path_of
 
 CALL = "import_model"
