@@ -21,8 +21,8 @@ from kanlens.data._table_reader import read_columns
 from kanlens.data._tables import Table
 from kanlens.errors import DataError, KanlensWarning, ShapeError
 from kanlens.model._network import KAN, Targets
+from kanlens.model._statistics import deviations
 from kanlens.model._trace import store_statistics
-from kanlens.model._training_record import deviations
 
 
 def prepare_data(

@@ -24,7 +24,7 @@ from kanlens.data._table_reader import read_features, read_table
 from kanlens.data._tables import Table
 from kanlens.errors import DataError, InvalidValueError
 from kanlens.model._network import KAN
-from kanlens.model._training_record import deviations
+from kanlens.model._statistics import deviations
 from kanlens.training._baselines import named_scores, poor_fit
 from kanlens.training._objective import outside_words
 from kanlens.training._result import FitResult

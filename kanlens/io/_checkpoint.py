@@ -31,7 +31,7 @@ from kanlens.model._analysis import Model, check_model, check_sound
 from kanlens.model._config import KANConfig
 from kanlens.model._kan_linear import LAYER_KINDS
 from kanlens.model._network import KAN
-from kanlens.model._training_record import LEVELS, LayerStatistics
+from kanlens.model._statistics import LEVELS, LayerStatistics
 
 FORMAT = "kanlens.model"
 FORMAT_VERSION = 5

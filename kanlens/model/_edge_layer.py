@@ -19,8 +19,8 @@ from kanlens.functions._sums import FunctionSum
 from kanlens.model._edge import Edge
 from kanlens.model._layer_enclosures import Enclosure
 from kanlens.model._spline_forward import LayerBasis, Weights, basis_means, known_means
+from kanlens.model._statistics import LayerStatistics
 from kanlens.model._terms import SPLINE, EdgeTerm, FunctionTable, Term, placed, with_kinks
-from kanlens.model._training_record import LayerStatistics
 from kanlens.splines import _spline as spline
 
 

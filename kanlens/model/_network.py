@@ -20,7 +20,8 @@ from kanlens.model._config import UNTRAINED, KANConfig, NodesConfig, nodes_of
 from kanlens.model._held_out import HeldOut
 from kanlens.model._kan_linear import LAYER_KINDS, KANLinear
 from kanlens.model._nodes import Nodes, check_nodes, read_widths
-from kanlens.model._training_record import EditStep, GrowthRecord, LayerStatistics, TrainingRecord
+from kanlens.model._statistics import LayerStatistics
+from kanlens.model._training_record import EditStep, GrowthRecord, TrainingRecord
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,7 @@ from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN, Rows
 from kanlens.model._nodes import Nodes
 from kanlens.model._spline_forward import means_and_norms
-from kanlens.model._training_record import LayerStatistics, summarize
+from kanlens.model._statistics import LayerStatistics, summarize
 
 CHUNK = 2**22  # edge values held at once
 POINTS = 65  # over a grid or a range

@@ -19,7 +19,7 @@ from kanlens.errors import InvalidValueError
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._spline_forward import means_and_norms
-from kanlens.model._training_record import summarize
+from kanlens.model._statistics import summarize
 from kanlens.pruning._propagation import Edge, Propagation
 
 COLUMNS = (

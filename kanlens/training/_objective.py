@@ -15,7 +15,7 @@ from kanlens.model._analysis import Model, check_model
 from kanlens.model._held_out import conformal_widths, probabilities
 from kanlens.model._network import KAN
 from kanlens.model._spline_forward import Average
-from kanlens.model._training_record import deviations
+from kanlens.model._statistics import deviations
 from kanlens.sparsity import PENALTIES, penalty_value
 
 if TYPE_CHECKING:

@@ -25,8 +25,8 @@ from kanlens.model._config import UNTRAINED
 from kanlens.model._held_out import keep_held_out
 from kanlens.model._network import KAN
 from kanlens.model._spline_forward import Average
+from kanlens.model._statistics import deviations
 from kanlens.model._trace import store_statistics
-from kanlens.model._training_record import deviations
 from kanlens.training._checkpointing import check_identity, identity_of
 from kanlens.training._objective import Objective, metric_name, row_losses, score, task_loss
 from kanlens.training._options import FitOptions

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.model._training_record import LEVELS, deviations, summarize
+from kanlens.model._statistics import LEVELS, deviations, summarize
 
 
 def moments(n_out: int, n_in: int) -> tuple[torch.Tensor, torch.Tensor]:
