@@ -127,7 +127,7 @@ def fitted_weights(propagation: BoundPropagation, x: Tensor, value: Tensor) -> T
 
 
 def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]:
-    """Return least-squares weights, and those of Lawson's reweighting."""
+    """Return least-squares weights, then those of each step of Lawson's algorithm."""
     largest = columns.abs().amax(0)
     columns = columns - columns.mean(0)
     sizes = columns.abs().amax(0)

@@ -243,7 +243,7 @@ def null_vector(problem: SearchProblem, argument: Argument, column: int) -> tupl
 
 
 class ProductWithCombination(Ansatz):
-    """A function of one column times a function of a combination."""
+    """A function of one column times a function of a combination of the others."""
 
     limits = tuned.PRODUCTS
 

@@ -53,7 +53,7 @@ def noise_of(columns: Array, target: Array) -> float:
 
 
 def left_out(x: Array, target: Array, scale: float, nugget: Array | float) -> tuple[Array, Array]:
-    """Return leave-one-out errors and their variances (1 far from other rows)."""
+    """Return leave-one-out errors and variances of a Gaussian process."""
     check_time()
     matrix = kernel(x, x, scale)
     matrix[np.diag_indices_from(matrix)] += nugget

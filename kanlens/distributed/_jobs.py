@@ -181,8 +181,8 @@ class Job:
 
     The model is a .safetensors file, `path` a Parquet file or folder, and `origin` the text file
     that it was made of; method, options, output and background (rows, in) are as for
-    `kanlens.attribute`. A part has `part_rows`; a generator, seeded with the number of its block,
-    draws for `block_rows`. Parts are written to `folder`, if any.
+    `kanlens.attribute`. A part has `part_rows` rows; each block of `block_rows` has a generator
+    seeded by its number. Parts are written to `folder`, if any.
     """
 
     call: str

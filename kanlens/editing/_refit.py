@@ -88,7 +88,7 @@ def _refit_sum(
 
 
 def _modes(layer: KANLinear, in_: int, inputs: Tensor, edges: int) -> Tensor:
-    """Return changes of control points (basis, mode): polylines with few breakpoints."""
+    """Return changes of control points (basis, mode): hat functions on few breakpoints."""
     places = spline.greville(layer.grid, layer.spline_order)[in_].cpu().numpy()
     count = min(max(len(inputs) // (ROWS_PER_PLACE * edges), 2), PLACES)
     if len(places) <= count:

@@ -202,7 +202,7 @@ class Export:
         return np.asarray(rows.mean(0, keepdims=True))
 
     def scores(self, x: Array) -> Array:  # (batch, out, in)
-        """Return the secant attributions of every output to the reference."""
+        """Return attributions (method "secant") of every output, relative to `reference`."""
         options: dict[str, Any] = {"method": "secant", "background": self.reference}
         outputs = range(len(self.description.outputs))
         scores = (attribute(self.exact, x, target=k, progress=False, **options) for k in outputs)

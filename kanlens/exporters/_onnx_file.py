@@ -1,4 +1,4 @@
-"""ONNX files: the graph of a model and of its secant attributions."""
+"""ONNX files: the graph of a model and of its attributions by method "secant"."""
 
 from __future__ import annotations
 

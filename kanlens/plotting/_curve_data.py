@@ -27,7 +27,7 @@ REACH = 0.5  # of the grid shown beyond the data, at most this share of the data
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curve:
-    """One edge in the units of the axes."""
+    """The curve of an edge in the units of the axes."""
 
     x: Array  # (point,)
     y: Array

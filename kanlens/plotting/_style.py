@@ -152,7 +152,7 @@ def picture(call: str) -> Callable[[Draw], Draw]:
 def axes_for(ax: Axes | None, size: tuple[float, float], *, bare: bool = False) -> Axes:
     """Return `ax`, or axes of a new pyplot figure of `size` inches.
 
-    Bare axes fill their figure; others are tidied.
+    Bare axes fill their figure; others get the common style.
     """
     if ax is None:
         from matplotlib import pyplot

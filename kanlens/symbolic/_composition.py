@@ -332,7 +332,7 @@ def _apply(name: str, u: Expr) -> Expr:
 
 
 def _split_scale(u: Expr) -> tuple[float, Expr]:
-    """Return s and u / s, where s is the largest factor of a term."""
+    """Return s and u / s, where s is the largest coefficient of the terms."""
     parts = [term.as_coeff_Mul() for term in sympy.Add.make_args(u) if term.free_symbols]
     number, first = max(parts, key=lambda part: (abs(part[0]), sympy.default_sort_key(part[1])))
     size = float(number)

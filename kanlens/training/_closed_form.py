@@ -289,7 +289,7 @@ def to_kan(model: KAN, networks: Sequence[SmallNetwork], *, flat: bool = False) 
 
 
 def _curve_layer(model: KAN, networks: Sequence[SmallNetwork], flat: bool) -> KANLinear:
-    """Return the layer of the curves of columns and of factors."""
+    """Return a layer with the curves of columns, and of factors, as edges."""
     factors = [
         (network, *own)
         for network in networks

@@ -1,6 +1,6 @@
-"""The table of captum's methods, and one function that runs all simple ones.
+"""The table of captum's methods, and a function that runs most of them.
 
-A layer method attributes to the nodes of a level: 1 is the first hidden layer, the last is that of
+A layer method attributes to the nodes of a level: 1 is the first hidden layer, the last level is
 the outputs, in the units of the data.
 """
 

@@ -170,7 +170,7 @@ class Integrals:
         self._spread = torch.maximum(every + 1e-3 * way, self._scale)
 
     def misses(self, trial: _Trial, doubted: Tensor) -> tuple[Tensor, Tensor]:
-        """Return errors divided by the allowed ones, and the mask of smooth segments."""
+        """Return errors over the allowed errors, and the mask of smooth segments."""
         owner = trial.segments.owner
         noise = ROUNDING * (trial.output + self.noise[owner])
         gap = (trial.values.sum(1) - trial.change).abs()

@@ -1,7 +1,7 @@
 """Cosine series plus polynomial of an edge on an interval, with an error bound.
 
-Jumps of a derivative inside the interval set the number of cosines; the polynomial takes the
-derivatives at its ends. A random cubic edge from -3 to 3 takes 1162 cosines for 1e-6 of its range.
+The polynomial matches the derivatives at the ends; jumps of derivatives inside set the number of
+cosines. A random cubic edge from -3 to 3 takes 1162 cosines for an error of 1e-6 of its range.
 """
 
 from __future__ import annotations

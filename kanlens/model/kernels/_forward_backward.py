@@ -95,7 +95,7 @@ def weights_at(addresses, edges, n_basis, like):
 
 @inlined
 def find_points(addresses, slopes, basis, sizes, team):
-    """Return x, base values, base slopes and interval indices; not computed without threads."""
+    """Return x, base values, base slopes and intervals; left empty if there are no threads."""
     (rows, n_in, _, _), (at_x, at_base, at_slope), like = sizes, addresses, basis[0]
     count, silu = rows * n_in, at_base == 0
     base, slope = numbers_at(at_base, count, like), numbers_at(at_slope, count, like)
@@ -246,7 +246,7 @@ def write_spans(points, splines, base_weight, basis, window, sums, shape, part, 
 
 @inner
 def add_rows(points, splines, base_weight, basis, y, sizes, span, window):
-    """Add the contributions of a span of inputs to all rows, from tables of a few at a time."""
+    """Add the contributions of a span of inputs to all rows, a few inputs at a time."""
     (rows, _, _, n_basis), (begin, end) = sizes, span
     shape = shape_of(sizes, end - begin, basis, window)
     group = min(end - begin, max(1, min(COLUMNS // n_basis, DESK // shape[-1])))
