@@ -222,7 +222,7 @@ class _TermSum:
         self.unit = "" if form.link else self.output_unit
 
     def terms(self, y: Tensor | None) -> Terms:
-        """Return the terms, minus their means over the rows; with targets, curves have bands."""
+        """Return the terms, centered over the rows; with targets, also confidence bands."""
         curves = torch.zeros_like(self.values[:, 0])  # (row + point, column)
         for side, weight in self.added:
             curves += weight * self.values[:, side]

@@ -241,7 +241,7 @@ def _smoothed(x: Array, target: Array) -> tuple[float, Array, Array]:
 
 
 def _limit(errors: Array, variance: Array, size: Array) -> Array:
-    """Return the errors beyond which rows are outliers."""
+    """Return the largest error of each row that is not an outlier."""
     usual = tuned.NORMAL * float(np.median(np.abs(errors)))
     alone = tuned.ALONE * np.minimum(variance, 1.0) * float(size.std())
     return max(tuned.OUTLIER_DEVIATIONS * usual, tuned.MIN_OUTLIER_DISTANCE) + alone

@@ -54,7 +54,7 @@ REGIONS, REGION_ROWS = 6, (5, 0.05)  # of `worst`, at most; and rows of one, at 
 class ImitationReceipt(Receipt):
     """Validation record of an imitation, whose `teacher` is the name of the imitated model.
 
-    `furthest` describes the region where the network differs most, if there are several regions.
+    `furthest` describes the region where they differ most, if there are several regions.
     """
 
     teacher: str

@@ -150,7 +150,7 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
 
 
 def category_codes(schema: Schema, x: Tensor) -> dict[str, Array]:
-    """Return the code (row,) of the category of each categorical column; 0 is the first of two."""
+    """Return the category codes (row,) of each categorical column; 0 if no feature is 1."""
     columns = dict[str, list[int]]()
     for index, feature in enumerate(schema.features):
         if feature.kind in ("categorical", "binary"):

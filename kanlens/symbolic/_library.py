@@ -137,7 +137,7 @@ def _side_starts(lowest: float) -> Tensor:
 
 
 def _ray_starts(lowest: float) -> Tensor:
-    """Return scales of both signs, with u from near to far above `lowest`."""
+    """Return scales of both signs, with shifts that keep u above `lowest`."""
     a, room = _grid(_both_signs(_logspace(-0.7, 1.0, 8)), _logspace(-2.3, 1.0, 12)).unbind(-1)
     return torch.stack((a, lowest + a.abs() + room), dim=-1)
 

@@ -319,7 +319,7 @@ class DenseDesign:
         return equations, mean
 
     def informed(self, variances: Array, noise: float, rows: float) -> Array:
-        """Return all coefficients."""
+        """Return the indices of all coefficients."""
         return np.arange(len(self.owners))
 
     def values(self, coefficients: Array) -> Array:

@@ -248,7 +248,7 @@ def faithfulness_correlation(case: Case) -> Score:
 
 @metric("lower", "model", of=infidelity)
 def _infidelity(case: Case) -> Score:
-    """Mean square of value minus change over 50 random removals, in variances of the output."""
+    """Mean square of values minus change over 50 random removals, over the output's variance."""
     references, output, variance = case.references, case.watched(), case.variance
     masks = removal_masks(case, references)
 

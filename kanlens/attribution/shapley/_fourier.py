@@ -125,7 +125,7 @@ def product_games(
 def _mean_derivatives(
     worths: Callable[[Tensor], Tensor], like: Tensor, order: int, *, interactions: bool
 ) -> Tensor:
-    """Return derivatives by one or two joining probabilities, by Gauss-Legendre quadrature.
+    """Return mean derivatives by one or two probabilities, by Gauss-Legendre quadrature.
 
     `worths` maps the probabilities (game, player) that players join to expected values (game,).
     """
