@@ -25,7 +25,7 @@ from kanlens.model._analysis import Model, check_model, float64_copy, separates,
 from kanlens.model._network import KAN, Rows
 
 Kind = Literal["pdp", "ale"]
-ROWS = {"pdp": 500, "ale": 4000}  # that the model is evaluated on, at most
+ROWS = {"pdp": 500, "ale": 4000}  # most rows to evaluate
 POINTS = {1: 65, 2: 25}  # of each feature, by the number of features
 YEARS = 1e5  # days before and after 1970 that are dates: 273 years
 MAX_DISCRETE_VALUES = 12  # of a feature with discrete values

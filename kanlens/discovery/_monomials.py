@@ -32,7 +32,7 @@ def libraries(problem: SearchProblem) -> list[list[Powers]]:
     width = problem.width
     degrees = tuned.DEGREES_OF_ONE if width == 1 else tuned.DEGREES
     sets = [total_degree(width, degree) for degree in degrees]
-    if width <= 4 and problem.positive.all():  # else there are too many
+    if width <= 4 and problem.positive.all():
         for exponents in tuned.PAIR_EXPONENTS:
             products = itertools.product((0.0, *exponents), repeat=width)
             sets.append([powers for powers in products if np.count_nonzero(powers) <= 2])

@@ -212,7 +212,7 @@ class Front:
         self._keep(self._entry(lean))
         snapped = self._snap(even_ratios(lean), entry.error)
         if snapped is None or snapped.error > limit or count_numbers(snapped.expression):
-            short = self._shortened(even_ratios(lean))  # where numbers may stand for one
+            short = self._shortened(even_ratios(lean))
             if self._error(short) <= limit:
                 lean = self._lean(short, limit)
                 self._keep(self._entry(lean))

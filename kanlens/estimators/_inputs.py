@@ -109,7 +109,7 @@ def distinct(x: Array, y: Array, sample_weight: PerRow) -> tuple[Any, Any, Any, 
     """Return distinct rows of x and y, their total weights and indices."""
     weights = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
     used = np.flatnonzero(weights)
-    if not len(used):  # as scikit-learn says it from 1.7 on
+    if not len(used):  # the message of scikit-learn from 1.7 on
         raise ValueError("Sample weights must contain at least one non-zero number.")
     both = np.column_stack((x[used], y[used]))
     _, first, group = np.unique(both, axis=0, return_index=True, return_inverse=True)

@@ -48,8 +48,8 @@ class ElementaryFunction:
     domain: Domain | Interval = "real"
     symmetry: Symmetry | None = None  # how g(-u) follows from g(u)
     degree: float | None = None  # p when g(s * u) == s**p * g(u) for every s > 0
-    # where g, g', g'', as far as they are given, change from rising to falling or back, by a jump
-    # too; others follow from a closed form, or are not known
+    # turning points of g, g', g'' (as many as given), jumps included; others follow from a closed
+    # form, or are not known
     turns: tuple[tuple[float, ...], ...] = ()
     period: float | None = None  # after which turning points repeat, those of derivatives too
     turning_known: bool = True  # `turns` are sure to be all of them

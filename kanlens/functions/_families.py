@@ -150,7 +150,7 @@ def _roots(polynomial: Polynomial) -> list[float]:
 
 
 FREQUENCY = 5.0  # of the Morlet wavelet
-ZERO_BEYOND = 40.0  # where it is 0 in float64
+ZERO_BEYOND = 40.0  # 0 in float64 from here on
 _HALF = 2**-0.5
 
 

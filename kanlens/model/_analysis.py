@@ -15,8 +15,8 @@ from kanlens.errors import DTypeError, InvalidValueError, KanlensError, rewordin
 from kanlens.functions._elementary import Array
 from kanlens.model._network import KAN
 
-# Numbers held at once by one step of an analysis; more leaves the caches. A step holds a few times
-# as many, which is within any limit of memory that can be set (`kanlens._resources.MIN_LIMIT`).
+# Numbers in one chunk of an analysis; more do not fit the caches. A step holds a few times as many,
+# less than the least limit of memory that can be set (`kanlens._resources.MIN_LIMIT`).
 BUDGET = 2**20
 TAILS, FAR = 0.05, 100.0  # of outliers: largest share at either end, distance over the range
 _DIVERGED = "The training diverged; train it again"

@@ -2,9 +2,9 @@
 
 Control points of several edges of one input can be added before their hull is taken.
 
-Functions other than splines are replaced by the polynomial through their values at Chebyshev
-nodes, whose error the sixth derivative bounds; intervals wider than 0.75 of a function's argument
-are cut, so that it stays near 1e-9 of a weight.
+Functions other than splines are replaced by the polynomial through their values at Chebyshev nodes,
+whose error the sixth derivative bounds; intervals on which an argument varies by more than 0.75 are
+cut, so that errors stay near 1e-9 of a weight.
 
 Rounding is below 1e-13 of the sizes that were added; margins are `PAD` = 1e-12 of them. A slope
 keeps the sign of its B-spline coefficients, exact differences of stored numbers.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PAD = 1e-12
 MAX_PIECE_WIDTH = 0.75  # of a piece with a base function near 0
 SETTLED = 32.0  # beyond it pieces double in width
-MAX_PARTS = 1024  # that a piece is cut into
+MAX_PARTS = 1024  # of a piece
 STRAIGHT = 2e-12  # error of a polynomial there: bases differ from lines by 33 exp(-32) at most
 VALUE, SLOPE = 6, 5  # coefficients of a value, of a slope: splines have degree 5 at most
 

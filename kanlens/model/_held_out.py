@@ -143,7 +143,7 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
     widths = np.broadcast_to(_quantiles(scores, level, call), (len(x), scores.shape[1])).copy()
     for code in () if own is None else np.unique(own):
         group = scores[held.codes[cast("str", by)] == code]
-        if _place(len(group), level) <= len(group):  # else as all rows
+        if _place(len(group), level) <= len(group):  # else the width for all rows
             widths[own == code] = _quantiles(group, level, call)
     halves = torch.from_numpy(widths).to(model.output_scale)
     return halves if classes else halves * model.output_scale

@@ -266,7 +266,7 @@ class Moments:
         counts, sums, products = totals.split([1, len(about), len(totals) - len(about) - 1])
         away = sums / counts.detach().clamp_min(1)
         shift = torch.stack(pair_products(list(sums), list(away)))
-        ends = x.detach() if layer.extrapolation == "zero" else x.detach()[:0]  # that runs out
+        ends = x.detach() if layer.extrapolation == "zero" else x.detach()[:0]
         return cls(
             share=counts[0] / len(x),
             means=(about + away).permute(1, 2, 0),
@@ -346,7 +346,7 @@ def _mean_and_square(
     count = len(x) * layer.in_features * layer.out_features
     if count <= MAX_DIRECT_VALUES:
         values = layer.edge_values(x).double()
-        first = values[:1].detach()  # so that an edge without variation has none by rounding
+        first = values[:1].detach()  # a constant edge has no variance from rounding
         mean = (values - first).mean(0)
         away = values - first - mean.detach() if centered else values  # its sum: no gradient
         return first[0] + mean, away.square().mean(0)

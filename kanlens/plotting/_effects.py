@@ -47,7 +47,7 @@ LINES = "#c4c4c4"  # of single rows
 BANDS, FINE = 12, 120  # colors of a surface, and points of either axis that its border is taken on
 # of the range of a feature, from the nearest row: beyond, a surface has no data
 MAX_ROW_DISTANCE = 0.08
-LEVELS = 30  # that are drawn, at most
+LEVELS = 30  # at most
 DOTS = 1000  # rows that are drawn, at most
 TRIMMED_FROM = 20  # models from which the range of their effects leaves out the outermost
 LONG_TICK = 1e4  # numbers whose ticks are long

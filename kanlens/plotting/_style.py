@@ -67,7 +67,7 @@ class Style:
     text: float = 8.0  # names
     small: float = 7.0  # numbers
     column: float = 3.4  # width of one text column
-    page: float = 7.0  # and of a page
+    page: float = 7.0  # width of a page
 
 
 STYLE = Style()

@@ -142,7 +142,7 @@ class EdgeRemover:
         self.journal = RemovalLog(self.model, self.rows)
         self.scorer = Scorer(score, state, evaluator)
         step, self.weights = evaluator.newton_step(state.output)
-        self.sums = list(state.sums)  # that refits approximate
+        self.sums = list(state.sums)  # targets of refits
         if self.model.nodes[-1].plain:
             self.sums[-1] = state.sums[-1] + SHARE * step / self.model.output_scale
         self.removed: list[dict[str, Any]] = []

@@ -27,7 +27,7 @@ _MAX_STARTS = 3  # of an edge and family
 _FIRST_STEPS = 6  # with all these starts
 _LAST_STEPS = 24  # with the best one
 _SPAN_STEPS = 12  # in the spline space
-_SPAN_FAMILIES = 8  # that take these steps
+_SPAN_FAMILIES = 8  # fitted there
 _MIN_R2 = 0.5  # of a best start that is polished
 AT_ONCE = 64  # edges
 _UNIFORM = 64  # points evenly over the range
@@ -230,7 +230,7 @@ class EdgeResiduals(Residuals):
         self.rules = torch.stack([family.rules for family in families])[fits.family].T
 
     def coordinates(self, values: Tensor) -> Tensor:
-        """Return values (fit, sample) up to a constant, in a spline space if any."""
+        """Return values (fit, sample), centered or in coordinates of the spline space."""
         space = self.arguments[3]
         if space is None:
             return values - values.mean(1, keepdim=True)

@@ -43,7 +43,7 @@ _POINTS = 200  # for checks of the rules
 _DENOMINATORS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 20, 100)
 _MAX_FRACTION = 100.0
 _COUNTS = (1, 2, 3, 4, 5, 6, 8)  # numerators of the multiples of other constants
-_PARTS = (1, 2, 3, 4, 6, 8)  # and their denominators
+_PARTS = (1, 2, 3, 4, 6, 8)  # denominators of these
 _PI = ((1, 2, 3, 4, 5, 6, 8, 16), (1, 2, 3, 4, 5, 6, 8))
 _SIMPLE_DENOMINATORS = ((1, 2, 4), (1, 2, 4, 8))
 _ROOTS = (2, 3, 5, 6, 7, 10)
@@ -302,7 +302,7 @@ class Simplifier:
     symbols: tuple[Expr, ...]  # one per column of x
     x: Array  # (batch, in)
     y: Array  # (batch,)
-    independent: int | None = None  # as for `snap`
+    independent: int | None = None  # see `snap`
 
     def shorten(self, expression: Expr) -> Expr:
         """Return the shortest equal form that the rewrite rules find."""

@@ -115,7 +115,7 @@ class _TermSelection:
         deviation = output.std(0, unbiased=False)
         unit = torch.where(deviation > 0, deviation, 1.0)
         *_, (_, _, reach) = reaches(network, self.inputs, unit)
-        reach = reach.nan_to_num(0.0, 0.0, 0.0)  # where a later function is undefined
+        reach = reach.nan_to_num(0.0, 0.0, 0.0)  # NaN if a later function is undefined
         least = _MIN_SLOPE * reach.abs().mean(0)
         self.reach = torch.where(reach < 0, -1.0, 1.0) * torch.maximum(reach.abs(), least)
         grouping, values = network.nodes[0].grouping, layer(self.inputs)

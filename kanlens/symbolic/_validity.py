@@ -24,8 +24,8 @@ _MAX_ROWS, _MIN_ROWS = 40, 4  # rows to sweep, fewer with more features
 _SWEPT = 320  # rows times features
 _TIGHT_ROWS, _TIGHT_PARTS = 4, 10  # further rows to sweep, for some parts
 _SEARCHES = 8  # for a pole of one part between the points
-_MAX_PARTS = 40  # that are searched
-_MAX_PLACES = 24  # of a sweep, searched for a pole
+_MAX_PARTS = 40  # parts to search
+_MAX_PLACES = 24  # points of a sweep to search for a pole
 
 _FIRST = 0.05  # first step of a search, in ranges
 _LAST = 1e-13  # last step

@@ -29,7 +29,7 @@ from kanlens.errors import InvalidValueError, LostProcessError
 from kanlens.model._spline_forward import Average
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
-TIMEOUT = timedelta(minutes=10)  # that processes wait for each other
+TIMEOUT = timedelta(minutes=10)  # of a wait for another process
 
 _joins = itertools.count()
 

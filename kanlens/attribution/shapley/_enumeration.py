@@ -146,7 +146,7 @@ def coalition_worths(
     Players add `ours` (batch, sub, player) to the sums of samples, and `theirs` (rows, sub, player)
     to those of background rows, `start` (rows, sub); bit p of a coalition's index is player p.
     """
-    able = layer.splines_alone and kernels.can_run_double(ours)  # and a base that it knows
+    able = layer.splines_alone and kernels.can_run_double(ours)
     able = able and (layer.base_name in ("silu", "zero") or not layer.base_weights().any())
     layers = layer, ours, layer.grid, layer.weights()
     basis = kernels.local_basis_of(*layers) if able else None

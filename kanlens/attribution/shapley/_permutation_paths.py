@@ -18,7 +18,7 @@ from kanlens.attribution.shapley._games import Game
 from kanlens.model._analysis import BUDGET
 
 MAX_SUMS = 10  # of the first layer, for products of different ones, whose number grows fast
-RADII = 0.8, 1.7, 2.6  # where a game is looked at along each sum, in deviations of u
+RADII = 0.8, 1.7, 2.6  # points along each sum, in standard deviations of u
 MIXED = RADII[1]  # likewise along two or three sums
 
 

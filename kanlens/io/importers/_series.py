@@ -114,7 +114,7 @@ def _relu_kan(group: Group) -> list[Stage]:
     n_in, n = low.shape
     high = group.get("phase_high" if "phase_high" in group else "phase_height", n_in, n)
     weight = group.get("equal_size_conv.weight", None, 1, n, n_in)
-    weight = weight.reshape(len(weight), n_in, n)  # as the library pairs them, in memory's order
+    weight = weight.reshape(len(weight), n_in, n)  # the library, too, reorders by reshape
     k = _overlap(group, low, high)
     middle, half = (low + high) / 2, (high - low) / 2
     factor = (4 * (n - k) ** 2 / (k + 1) ** 2) ** 2 * half.clamp_min(0) ** 4

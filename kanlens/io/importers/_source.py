@@ -214,7 +214,7 @@ def read_tensors(path: Path) -> object:
     try:
         if start[:1] == b"P":
             return containers.read_archive(path)
-        # as a file: by its name, torch reads whatever ends in .safetensors as that
+        # given a path, torch would read any *.safetensors as safetensors
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # the error below is clearer
             return torch.load(file, map_location="cpu", weights_only=True)

@@ -184,7 +184,7 @@ def _own(group: Group) -> list[Stage]:
     return _EFFICIENT_KAN.read(group)
 
 
-_SINGLE = 1e-6  # where a float64 module has places that were made in float32
+_SINGLE = 1e-6  # for a float64 module with knots computed in float32
 LAYOUTS = (
     Layout(
         "torch-conv-kan convolution",
