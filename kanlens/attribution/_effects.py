@@ -306,7 +306,7 @@ def make_settings(model: KAN, columns: list[int], rows: Tensor, kind: str, most:
     else:
         x, codes = torch.arange(len(labels)).double(), torch.tensor(indicators).double()
         data = torch.cdist(data, codes).argmin(1).double()
-        if kind == "ale":  # of categories without rows nothing is known
+        if kind == "ale":  # only categories with rows
             x = data.unique()
             labels, codes = tuple(labels[int(k)] for k in x), codes[x.long()]
     name = first.name if first.category is None else first.column
@@ -369,7 +369,7 @@ def _accumulated(problem: Problem, settings: Settings, picks: Tensor) -> Tensor:
     """Return the accumulated local effects, 0 at the first point: (point,)."""
     step = torch.searchsorted(settings.x, settings.data[picks])  # index of the next point
     rows, last = torch.arange(len(step)), len(settings.x) - 1
-    if settings.labels:  # of categories, the rows of both neighbors count
+    if settings.labels:  # for categories, rows of both neighbors
         rows, step = rows.repeat(2), torch.cat([step, step + 1])
         inside = (step > 0) & (step <= last)
         rows, step = rows[inside], step[inside]

@@ -131,7 +131,7 @@ def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]
     largest = columns.abs().amax(0)
     columns = columns - columns.mean(0)
     sizes = columns.abs().amax(0)
-    sizes = torch.where(sizes > FLAT * largest, sizes, 0.0)  # of those that are not constant
+    sizes = torch.where(sizes > FLAT * largest, sizes, 0.0)  # 0 for constant columns
     columns = torch.where(sizes > 0, columns / sizes, 0.0)
     ones = torch.ones_like(columns[:, :1])
     design = torch.cat([columns, ones], 1)

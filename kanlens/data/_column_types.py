@@ -30,10 +30,10 @@ from kanlens.errors import DataError, KanlensWarning
 Impute = Literal["median", "mean", "most_frequent"]
 
 IMPUTATIONS = ("mean", "median", "most_frequent")
-MAX_UNITS = 3  # of a column that was written in several; more are texts of another kind
+MAX_UNITS = 3  # a column with more is not taken for numbers
 MAX_CATEGORIES = 100  # a text column with more distinct values is taken for an identifier
 TRUTH_VALUES = ("False", "True")
-EXACT = 2**53  # up to which float64 holds every whole number
+EXACT = 2**53  # float64 holds every whole number up to here
 _CONVERT = "Convert the column", LEAVE_OUT
 USUAL = 2  # times the cells of all other spellings: those of the usual one, at least
 _TIMES = "Turn dates and times into numbers"

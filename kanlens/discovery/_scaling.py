@@ -42,9 +42,9 @@ _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples fill [0, 1) evenly
 class Scale:
     """Scaling of a column by a round shift and a power of ten."""
 
-    shift: Expr = _ZERO  # unless the values lie far from zero for how much they vary
-    power: int = 0  # unless the rest is of no sound size
-    distance: float = 0.0  # of the middle of the values from zero, in parts of their spread
+    shift: Expr = _ZERO  # unless the values are far from zero, relative to their spread
+    power: int = 0  # unless the rest is very large or small
+    distance: float = 0.0  # from zero to the middle of the values, over their spread
 
     @classmethod
     def of(cls, values: Array) -> Scale:

@@ -64,7 +64,7 @@ _ALL = (ONNX, TORCH, NUMPY_MODULE, C_HEADER, SQL_QUERY, LATEX, SYMPY, WORKBOOK)
 FORMATS: dict[str, Format] = {form.name: form for form in _ALL}
 """Formats of files by name."""
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
-EXPLAINED = 1e-6  # of scores, where a slope is that of a step
+EXPLAINED = 1e-6  # for attributions
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -42,12 +42,12 @@ if TYPE_CHECKING:
 
 Form: TypeAlias = "Callable[[pd.DataFrame], object]"
 
-MIN_ROWS, MAX_ROWS = 20, 10_000  # of the data, of which more are spread evenly
+MIN_ROWS, MAX_ROWS = 20, 10_000  # of the data; evenly spaced if there are more
 BETWEEN = 6000  # rows drawn between those of the data
-MIXED = 0.3  # of their cells: those of other rows
+MIXED = 0.3  # share of their cells taken from other rows
 BEYOND = 2000  # rows drawn beyond the data
-DISTINCT = 20  # most values of a column of which no others are drawn
-REGIONS, REGION_ROWS = 6, (5, 0.05)  # of `worst`, at most; and rows of one, at least
+DISTINCT = 20  # a column with at most as many values gets no new ones
+REGIONS, REGION_ROWS = 6, (5, 0.05)  # most regions in `worst`; least rows of one
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

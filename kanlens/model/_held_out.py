@@ -49,7 +49,7 @@ class HeldOut:
     outputs: str
     targets: str
     levels: dict[str, str] = field(default_factory=dict)
-    shrink: float = 1.0  # of the errors, for a network that is a mean of those that made them
+    shrink: float = 1.0  # factor of errors, if the network is the mean of those that made them
     weights: str = ""  # fingerprint of the network
 
     @classmethod

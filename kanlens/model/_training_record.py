@@ -51,7 +51,7 @@ class TrainingRecord:
             np.unique(h, return_counts=True) for h in (hashes, stored)
         )
         _, left, right = np.intersect1d(own, stored, assume_unique=True, return_indices=True)
-        return int(np.minimum(counts[left], times[right]).sum())  # of equal rows, some may be
+        return int(np.minimum(counts[left], times[right]).sum())
 
     def facts(self, rows: str = "") -> dict[str, float | None]:
         """Return the scores of baseline models by metric and name, prefixed by the kind of rows."""

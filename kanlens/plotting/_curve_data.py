@@ -87,7 +87,7 @@ def _model_curve(
         ends = inner.statistics.quantiles[in_].double().numpy()
         shares, count = np.linspace(0, 1, len(ends)), 32 * (len(ends) - 1)
         inside = np.interp((np.arange(count) + 0.5) / count, shares, ends)
-        values = np.concatenate([ends[:1], inside, ends[-1:]])  # with these quantiles
+        values = np.concatenate([ends[:1], inside, ends[-1:]])
     values = None if values is None else shift + scale * values
     phi = inner.edge(out, in_).scaled(factor).in_units(shift, scale)
     return dataclasses.replace(_curve(phi, values, parts, call), **names)

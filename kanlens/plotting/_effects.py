@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 GAP = 0.1  # least range without data that is shaded, as a share of the whole range
 LINES = "#c4c4c4"  # of single rows
 BANDS, FINE = 12, 120  # colors of a surface, and points of either axis that its border is taken on
-# of the range of a feature, from the nearest row: beyond, a surface has no data
+# largest distance from a row at which a surface is drawn, over the feature's range
 MAX_ROW_DISTANCE = 0.08
 LEVELS = 30  # at most
 DOTS = 1000  # rows that are drawn, at most

@@ -19,7 +19,7 @@ from kanlens.model._nodes import Grouping, Nodes
 Edge = tuple[int, int, int]  # layer, out, in
 REFRESH = 200  # removals between two full passes, which keep rounding small
 MAX_CACHED_VALUES = 2**25  # of edges over rows, up to which they are cached
-PART = 4  # of the memory allowed is for cached edges, and another for the edges behind them
+PART = 4  # a quarter of the memory is for cached edges, another for those of the next layer
 MEMORY_ADVICE = "Pass fewer rows, or a larger max_memory"  # advice
 
 

@@ -213,7 +213,7 @@ class EdgeRemover:
                 while self._remove_node(index, fit, allowed):
                     count, before = len(self.removed) - before, len(self.removed)
                     advance(count, note=f"loss {self.current_loss:.3e}")
-        self.scorer = Scorer(self.score, self.state, self.evaluator)  # of other functions
+        self.scorer = Scorer(self.score, self.state, self.evaluator)
 
     def _fit(self, state: Propagation, index: int) -> LayerFit:
         """Return the fits of a layer to its sums before pruning; the last layer also to targets."""

@@ -91,7 +91,7 @@ class EdgeScore:
 
     name: str  # for `prune`
     column: str  # of `edge_scores`
-    function: Callable[..., Any]  # to matrices, in parts of the layer's largest unless of a network
+    function: Callable[..., Any]  # returns matrices; those of one layer are over its largest
     of_network: bool = False  # it takes a propagation and its evaluator
 
 

@@ -201,7 +201,7 @@ class Fits(NamedTuple):
         first = order[np.unique(key[order], return_index=True)[1]]
         edge = self.edge.numpy()[first]
         ranked = np.lexsort((sse.numpy()[first], edge))
-        place = np.empty(len(first), dtype=int)  # of a fit among those of its edge
+        place = np.empty(len(first), dtype=int)  # index within the fits of an edge
         place[ranked] = np.arange(len(first)) - np.searchsorted(edge[ranked], edge[ranked])
         return self.pick(torch.from_numpy(first[place < most]))
 

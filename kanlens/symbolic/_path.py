@@ -39,14 +39,14 @@ from kanlens.symbolic._simplification import (
 from kanlens.symbolic._term_selection import selected_terms
 
 _DRIFT = 2.0  # largest rise of a slight loss in a step (factor)
-_WORSE = 1.05  # of any other loss
-_HARDLY = 1.02  # of any, for a shorter part
-_SLIGHT = 1e-4  # of the variance
+_WORSE = 1.05  # largest rise of another loss
+_HARDLY = 1.02  # largest rise of any loss for a shorter part
+_SLIGHT = 1e-4  # slight losses, over the variance
 _NONE = 1e-10  # loss that counts as 0
 _MIXED = 5  # number of networks with both splines and functions
 _MAX_MIXED_EDGES = 200  # of such a network
 
-_MAX_ROWS = 500  # on which terms are compared
+_MAX_ROWS = 500  # to compare terms
 _MAX_ROUNDS = 8  # of dropping a term
 _MAX_TERMS = 60  # compared in one round
 _MAX_OPERATIONS = 600  # of a formula to select main terms from

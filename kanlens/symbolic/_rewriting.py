@@ -180,7 +180,7 @@ def _term_count(expression: Expr) -> float:
     if expression.is_Pow and expression.exp.is_Integer and expression.exp > 0:
         power = int(expression.exp)
         return math.comb(int(min(inner[0], 1e6)) + power - 1, power)
-    return max(inner)  # to the outside an atom
+    return max(inner)
 
 
 def without_dust(expression: Expr, share: float = _COEFFICIENT_EPS) -> Expr:
@@ -209,7 +209,7 @@ def _simplified(expression: Expr) -> Expr:
 Rule = Callable[[Any], Any]  # from an expression to an equal one, or to itself
 
 
-# from a matcher and a function of its matches to the rule that rewrites every match
+# makes a rule that rewrites every match, given a matcher and a function of matches
 _everywhere = partial(methodcaller, "replace")
 
 

@@ -38,7 +38,7 @@ CLOSED_FORM = "fitted in closed form"
 CYCLES = 10  # most cycles over the classes
 CHANGE = 1e-2  # relative change of the outputs that ends the cycles
 ROUGH_FOLDS = 2  # folds to select rough parts, whose fits take longest
-MAX_CURVES = 3000  # for the features that vary most, in scaled units
+MAX_CURVES = 3000  # the features that vary most get one
 
 
 @torch.no_grad()

@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 GROWTH_ROWS = 10_000  # most rows to grow on, evenly spread; the last fit uses all rows
 PATIENCE = 4  # terms without a gain on held-out rows
 CYCLES = 3  # of the last fit over the classes
-MIN_EDGES = 30  # to grow to, or two for each column
+MIN_EDGES = 30  # default limit, or two for each column
 
 
 class Growth:
@@ -202,7 +202,7 @@ class Frontier(Displayed):
     interrupted: bool
     references: dict[str, float] = field(default_factory=dict)
     _growth: Growth
-    _networks: Sequence[Sequence[GrowthStep]] = ()  # of each size, one for each output
+    _networks: Sequence[Sequence[GrowthStep]] = ()  # for each size, one for each output
     _losses: Tensor
     _outputs: Sequence[Tensor] = ()  # of the rows held out, in the order of the folds
 

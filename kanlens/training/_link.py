@@ -20,8 +20,8 @@ from kanlens.training._curve_design import DenseDesign, difference_modes
 from kanlens.training._variance_components import restricted_fit
 
 DEGREE, INTERVALS, MODES = 3, 12, 8
-MIN_SLOPE = 0.05  # of a link, over that of its line
-BEND = 1e-3  # initial variance of the nonlinear modes over that of the line
+MIN_SLOPE = 0.05  # of a link, over that of its linear part
+BEND = 1e-3  # initial variance of the nonlinear modes over that of the linear one
 NOISE = 0.3  # initial error variance over the variance of the targets
 POINTS = 200  # at which slopes are evaluated
 

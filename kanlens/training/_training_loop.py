@@ -557,7 +557,7 @@ def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
     least, most = (torch.as_tensor(end).to(x) for end in (ends[0] - room, ends[1] + room))
     few = 1 + min(SPARE[0], len(x) // SPARE[1]) * beyond
     last, first = x.topk(few, dim=0).values, x.topk(few, dim=0, largest=False).values
-    free = least == most  # of a constant column
+    free = least == most  # constant columns
     low, high = first[0] - (first[-1] - first[0]), last[0] + (last[0] - last[-1])
     low = low.where(free, low.maximum(least))
     high = high.where(free, high.minimum(most))

@@ -86,7 +86,7 @@ def _bits(n: int) -> Tensor:  # (coalition, player)
 def value_weights(n: int) -> Tensor:
     """Return the weight of each coalition's value in each player's Shapley value: (2 ** n, n)."""
     share = [1 / (n * math.comb(n - 1, size)) for size in range(n)]
-    joined = torch.tensor([0.0, *share], dtype=torch.float64)  # by the size of S, for a member
+    joined = torch.tensor([0.0, *share], dtype=torch.float64)  # for members of S, by its size
     left = torch.tensor([*share, 0.0], dtype=torch.float64)
     bits = _bits(n)
     size = bits.sum(1)

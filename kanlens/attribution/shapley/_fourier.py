@@ -114,7 +114,7 @@ def product_games(
     error is at most ``2 * series.error``, of interactions ``4 * series.error``; a step of 0 gets
     exactly 0.
     """
-    scaled = torch.zeros_like(steps), offsets - series.low  # at a single point no player moves
+    scaled = torch.zeros_like(steps), offsets - series.low  # for an interval of length 0
     if series.length:
         scaled = steps / series.length, scaled[1] / series.length
     worths = partial(_power_worths, *scaled, series.polynomial)

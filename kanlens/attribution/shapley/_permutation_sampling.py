@@ -160,8 +160,8 @@ class _JointSampling:
         self.pairs = _pairs_of_a_round(game)
         self.looks = 2 * count(sub)  # evaluations for a polynomial
         self.surrogate: Surrogate | None = None
-        self.seat = torch.full((batch,), -1, device=x.device)  # of a sample's polynomials in it
-        self.share = x.new_ones(batch)  # of the polynomials that is used
+        self.seat = torch.full((batch,), -1, device=x.device)  # index of each sample in it
+        self.share = x.new_ones(batch)  # coefficient of the control variate
         self.rounds = x.new_zeros(3, batch, 1)
         self.total, self.spread = x.new_zeros(2, 3, batch, self.players)
         self.estimates: tuple[Tensor, Tensor] | None = None  # values and errors of whole rounds
@@ -200,7 +200,7 @@ class _JointSampling:
             worst = self.estimates[1].amax(1)
             who = (worst > self.tolerance).nonzero().flatten()  # NaN does not count
             now, done = time.monotonic(), int(self.rounds.sum(0).amax())
-            round_time = (now - begun) * len(who) / met  # of the next, if it is as the last
+            round_time = (now - begun) * len(who) / met  # expected for the next round
             stopped = self._stopped(who, done, late=deadline.left <= round_time)
             place = 1.0
             if not stopped:

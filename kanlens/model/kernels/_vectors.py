@@ -241,7 +241,7 @@ def add_rows(emit, matrix, stride, first, base, count, y, order, begin, end, num
     the row at `base` likewise with the last number. The sums stay in registers meanwhile and are
     added at the end, which rounds less than one sum over all calls.
     """
-    if f"+{MANY_REGISTERS}" in emit.context.codegen().magic_tuple()[2]:  # in numba's key of caches
+    if f"+{MANY_REGISTERS}" in emit.context.codegen().magic_tuple()[2]:  # numba's cache key
         emit.widths = (4 * emit.full, emit.full)
     builder, rows = emit.builder, [first]
     for _ in window[1:]:
