@@ -301,7 +301,7 @@ class _FrameColumns:
         return np.asarray(self.texts[feature.column] == feature.category, dtype=np.float64)
 
     def column(self, name: str, day_first: bool = False) -> Column:
-        """Return the only column of a name."""
+        """Return the column of a name, the only one."""
         if name in self.columns:
             return self.columns[name]
         count = self.names.count(name)

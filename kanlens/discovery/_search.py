@@ -1,8 +1,7 @@
 """Order of the ansatzes and recursion into simpler problems.
 
-Columns that are needed only together are shown by slopes of a trained network, as in AI Feynman
-[1]_: a function depends on a and b through h(a, b) only if its slopes are in the ratio of those of
-h.
+Slopes of a trained network show which columns enter through one function h(a, b) only, as in AI
+Feynman [1]_: the ratio of the slopes by a and b is then that of h.
 
 References
 ----------

@@ -56,7 +56,7 @@ def refit_layer(model: KAN, index: int, x: Tensor, y: Tensor, held: Tensor) -> K
 def _refit_sum(
     work: KAN, node: tuple[int, int], data: Rows, judged: Rows, edges: list[int], loss: float
 ) -> float:
-    """Fit edges of a sum in place if that lowers the validation loss; return that loss."""
+    """Refit edges of a sum in place if the validation loss falls; return that loss."""
     (index, out), (x, y) = node, data
     layer = work.layers[index]
     arrays = quadratic_loss(work, index, out, x, y, call="edit.refit")

@@ -131,7 +131,7 @@ def _feature(rule: Cell, blanks: Sequence[str]) -> str:
 
 
 def _date(part: str, cell: str) -> str:
-    """Write a part of a date, an ISO 8601 text, to the second."""
+    """Write a part of a date from ISO 8601 text, read to the second."""
     year, month, day, hour, minute, second = (
         sympy.Symbol(f"CAST('0' || substr({cell}, {start}, {4 if start == 1 else 2}) AS DOUBLE)")
         for start in (1, 6, 9, 12, 15, 18)

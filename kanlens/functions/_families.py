@@ -1,4 +1,4 @@
-"""Functions from which edges of other libraries are made: rational functions, bumps, wavelets."""
+"""Rational functions, Gaussians and wavelets, the edge functions of other libraries."""
 
 from __future__ import annotations
 

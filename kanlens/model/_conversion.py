@@ -1,4 +1,4 @@
-"""The same network in another form: with splines alone, or without layer normalization."""
+"""Conversion of networks to splines alone, or to layers without layer normalization."""
 
 from __future__ import annotations
 

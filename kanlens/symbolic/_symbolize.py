@@ -256,7 +256,7 @@ def _following(
 def _rechosen(
     result: SymbolicResult, model: KAN, parts: PartitionedRows, r2_min: float
 ) -> tuple[SymbolicResult, PartitionedRows]:
-    """Choose on the test rows too if a shorter formula is better there."""
+    """Choose again, on the test rows too, if a shorter formula is better there."""
     if parts.judging is None:
         return result, parts
     losses = _losses(result, *target_of(model, parts.judging))

@@ -304,7 +304,7 @@ class _PathRun:
         return ~torch.isin(torch.arange(len(self.x)), held_out)
 
     def _described(self, model: KAN, strength: float, record: dict[str, Any]) -> PathStep:
-        """Measure the model of a finished run."""
+        """Return the step for a trained model, with its scores."""
         mask, best, plan = self._train_mask, record["best"], self.plan
         x, judged = self.x[mask], mask if bool(mask.all()) else ~mask
         unit = Objective(

@@ -276,7 +276,7 @@ def complex_rows(count):
 
 @inlined
 def add_pairs(t, live, z, before, after, s, total):
-    """Add to each pair's total the product of all others' factors, times ``after[live]``."""
+    """Add ``after[live]`` times the product of the other players' factors to pairs' totals."""
     for j in range(live - 1, -1, -1):
         multiply(after, j, after, j + 1, z, j, t)
     write_prefixes(t, live, z, before)

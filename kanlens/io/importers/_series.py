@@ -36,7 +36,7 @@ def series_edges(
 def bumps(
     group: Group, weight: Tensor, centers: Tensor, a: Factor, name: str = "gaussian", **beside: str
 ) -> Edges:
-    """Return edges with a bump (such as a Gaussian) at every center, (n,) or (in, n)."""
+    """Return edges with a Gaussian, or another `name`, at every center, (n,) or (in, n)."""
     names = (name,) * weight.shape[2]
     edges = series_edges(group, names, weight, a, -centers * a, **beside)
     low, high = float(centers.min()), float(centers.max())

@@ -69,7 +69,7 @@ def _kanx(group: Group) -> list[Stage]:
 
 
 def _cubic(group: Group, spline: Tensor) -> Tensor:
-    """Return the knots of cubic B-splines that start at evenly spaced points."""
+    """Return the evenly spaced knots of cubic B-splines that start at `grid_starts`."""
     starts = group.get("grid_starts", spline.shape[2])
     low, count = starts[0].double(), len(starts) + 4
     step = (starts[-1].double() - low) / (len(starts) - 1)
