@@ -219,7 +219,7 @@ def gradient(problem: Problem) -> LocalValues:
 
 @method(exact=True, complete=False)
 def gradient_x_input(problem: Problem) -> LocalValues:
-    """Gradient times the distance from the background's mean.
+    """Gradient times the difference from the background's mean.
 
     A first-order estimate: right for a linear model, incomplete for any other.
 

@@ -1,4 +1,4 @@
-"""Groups of rows that folds must not separate: copies, and rows of one label.
+"""Groups of rows that folds must not separate: copies, and rows with the same group label.
 
 Rows are sorted by a weighted sum of their columns, so that copies are neighbors, and compared.
 """

@@ -247,7 +247,7 @@ class CurveDesign:
         return np.asarray(self.matrix @ np.concatenate(self.heights(coefficients)))
 
     def columns(self, rows: Array, places: Array) -> Array:
-        """Return the columns (rows, q) of some coefficients."""
+        """Return the design matrix (rows, q) of some coefficients."""
         blocks, stop = np.zeros((self.matrix.shape[1], len(places))), 0
         for modes, knots in self._parts(places):
             start, stop = stop, stop + modes.shape[1]
@@ -273,7 +273,7 @@ class ColumnCurves:
         self.probe = probe[: MAX_PROBES if self.levels else PROBES]
 
     def values(self, places: Array) -> Array:
-        """Return columns (batch, q) of some coefficients."""
+        """Return the design matrix (batch, q) of some coefficients."""
         return self.design.columns(np.arange(self.design.matrix.shape[0]), places)
 
     @cached_property

@@ -78,8 +78,8 @@ class SmallNetwork:
     """The state of a small network of one output; rows of weight 0 are held out.
 
     Weights sum to the number of distinct rows; `offsets` (batch,) are added to the logits of a
-    class. If `pooled`, the curves of all columns share one variance for each part, which is more
-    certain for few rows or separable classes.
+    class. If `pooled`, curves of all columns share the variance of each part; for few rows or
+    separable classes, separate ones are uncertain.
     """
 
     def __init__(

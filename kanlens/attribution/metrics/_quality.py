@@ -278,13 +278,13 @@ def _shares(part: Case, references: Tensor) -> Tensor:
 
 @metric("higher", "model", of=prediction_gap)
 def pgi(case: Case) -> Score:
-    """Mean |change| when noise moves the k largest features, over k up to a quarter."""
+    """Mean |change| when noise moves the top k features, for k up to a quarter of all."""
     return _moved(case, important=True)
 
 
 @metric("lower", "model", of=prediction_gap)
 def pgu(case: Case) -> Score:
-    """Mean |change| when noise moves all but the k largest, over k up to a quarter."""
+    """Mean |change| when noise moves all but the top k features, for k up to a quarter."""
     return _moved(case, important=False)
 
 
@@ -300,13 +300,13 @@ def _moved(case: Case, *, important: bool) -> Score:
 
 @metric("higher", "model", of=area_over)
 def deletion(case: Case) -> Score:
-    """Area under the straight line as features are removed, largest value first (ABC)."""
+    """Area of the removal curve below a straight line; the largest values go first."""
     return _curve(case, insert=False)
 
 
 @metric("higher", "model", of=area_over)
 def insertion(case: Case) -> Score:
-    """Area over the straight line as features are added, largest value first (ABC)."""
+    """Area of the insertion curve above a straight line; the largest values come first."""
     return _curve(case, insert=True)
 
 
