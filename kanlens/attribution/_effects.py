@@ -121,8 +121,8 @@ def effect(
     "pdp" is partial dependence [1]_: the mean output over rows of the data with the feature set to
     each value, even if unlikely in that row. "ale" are accumulated local effects [2]_: the mean
     differences between neighboring quantiles, over the rows between them, summed up (for
-    neighboring categories, over the rows of both). Where the network is additive in the feature,
-    both are its function in the network, from one row.
+    neighboring categories, over the rows of both). If the network is additive in the feature, both
+    equal its term in the network, computed from one row.
 
     Parameters
     ----------

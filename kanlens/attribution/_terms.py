@@ -1,4 +1,4 @@
-"""Terms of small networks: curves of columns, products, and a link.
+"""Terms of small networks: curves of columns, products, and a link function.
 
 Products of two single columns are purified: their main effects are moved to the curves of the
 columns.
@@ -92,7 +92,7 @@ class Summand:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Terms(Displayed):
-    """An output as a link of a sum of terms; in float64, on the CPU.
+    """An output as a sum of terms, or a link function of it; in float64, on the CPU.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class Terms(Displayed):
     target, unit : str
         Name of the output, and unit of the sum: that of the output, log-odds, or none with a link.
     link : Effect or None
-        The link at arguments, in units of the output.
+        The link function at arguments, in units of the output.
     classes : int
         Number of classes that have terms of their own; 1 otherwise.
     """
@@ -132,7 +132,7 @@ def terms(
     *,
     target: int | str | None = None,
 ) -> Terms:
-    """Decompose an output into additive terms and a link.
+    """Decompose an output into additive terms and a link function.
 
     The link is an increasing function of the sum of all terms. Terms are centered over the rows.
     The main effects of a product of two columns, estimated by smoothing over the rows, are added to
@@ -320,7 +320,7 @@ class _TermSum:
         return np.stack([middle - half, middle + half])
 
     def _link(self, data: Tensor) -> Effect | None:
-        """Return the link over the range of its argument (row,)."""
+        """Return the link function over the range of its argument (row,)."""
         if self.form.link is None:
             return None
         edge, factor, shift = self.form.link

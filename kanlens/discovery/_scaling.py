@@ -174,7 +174,7 @@ class ScaledTable:
         return scale_of(self.x[:, self.useful], self.y)
 
     def from_both_zeros(self, problem: SearchProblem) -> list[SearchProblem]:
-        """Return the problem, and the problem with origins at the zero of the data."""
+        """Return the problem, and the problem without shifts if any column is shifted."""
         zeros = [self.scales[i].origin for i in self.useful]
         above = self.y_scale.origin
         if not any((*zeros, above)):

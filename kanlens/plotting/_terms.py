@@ -1,4 +1,4 @@
-"""Terms of a small network on one page: curves, levels, surfaces, products and a link."""
+"""Terms of a small network on one page: curves, surfaces, products and a link function."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def terms(
 
     Curves and levels share one scale, surfaces one color scale; the mean of each is subtracted. The
     number above a panel is its standard deviation over the rows. A product of two sums is two
-    panels, its factors: each curve is that of the factor with its other columns at their mean, the
-    first factor has a standard deviation of 1. The last panel is the link. With `y`, 95% bands of
+    panels, its factors: the curve of a factor has its other columns at their mean, and the first
+    factor has standard deviation 1. The last panel is the link function. With `y`, 95% bands of
     curves and levels are shaded. Rows far outside all others are not drawn, only counted.
 
     Parameters

@@ -272,7 +272,7 @@ def examine(
 ) -> Receipt:
     """Compare a formula with a model, if any, and with targets, if any.
 
-    The domain of validity is that of `x` and of the rows the formula was `fitted_to`, if others.
+    The domain of validity includes `x` and, if given, the rows that the formula was `fitted_to`.
     """
     names = (feature_names or ()) if model is None else model.feature_names
     symbols = tuple(sympy.Symbol(name, real=True) for name in names)

@@ -69,7 +69,7 @@ class Link:
         return np.asarray(spline.derivative()(self.inside(sums)))
 
     def stretched(self, factor: float) -> Link:
-        """Return the link as a function of `factor` times the sum."""
+        """Return the link function of `factor` times the sum."""
         return replace(self, low=self.low * factor, high=self.high * factor)
 
 
@@ -80,7 +80,7 @@ def bends(sums: Array) -> Array:
 
 
 def fit_link(sums: Array, targets: Array, weights: Array) -> tuple[Link, float]:
-    """Return the link fitted from sums to targets (batch,), and the slope of a line."""
+    """Return the link function from sums to targets (batch,), and the slope of a line."""
     rows = weights > 0
     low, high = float(sums[rows].min()), float(sums[rows].max())
     link = Link(low, max(high, low + 1e-12), np.zeros(INTERVALS + DEGREE))
