@@ -31,8 +31,8 @@ def prepare_data(
     """Return x (batch, in) and y for training; set the model's schema.
 
     Unless its features have default names (x1, x2, ...), they are looked up in the table by name.
-    Returns y as `prepare_target` does. Targets that do not vary are warned of, and refused unless
-    all of them may be `constant`. For a `trained` model y may be None.
+    Returns y as `prepare_target` does. A target that does not vary raises a warning; if none vary,
+    an error unless `constant`. For a `trained` model y may be None.
     """
     features: Schema | None
     target: Schema | None
@@ -118,7 +118,7 @@ def _pair(data: object) -> tuple[Any, Any]:
 
 
 def _read_pair(model: KAN, x: Any, y: Any) -> tuple[Any, Any, Schema | None, Schema | None]:
-    """Return x and y, and the schemas of frames and labels."""
+    """Return x, y, and the schema that follows from a frame or labels."""
     features, target, own = None, None, model.schema
     columns = {str(name) for name in getattr(x, "columns", own.feature_names)}
     unnamed = own.features == default_schema(len(own.features), 1).features
@@ -200,7 +200,7 @@ def _adopt_features(model: KAN, schema: Schema, trained: bool) -> list[int]:
 
 
 def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tensor:
-    """Return y in the codes of the model, which may adopt the classes."""
+    """Return y in class codes of the model; a model without classes adopts those of y."""
     own = model.schema
     if own.class_labels:
         return codes_of_model(model, schema, y, call="fit")
@@ -243,7 +243,7 @@ def codes_of_model(model: KAN, schema: Schema, y: Tensor, *, call: str) -> Tenso
 def _in_order_of(names: Sequence[str], schema: Schema) -> Schema:
     """Return a schema with classes in the order of the outputs.
 
-    Two classes may have one output, which is for the second, or one each.
+    Two classes have one output each, or one that is for the second.
     """
     labels = schema.class_labels
     if set(names) == set(labels):
@@ -264,8 +264,8 @@ def _counted(count: int, noun: str) -> str:
 def prepare_target(model: KAN, y: Targets, n_rows: int, *, call: str) -> Tensor:
     """Return y for the loss: (batch, out), or class codes (batch,).
 
-    It is given in the units of the data, or as class labels or their codes. Where labels are
-    numbers, a Tensor is read as codes if it can be, anything else as labels.
+    `y` is in the units of the data, or has class labels or codes. If labels are numbers, a Tensor
+    of valid codes is read as codes, anything else as labels.
     """
     check_dense(y, call, "y")
     if model.schema.task == "classification":

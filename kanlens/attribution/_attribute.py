@@ -257,7 +257,7 @@ def _problem(
 def _run(
     chosen: Method, problem: Problem, options: dict[str, Any], dtype: torch.dtype
 ) -> LocalValues | GlobalScores:
-    """Run a method, in parts if it treats samples one by one; keep only the results."""
+    """Run a method; if samples are independent, in parts, of which only results are kept."""
     at_once = max(problem.rows_at_once, 0 if problem.rows is None else len(problem.rows))
     if not chosen.by_row or len(problem.x) <= at_once:
         return cast("LocalValues | GlobalScores", chosen.function(problem, **options))

@@ -120,7 +120,7 @@ class Additivity:
     distance : Bound
         Largest distance of the output from `function`.
     least : float
-        No additive function is nearer than this at every point.
+        Every additive function differs by at least this much at some point.
     function : AdditiveFunction
         The additive function.
     """

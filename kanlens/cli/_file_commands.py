@@ -61,7 +61,7 @@ def edit(
 
 
 def read_edits(path: Path, call: str) -> list[dict[str, Any]]:
-    """Return the entries of a file of edits."""
+    """Return the edits that a TOML file lists."""
     from kanlens._checks import optional_module
 
     if sys.version_info >= (3, 11):

@@ -1,4 +1,4 @@
-"""Options that commands share, and readers of their texts; loads no torch, so --help is fast."""
+"""Shared options of commands and their parsers; torch is not imported, so --help is fast."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def described(parameter: inspect.Parameter, texts: Mapping[str, str]) -> inspect
 def set_options(
     call: str, texts: list[str] | None, holds: Callable[[str], bool], expected: str, advice: str
 ) -> dict[str, Any]:
-    """Return options from name=value; values are literals, or else text."""
+    """Return options from name=value; values are Python literals, or else text."""
     options: dict[str, Any] = {}
     for item in texts or []:
         name, equals, text = item.partition("=")
@@ -182,7 +182,7 @@ def split_names(text: str | None) -> list[str]:
 
 
 def factor(penalty: str | None, strength: float | None) -> float:
-    """Return the factor of a penalty; refuse a penalty without one."""
+    """Return the strength of a penalty; refuse a penalty without one."""
     if penalty is not None and strength is None:
         advice = "Add --strength, for example 0.01"
         raise InvalidValueError("train", "a strength for the penalty", "none", advice)
@@ -199,7 +199,7 @@ def refusing(option: str, text: str, why: str) -> Iterator[None]:
 
 
 def norms(text: str | None) -> str | dict[str, float] | None:
-    """Return a norm, or several with their weights."""
+    """Parse a norm, or several with their weights."""
     if text is None or "=" not in text:
         return text
     pairs = [part.partition("=") for part in split_names(text)]
@@ -208,13 +208,13 @@ def norms(text: str | None) -> str | dict[str, float] | None:
 
 
 def read_strengths(text: str) -> int | list[float]:
-    """Return a number of strengths, or the strengths."""
+    """Parse a number of strengths, or a list of them."""
     with refusing("--strengths", text, "is neither a number nor a list like 0,0.01,0.1"):
         return int(text) if text.isdecimal() else [float(part) for part in split_names(text)]
 
 
 def read_interactions(text: str | None) -> int | list[tuple[str, str]] | None:
-    """Return a number of products, or pairs of columns."""
+    """Parse a number of products, or pairs of columns."""
     if text is None:
         return None
     with refusing("--interactions", text, "is neither a number nor a list like age:dose,age:mass"):

@@ -58,7 +58,7 @@ def submit_all(formulas: Iterable[Expr], front: Front) -> None:
 
 
 def sum_of_terms(problem: SearchProblem, names: Sequence[Expr], values: Array) -> Expr:
-    """Return y as a least-squares sum of terms (row, term) and a constant."""
+    """Return y as a sum of terms (row, term) and a constant, fitted by least squares."""
     columns, rows = np.column_stack((np.ones(len(values)), values)), problem.fitted
     coefficients = solve(columns[rows], problem.target[rows])
     sizes = np.abs(coefficients) * np.abs(columns).max(axis=0)
@@ -67,7 +67,7 @@ def sum_of_terms(problem: SearchProblem, names: Sequence[Expr], values: Array) -
 
 
 def linear(coefficients: Iterable[float], names: Iterable[Expr]) -> Expr:
-    """Return a sum of multiples of expressions."""
+    """Return the sum of expressions times coefficients."""
     pairs = zip(coefficients, names, strict=True)
     return sympy.Add(*(sympy.Float(float(c)) * name for c, name in pairs if c))
 

@@ -1,4 +1,4 @@
-"""`discover`: from a table to a formula."""
+"""`discover`: search for a formula of a table's target."""
 
 from __future__ import annotations
 
@@ -307,7 +307,7 @@ def _errors(table: ScaledTable, entries: list[Entry], x: Array, y: Array) -> lis
 
 
 def shown(entries: list[Entry], chosen: Entry) -> list[Entry]:
-    """Return the front without equivalents of the chosen formula."""
+    """Return the front without formulas that are equivalent to the chosen one."""
     level = max(chosen.error, tuned.EXACT)
     ranked = sorted(entries, key=lambda e: e.complexity)
     differ = [e for e in ranked if e.error > 1.5 * level or not e.expression.free_symbols]
@@ -351,7 +351,7 @@ def in_units(table: ScaledTable, entry: Entry) -> Entry:
 
 
 def _snapped(table: ScaledTable, entry: Entry) -> Entry:
-    """Convert a formula to the units of the data, relative to their origins."""
+    """Convert a formula to the units of the data, with the origins of the columns."""
     expression = multiplied_in(table.in_units(entry.expression))
     unmoved = dataclasses.replace(entry, expression=expression)
     if not count_numbers(expression) or not can_refine(expression):
@@ -367,7 +367,7 @@ def _snapped(table: ScaledTable, entry: Entry) -> Entry:
 
 
 def _rounded_term(total: Expr, room: float) -> Expr:
-    """Round the constant of a sum within the target's rounding."""
+    """Round the constant term of a sum, within the rounding of the target."""
     term, rest = total.as_coeff_Add()
     long = term.is_Rational and not term.is_Integer and abs(int(term.p)) > tuned.MAX_NUMERATOR
     return shortest(float(term), room) + rest if term.is_Float or long else total

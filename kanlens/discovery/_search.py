@@ -1,8 +1,7 @@
 """Order of the ansatzes and recursion into simpler problems.
 
-Columns that are needed only together are shown by slopes of a trained network, as in AI Feynman
-[1]_: a function depends on a and b through h(a, b) only if its slopes are in the ratio of those of
-h.
+Slopes of a trained network show which columns enter through one function h(a, b) only, as in AI
+Feynman [1]_: the ratio of the slopes by a and b is then that of h.
 
 References
 ----------
@@ -161,7 +160,7 @@ class Interpolator:
 
     @cached_property
     def error(self) -> float:
-        """Relative squared error on the rows that judge."""
+        """Relative squared error on the validation rows."""
         rows = self.problem.judged
         with torch.no_grad():
             values = self.network(torch.from_numpy(self.problem.columns[rows]))[:, 0].numpy()
@@ -176,7 +175,7 @@ class Interpolator:
         return np.asarray(slopes.numpy())
 
     def simpler(self) -> Interpolator | None:
-        """Return a network of one column less with about the same error."""
+        """Return a network with one column less and about the same error, if any."""
         best, limit = None, tuned.ABOUT_AS_WELL * self.error
         for trial in unions(self.problem, self.slopes, self.error)[: tuned.UNIONS_TRIED]:
             network = Interpolator.of(trial)

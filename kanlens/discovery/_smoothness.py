@@ -53,7 +53,7 @@ def noise_of(columns: Array, target: Array) -> float:
 
 
 def left_out(x: Array, target: Array, scale: float, nugget: Array | float) -> tuple[Array, Array]:
-    """Return leave-one-out errors and their variances (1 far from other rows)."""
+    """Return leave-one-out errors and variances of a Gaussian process."""
     check_time()
     matrix = kernel(x, x, scale)
     matrix[np.diag_indices_from(matrix)] += nugget
@@ -62,7 +62,7 @@ def left_out(x: Array, target: Array, scale: float, nugget: Array | float) -> tu
 
 
 def solved(matrix: Array, target: Array) -> tuple[Array, Array]:
-    """Solve; also return 1 over the diagonal of the inverse matrix."""
+    """Solve a linear system; return also 1 over the diagonal of the inverse."""
     from scipy.linalg.blas import dsymv
     from scipy.linalg.lapack import dpotrf, dpotri
 
@@ -122,7 +122,7 @@ def is_noise(columns: Array, values: Array, target: Array) -> bool:
 
 
 def nearest(columns: Array) -> Array:
-    """Return for every row the row nearest to it."""
+    """Return for every row the index of its nearest neighbor."""
     scaled = columns / columns.std(axis=0)
     distance = _squared_distances(scaled, scaled)
     np.fill_diagonal(distance, np.inf)
@@ -241,14 +241,14 @@ def _smoothed(x: Array, target: Array) -> tuple[float, Array, Array]:
 
 
 def _limit(errors: Array, variance: Array, size: Array) -> Array:
-    """Return the errors beyond which rows are outliers."""
+    """Return the largest error of each row that is not an outlier."""
     usual = tuned.NORMAL * float(np.median(np.abs(errors)))
     alone = tuned.ALONE * np.minimum(variance, 1.0) * float(size.std())
     return max(tuned.OUTLIER_DEVIATIONS * usual, tuned.MIN_OUTLIER_DISTANCE) + alone
 
 
 def unfollowed(values: Array, target: Array) -> Array:
-    """Return the rows whose residual is an outlier."""
+    """Return the mask of rows whose residual is an outlier."""
     with np.errstate(invalid="ignore"):
         gap = np.nan_to_num(np.abs(values - target), nan=np.inf, posinf=np.inf)
     usual = float(np.median(np.abs(target - np.median(target))))

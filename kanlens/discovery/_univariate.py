@@ -28,7 +28,7 @@ from kanlens.symbolic._composition import Expr, evaluator
 
 
 def smooth_curve(problem: SearchProblem) -> tuple[Callable[[Array], Array], float]:
-    """Return a spline of the target, its log or inverse, and its error."""
+    """Return a spline of the target, or of its log or inverse, and the error."""
     x, best = problem.columns[:, 0], float("inf")
     chosen: tuple[Transform, int, Callable[[Array], Array], Basis, Array] | None = None
     transforms = (transform for transform in TRANSFORMS[:3] if transform.fits(problem.target))
@@ -127,7 +127,7 @@ def multipliers(x: Array) -> list[tuple[Array, Expr]]:
 
 
 class PairOfAtoms(Ansatz):
-    """A sum of two functions of a fixed list, and a constant."""
+    """A sum of two functions from a fixed list, and a constant."""
 
     limits = tuned.ATOM_PAIRS
 

@@ -1,7 +1,8 @@
 """Splines nearest to a function, in the mean square at the inputs of an edge, under constraints.
 
-The derivative of a spline is a spline of the differences of its control points [1]_: it has one
-sign if these have, and up to degree 2 only then. For the second derivative, up to degree 3.
+The control points of a spline's derivative are differences of its control points [1]_: if these
+have one sign, so has the derivative, and only then for splines up to degree 2 (3 for the second
+derivative).
 
 References
 ----------

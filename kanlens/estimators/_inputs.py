@@ -22,7 +22,7 @@ from kanlens.model._network import Inputs, PerRow, Targets
 
 
 class NotFittedError(KanlensError, _NotFitted):  # type: ignore[misc]  # untyped
-    """Error of an estimator that is not fitted; also scikit-learn's."""
+    """Error of an estimator that is not fitted; a subclass of scikit-learn's."""
 
 
 def fitted(estimator: BaseEstimator, name: str) -> Any:
@@ -48,7 +48,7 @@ def generator_from(estimator: BaseEstimator) -> torch.Generator:
 
 
 def feature_names(estimator: BaseEstimator) -> list[str] | None:
-    """Return the names of the features, also numbers and dates."""
+    """Return the names of the features, which may be numbers and dates."""
     if estimator._table is not None:
         return list(estimator._table.feature_names)
     names = getattr(estimator, "_labels", None)
@@ -83,7 +83,7 @@ def shapes_of(estimator: BaseEstimator) -> Any:
 
 
 def target_names(y: Targets) -> list[str] | None:
-    """Return the names of targets that have them."""
+    """Return the names of the targets, if they have any."""
     if hasattr(y, "columns"):
         return [str(name) for name in y.columns]
     name = getattr(y, "name", None)
@@ -139,7 +139,7 @@ def distinct(x: Array, y: Array, sample_weight: PerRow) -> tuple[Any, Any, Any, 
     """Return distinct rows of x and y, their total weights and indices."""
     weights = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
     used = np.flatnonzero(weights)
-    if not len(used):  # as scikit-learn says it from 1.7 on
+    if not len(used):  # the message of scikit-learn from 1.7 on
         raise ValueError("Sample weights must contain at least one non-zero number.")
     both = np.column_stack((x[used], y[used]))
     _, first, group = np.unique(both, axis=0, return_index=True, return_inverse=True)

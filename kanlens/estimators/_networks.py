@@ -39,7 +39,7 @@ Data: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
 
 class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
-    """Network estimator of either task: parameters, training, outputs."""
+    """Base class of the regressor and the classifier: parameters, training, outputs."""
 
     _formula: Any
 
@@ -161,10 +161,10 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
 
     @property
     def feature_importances_(self) -> Array:
-        """Share of each column in the deviations of the outputs.
+        """Share of each column in the importance of all.
 
-        Shape (in,), in the order of the columns, with sum 1: mean sizes of the exact "secant"
-        values on the background rows of `model_`, over the scales of the outputs.
+        Shape (in,), in the order of the columns, with sum 1: mean absolute attributions (method
+        "secant") on the background rows of `model_`, over the scales of the outputs.
         """
         model = self.network_
         x: Any = model.background

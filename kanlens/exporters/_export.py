@@ -26,7 +26,7 @@ from kanlens.model._network import KAN
 
 
 class _Filled(torch.nn.Module):
-    """A model that takes fillers (in,) for NaN."""
+    """A model that imputes NaN by the values `fillers` (in,)."""
 
     fillers: torch.Tensor
 
@@ -51,7 +51,7 @@ def _write_program(subject: Export, path: Path) -> None:
 
 
 def _run_program(subject: Export, path: Path) -> list[Array]:
-    """Run a program on no rows, then on rows with missing numbers."""
+    """Run a program on an empty batch, then on rows with missing numbers."""
     program, x = torch.export.load(path).module(), subject.rows.copy()
     x[0, ~np.isnan(subject.fillers)] = np.nan
     rows = torch.from_numpy(x).to(subject.model.input_shift)
@@ -63,7 +63,7 @@ _ALL = (ONNX, TORCH, NUMPY_MODULE, C_HEADER, SQL_QUERY, LATEX, SYMPY, WORKBOOK)
 FORMATS: dict[str, Format] = {form.name: form for form in _ALL}
 """Formats of files by name."""
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
-EXPLAINED = 1e-6  # of scores, where a slope is that of a step
+EXPLAINED = 1e-6  # for attributions
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

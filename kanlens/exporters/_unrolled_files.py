@@ -31,7 +31,7 @@ from kanlens.functions._elementary import Array
 
 
 class Query(Unrolled):
-    """A chain of table expressions, each with columns added."""
+    """Builder of a query: a chain of common table expressions that add columns."""
 
     dialect = SQL
 
@@ -90,7 +90,7 @@ class Query(Unrolled):
             yield weights, list(islice(shared, len(weights)))
 
     def _curve(self, pieces: Sequence[tuple[str, Array]], out: int) -> str:
-        """Write the spline of an output by Horner's rule."""
+        """Return the spline of an output as text, by Horner's rule."""
         texts = []
         for name, powers in pieces:
             text = "0e0"
@@ -142,7 +142,7 @@ def _feature(rule: Cell, blanks: Sequence[str]) -> str:
 
 
 def _date(part: str, cell: str) -> str:
-    """Write a part of a date, an ISO 8601 text, to the second."""
+    """Write a part of a date from ISO 8601 text, read to the second."""
     year, month, day, hour, minute, second = (
         sympy.Symbol(f"CAST('0' || substr({cell}, {start}, {4 if start == 1 else 2}) AS DOUBLE)")
         for start in (1, 6, 9, 12, 15, 18)

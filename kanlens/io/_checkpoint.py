@@ -227,7 +227,7 @@ def _checked_version(text: str | None, name: str) -> int:
 
 
 def _upgraded(config: str, tensors: dict[str, Tensor], version: int) -> str:
-    """Upgrade a configuration and its tensors step by step to this layout."""
+    """Upgrade a configuration and its tensors, version by version, to the current layout."""
     if version == FORMAT_VERSION:
         return config
     data = json.loads(config)

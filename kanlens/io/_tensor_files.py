@@ -21,7 +21,7 @@ CHECKSUM, WRITER = "kanlens_checksum", "kanlens_version"  # keys in the metadata
 
 
 def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Return metadata and copied tensors of any .safetensors file."""
+    """Return the metadata and copies of the tensors of a .safetensors file."""
     with _opened(path, call) as file:
         names = file.keys()
         tensors = {name: file.get_tensor(name).clone() for name in names}
@@ -93,5 +93,5 @@ def looks_like_torch(start: bytes) -> bool:
 
 
 def printable(name: str) -> str:
-    """Return a name with line breaks and the like escaped."""
+    """Return a name with control characters escaped."""
     return repr(name)[1:-1]

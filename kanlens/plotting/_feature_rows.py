@@ -197,7 +197,7 @@ def _name_methods(ax: Axes, frame: Any) -> None:
 
 
 def _limit(ax: Axes, table: Any) -> list[str]:
-    """End the axis before outlying methods; return a note on these."""
+    """Limit the axis so that outlying methods are cut off; return a note on these."""
     largest = table.max()
     ordinary = largest[largest <= OUTLIER_FACTOR * largest.median()]
     beyond = [literal(name, most=MAX_NAME_LENGTH) for name in largest.index if name not in ordinary]

@@ -22,7 +22,7 @@ from kanlens.model._statistics import summarize
 Edge = tuple[int, int, int]  # layer, out, in
 REFRESH = 200  # removals between two full passes, which keep rounding small
 MAX_CACHED_VALUES = 2**25  # of edges over rows, up to which they are cached
-PART = 4  # of the memory allowed is for cached edges, and another for the edges behind them
+PART = 4  # a quarter of the memory is for cached edges, another for those of the next layer
 MEMORY_ADVICE = "Pass fewer rows, or a larger max_memory"  # advice
 
 
@@ -31,7 +31,8 @@ class Propagation:
 
     `values` are the nodes of each level (batch, node), from the scaled inputs on, `sums` the
     outputs of each layer (batch, out), and `output` that of the network in the units of the data.
-    Only layers two behind a removed edge's node and later are run in full.
+    After a removal, the layer of the edge and the next one are updated incrementally, later layers
+    in full.
     """
 
     @torch.no_grad()
@@ -80,7 +81,7 @@ class Propagation:
         self.output = self.model.scale_outputs(self.values[-1])
 
     def _removed(self, edge: Edge) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Return values and sums without an edge, and its mean."""
+        """Return node values and sums without an edge, and the mean of the edge."""
         index, out, in_ = edge
         layers, nodes = self.model.layers, self.model.nodes
         phi = self._edges_from(index, in_, self.values[index])[:, out]  # (batch,)
@@ -124,7 +125,7 @@ class Propagation:
     def _edges_from(  # (batch, in) -> (batch, out)
         self, index: int, in_: int, x: Tensor, removed: Edge | None = None
     ) -> Tensor:
-        """Return all edges of an input; `removed` is an edge that changes it."""
+        """Return the values of all edges of an input, which changes by the edge `removed`."""
         key, column = (index, in_, removed), x[:, [in_]]
         cached = self._cache.get(key)
         if cached is not None and torch.equal(cached[0], column):
@@ -163,7 +164,7 @@ def reached(model: KAN) -> Tensor:  # (out,)
 
 
 def varying(model: KAN, index: int, moving: Tensor) -> Tensor:  # (sub,) -> (node,)
-    """Return the mask of a layer's nodes that vary when its `moving` sums do."""
+    """Return the mask of a layer's nodes that vary, given those of its sums that do (`moving`)."""
     nodes, layer = model.nodes[index], model.layers[index]
     if nodes.additive:
         return moving
@@ -231,7 +232,7 @@ def compact(model: Model) -> KAN:
 def _cut_nodes(
     model: KAN, index: int, hidden: list[int] | None
 ) -> tuple[list[int], list[int], Nodes]:
-    """Return a layer's `hidden` nodes or outputs, subnodes, and new nodes."""
+    """Return which nodes (`hidden`, or all outputs) and sums of a layer stay, and the new nodes."""
     old, layer = model.nodes[index], model.layers[index]
     indices = list(range(old.grouping.nodes)) if hidden is None else hidden
     if old.normalized:

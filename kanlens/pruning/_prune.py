@@ -208,11 +208,11 @@ def prune(  # noqa: PLR0913 - one keyword per choice
         Within a budget, score the remaining edges again after every ``max(1, edges // 200)``
         removals.
     refit : bool
-        Within a budget, remove whole hidden nodes before edges, the cheapest first. The edges that
-        leave the other nodes of its level are fitted by least squares to their sums before (those
-        of outputs, to the mean of output and target), so that nodes that do the same become one.
-        They are fitted again, if the loss falls, when no more edge can be removed. Most useful for
-        wide networks, as of `kanlens.fit_default`. Layers with functions as edges stay.
+        Within a budget, remove whole hidden nodes before edges, the cheapest first. After each
+        removal, the next layer is refitted by least squares to its sums before pruning (outputs, to
+        the mean of output and target), so that equivalent nodes become one. When no more edges can
+        be removed, layers are refitted once more if that lowers the loss. Most useful for wide
+        networks, as of `kanlens.fit_default`. Layers with functions as edges stay.
     finetune : int
         When no more edge can be removed, train for this many steps (of `fit`'s LBFGS), keep the
         result if the loss falls, and within a budget go on removing. A fifth of the rows is held

@@ -79,7 +79,7 @@ class LayerFit:
 
     @torch.no_grad()
     def remove_cheapest(self) -> int:
-        """Remove the node whose removal costs least, and fit the others; return it."""
+        """Remove the node whose removal costs least, and refit the others; return the node."""
         costs = torch.where((self.layer.mask != 0).any(0), 0.0, torch.inf).double()
         for _, free, inverse, best in self.fits:
             for node in self.owner[free[:-1, 0]].unique().tolist():
@@ -118,7 +118,7 @@ def _inverse(matrix: Tensor) -> Tensor:
     return inverse
 
 
-# Of the way from outputs to targets. At 1 the default network of the concrete data keeps 93 of 432
+# Weight of targets against outputs. At 1 the default network of the concrete data keeps 93 of 432
 # edges at a budget of 10 %, and its test loss rises by 30 %; at 0.5 94 edges and 13 %; at 0 190
 SHARE = 0.5
 PARTS = 200  # edges are scored again after every removal of this part of them
@@ -150,7 +150,7 @@ class RemovalLog:
 
 
 class EdgeRemover:
-    """A network whose edges are removed, its loss, and a record of each removal."""
+    """Removal of edges from a network, with its loss and a record of each removal."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class EdgeRemover:
         self.journal = RemovalLog(self.model, self.rows)
         self.scorer = Scorer(score, state, evaluator)
         step, self.weights = evaluator.newton_step(state.output)
-        self.sums = list(state.sums)  # that refits approximate
+        self.sums = list(state.sums)  # targets of refits
         if self.model.nodes[-1].plain:
             self.sums[-1] = state.sums[-1] + SHARE * step / self.model.output_scale
         self.removed: list[dict[str, Any]] = []
@@ -244,17 +244,17 @@ class EdgeRemover:
                 while self._remove_node(index, fit, allowed):
                     count, before = len(self.removed) - before, len(self.removed)
                     advance(count, note=f"loss {self.current_loss:.3e}")
-        self.scorer = Scorer(self.score, self.state, self.evaluator)  # of other functions
+        self.scorer = Scorer(self.score, self.state, self.evaluator)
 
     def _fit(self, state: Propagation, index: int) -> LayerFit:
-        """Return the fits of a layer to its sums before pruning, the last also to the targets."""
+        """Return the fits of a layer to its sums before pruning; the last layer also to targets."""
         rows = torch.ones(len(self.rows), dtype=torch.bool)
         rows[[] if self.held_out is None else self.held_out] = False
         data = (part[rows] for part in (state.values[index], self.sums[index], self.weights))
         return LayerFit(state.model.layers[index], *data)
 
     def _remove_node(self, index: int, fit: LayerFit, allowed: float) -> bool:
-        """Remove the cheapest node and refit the layer that reads it; return if that is allowed."""
+        """Remove the cheapest node and refit the next layer; return whether the loss allows it."""
         before, node = fit.layer, fit.remove_cheapest()
         layer = fit.best()
         layer.mask[:, node] = 0
@@ -329,7 +329,7 @@ class EdgeRemover:
 
     @torch.no_grad()
     def _keep_if_better(self, trained: KAN) -> bool:
-        """Continue with a trained network if its loss is lower; return if it is."""
+        """Continue with a trained network if its loss is lower; return whether it is."""
         before, after = self.current_loss, self.evaluator.loss(trained(self.rows))
         # Both losses are of full passes: `current_loss` is rounded differently.
         if not (math.isfinite(after) and after < self.evaluator.loss(self.model(self.rows))):
@@ -357,7 +357,7 @@ class EdgeRemover:
         return small
 
     def _remove_dead_ends(self, outputs: Tensor | None = None) -> None:
-        """Remove edges of nodes that nothing reads; `outputs` (out,) are read, by default all."""
+        """Remove edges into nodes without a path to `outputs` (mask (out,), default: all)."""
         model = self.model
         read = torch.ones(model.widths[-1], dtype=torch.bool) if outputs is None else outputs
         for index in range(len(model.layers) - 1, -1, -1):

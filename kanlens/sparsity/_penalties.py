@@ -202,7 +202,7 @@ def prox_group(
 
 @torch.no_grad()
 def shrink(layer: EdgeLayer, mean: Tensor, norm: Tensor, strength: float | Tensor) -> Tensor:
-    """Soft-threshold edges by their norms, means go to the bias; return factors (out, in)."""
+    """Soft-threshold edges by their norms, with means to the bias; return factors (out, in)."""
     left = (norm - strength).clamp_min(0)
     taken = torch.as_tensor(strength, device=norm.device) > 0
     factor = torch.where(left > 0, left / norm, torch.where(taken, 0.0, 1.0).to(norm))

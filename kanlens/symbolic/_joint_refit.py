@@ -17,7 +17,7 @@ from kanlens.model._terms import SPLINE
 from kanlens.symbolic._least_squares import Array, minimize
 from kanlens.symbolic._library import library
 
-_MAX_NUMBERS = 400  # free numbers of a model that is refitted
+_MAX_NUMBERS = 400  # most free parameters
 _MAX_RESIDUALS = 6000  # rows times outputs in the Jacobian
 _FREE = {"none": (2,), "shift": (1, 2), "scale": (0, 2), "both": (0, 1, 2)}  # of a, b and c
 
@@ -71,7 +71,7 @@ def live_functions(layer: KANLinear) -> list[tuple[int, int, str]]:
 
 
 def affine_derivatives(layer: KANLinear, x: Tensor) -> Tensor:
-    """Return derivatives of edges by a, b, c, d, (batch, out, in, 4)."""
+    """Return the derivatives of edges with respect to a, b, c, d: (batch, out, in, 4)."""
     derivatives = x.new_zeros(len(x), layer.out_features, layer.in_features, 4)
     for term in layer.edge_terms():
         inputs = x[:, term.in_]
@@ -85,7 +85,8 @@ def affine_derivatives(layer: KANLinear, x: Tensor) -> Tensor:
 def reaches(model: KAN, x: Tensor, unit: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
     """Yield for each layer, last first, its index, inputs and the outputs' slopes (row, out, sum).
 
-    Rows x are scaled; the slopes are those of outputs over their units (out,) by the layer's sums.
+    Rows x are scaled; slopes are derivatives of the outputs, divided by `unit` (out,), by the
+    layer's sums.
     """
     inputs, sums = model.levels(x)
     reach = torch.diag(model.output_scale / unit).expand(len(x), -1, -1)  # (row, out, node)

@@ -18,11 +18,11 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Function = Callable[[Array], Array]
 
-_REDUNDANT = 1e-14  # eigenvalue of the normal matrix, relative to the largest, that counts as 0
-_SHARED = 1e-6  # squared share in such a direction from which a parameter is redundant
+_REDUNDANT = 1e-14  # relative eigenvalue of the normal matrix that counts as 0
+_SHARED = 1e-6  # squared component in such a direction of a redundant parameter
 _MIN_DAMPING = 1e-13
-_TOLERANCE = 1e-10  # relative fall of the loss below which an accepted step is the last
-_CROWDED = 0.8  # share of unfinished problems below which the finished ones are removed
+_TOLERANCE = 1e-10  # relative fall of the loss that ends the descent
+_CROWDED = 0.8  # share of unfinished problems below which others are removed
 
 
 class Residuals(ABC):
@@ -152,7 +152,7 @@ class _OneProblem(Residuals):
 
 
 def _damped_step(normal: Array, right: Array, damping: Array) -> Array:
-    """Solve the damped normal equations in units of the columns' lengths."""
+    """Solve the damped normal equations, with columns scaled to unit length."""
     size = _lengths(normal)
     scaled = normal / (size[:, :, None] * size[:, None, :])
     scaled = scaled + damping[:, None, None] * np.eye(size.shape[1])

@@ -1,4 +1,4 @@
-"""Path of complexity and loss from a network down to the mean."""
+"""Formulas of decreasing complexity, from the network down to the mean."""
 
 from __future__ import annotations
 
@@ -38,28 +38,28 @@ from kanlens.symbolic._simplification import (
 )
 from kanlens.symbolic._term_selection import selected_terms
 
-_DRIFT = 2.0  # factor by which a step may raise a slight loss
-_WORSE = 1.05  # factor by which it may raise any other
-_HARDLY = 1.02  # factor by which a shorter part may
-_SLIGHT = 1e-4  # of the variance
-_NONE = 1e-10  # loss that counts as none
-_MIXED = 5  # networks of splines and functions among the rows
-_MAX_MIXED_EDGES = 200  # of a network for which there are such rows
+_DRIFT = 2.0  # largest rise of a slight loss in a step (factor)
+_WORSE = 1.05  # largest rise of another loss
+_HARDLY = 1.02  # largest rise of any loss for a shorter part
+_SLIGHT = 1e-4  # slight losses, over the variance
+_NONE = 1e-10  # loss that counts as 0
+_MIXED = 5  # number of networks with both splines and functions
+_MAX_MIXED_EDGES = 200  # of such a network
 
-_MAX_ROWS = 500  # on which terms are compared
+_MAX_ROWS = 500  # to compare terms
 _MAX_ROUNDS = 8  # of dropping a term
-_MAX_TERMS = 60  # that are compared in one round
-_MAX_OPERATIONS = 600  # of a formula of which the main terms are selected
-_MAX_REFITTED = 150  # operations of a formula that is refitted without a term
+_MAX_TERMS = 60  # compared in one round
+_MAX_OPERATIONS = 600  # of a formula to select main terms from
+_MAX_REFITTED = 150  # operations of a formula to refit without a term
 
-_MAX_REPLACED = 4  # parts of a formula that become one function
-_MAX_PARTS = 6  # longest parts that are compared with functions
+_MAX_REPLACED = 4  # parts replaced by functions
+_MAX_PARTS = 6  # longest parts compared with functions
 _CURVE_POINTS = 64  # of such a part
-_MIN_NODES = 8  # of a part that is tried; one function of a feature has as many
+_MIN_NODES = 8  # of a part; a function of a feature has as many
 _INDEPENDENT = 20.0  # values of a curve
-_RESIDUAL_TOLERANCE = 1e-3  # part of a curve that a function may leave
-_MAX_FUNCTIONS = 3  # for a part: the closest ones, and the closest simple ones
-_SIMPLE = 3  # numbers in a simple one
+_RESIDUAL_TOLERANCE = 1e-3  # unexplained share of a curve
+_MAX_FUNCTIONS = 3  # closest functions, and closest simple ones
+_SIMPLE = 3  # constants in a simple one
 
 
 def build_path(
@@ -138,7 +138,7 @@ def _column(
     families: Sequence[Family],
     stop: Interruption,
 ) -> tuple[list[RefinedFormula], list[RefinedFormula]]:
-    """Return the formula of one output at every stage, and shorter ones."""
+    """Return the formulas of one output at every stage, and shorter ones."""
     steps = [RefinedFormula(expression=expression)]
     for name in names[1:]:
         if not stop.happened:
@@ -283,7 +283,7 @@ def _main_terms(expression: Expr, symbols: tuple[Expr, ...], x: Array, y: Array)
 
 
 def _without_a_term(expression: Expr) -> list[Expr]:
-    """Return the expression without each of the varying terms of its sums."""
+    """Return expressions with one of the varying terms of sums left out."""
     shorter: dict[Expr, None] = {}
     sums = (node for node in sympy.preorder_traversal(expression) if node.is_Add)
     pairs = ((total, term) for total in sums for term in total.args if term.free_symbols)
@@ -339,7 +339,7 @@ def with_shorter_parts(
 
 
 def _parts(expression: Expr) -> list[tuple[Expr, Expr]]:
-    """Return the largest univariate parts with their nodes, longest first."""
+    """Return the largest univariate parts with their numbers of nodes, longest first."""
     pairs: list[tuple[Expr, Expr]] = []
     stack = [expression]
     while stack:

@@ -108,7 +108,7 @@ def cheapest_threshold(model: KAN, cost: Sequence[float]) -> float:
 
 
 def _calibrate_logits(model: KAN, held: HeldOut) -> None:
-    """Scale and shift the logits of a model and those of its rows held out."""
+    """Scale and shift the logits of a model and of its stored held-out rows."""
     outputs, targets = (torch.from_numpy(values) for values in held.arrays)
     scale, shift = _least_log_loss(outputs, targets[:, 0].long())
     model.output_scale.mul_(scale)

@@ -36,9 +36,9 @@ from kanlens.training._training_loop import settle_range, settle_scaling
 
 CLOSED_FORM = "fitted in closed form"
 CYCLES = 10  # most cycles over the classes
-CHANGE = 1e-2  # a smaller change of the outputs, over their deviations, ends the cycles
-ROUGH_FOLDS = 2  # folds that choose whether curves have rough parts: these fits take longest
-MAX_CURVES = 3000  # for the features that vary most, in scaled units
+CHANGE = 1e-2  # relative change of the outputs that ends the cycles
+ROUGH_FOLDS = 2  # folds to select rough parts, whose fits take longest
+MAX_CURVES = 3000  # the features that vary most get one
 
 
 @torch.no_grad()
@@ -104,7 +104,7 @@ def closed_form_result(
 
 
 def column_names(model: KAN) -> list[str]:
-    """Return the name of each feature's curve; levels of a category share one."""
+    """Return the column name of each feature; levels of a category share one."""
     features = model.schema.features
     return [f.column if f.kind == "categorical" else f.name for f in features]
 
@@ -125,7 +125,7 @@ def joint_edges(networks: Sequence[SmallNetwork]) -> int:
 
 
 def make_columns(model: KAN, x: Array, *, rough: bool = True) -> list[ColumnCurves]:
-    """Return the columns that vary among scaled rows x (batch, in)."""
+    """Return the curves of columns that vary over scaled rows x (batch, in)."""
     names = column_names(model)
     varies = np.flatnonzero((x != x[0]).any(0))
     if len(varies) > MAX_CURVES:
@@ -202,7 +202,7 @@ def choose_curves(
     """Return the columns of rows x (batch, in), and whether they share variances.
 
     They share variances if that predicts held-out rows better, and have rough parts if the gain is
-    more than a standard error. With `rows`, only these rows choose.
+    more than a standard error. With `rows`, the choice is made on these rows only.
     """
     scaled, classes = model.scale_inputs(x).double().cpu().numpy(), model.task == "classification"
     columns = make_columns(model, scaled)
@@ -246,7 +246,7 @@ def cross_fit(
 
 
 def _without(weights: Array, rows: Array) -> Array:
-    """Return weights with 0 for some rows; equal weights for the rest if all are 0."""
+    """Return weights with 0 for some rows; if the rest are all 0, they become equal."""
     own = weights.copy()
     own[rows] = 0.0
     if not own.any():
@@ -293,7 +293,7 @@ def to_kan(model: KAN, networks: Sequence[SmallNetwork], *, flat: bool = False) 
 
 
 def _curve_layer(model: KAN, networks: Sequence[SmallNetwork], flat: bool) -> KANLinear:
-    """Return the layer of the curves of columns and of factors."""
+    """Return a layer with the curves of columns, and of factors, as edges."""
     factors = [
         (network, *own)
         for network in networks
@@ -342,7 +342,7 @@ def _set_curves(
 
 
 def _padded(knots: Array, size: int) -> Array:
-    """Return breakpoints of `size` intervals by halving the widest ones."""
+    """Return breakpoints of `size` intervals, by repeatedly halving the widest."""
     while len(knots) <= size:
         gaps = np.diff(knots)
         widest = np.argsort(-gaps)[: size + 1 - len(knots)]

@@ -171,7 +171,7 @@ def nearest_feasible(point: Array, root: Array, cone: Array) -> Array:
 
 
 def shaped(knots: Array, heights: Array, shape: str, zero: float = 0.0) -> Array:
-    """Return heights that have a shape exactly, for those that have it up to rounding."""
+    """Correct heights that have a shape only up to rounding."""
     from scipy.optimize import isotonic_regression
 
     gaps, heights = np.diff(knots), np.array(heights)

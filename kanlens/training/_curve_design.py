@@ -28,18 +28,18 @@ from kanlens.training._variance_components import MIN_INFORMATION, NormalEquatio
 
 MAX_INTERVALS, MAX_BREAKPOINTS = 256, 1500  # of one curve; of all curves, approximately
 MAX_CELLS = 40_000_000  # rows times breakpoints, for which the network's outputs take 2 GB
-MIN_INTERVALS = 12  # of one curve; where there is no room for them, curves are lines
-EVEN = 0.1  # weight of evenly spaced points in the breakpoints; quantiles have the rest
-BENT_INTERVALS = 24  # of a curve that is to be convex or concave
+MIN_INTERVALS = 12  # of one curve; with fewer, curves are lines
+EVEN = 0.1  # weight of even spacing in breakpoints; the rest is quantiles
+BENT_INTERVALS = 24  # of a convex or concave curve
 TAIL = 0.05  # of its rows, beyond which few evenly spaced breakpoints reach
 NOWHERE = np.zeros(0)
 MIN_SPACING = 1e-9  # of breakpoints, relative to their range
-SMOOTH_MODES = 16  # leading modes of second differences that are used
-SPACED = 0.25  # weight of the breakpoints in second differences; even spacing has the rest
+SMOOTH_MODES = 16  # leading modes of second differences
+SPACED = 0.25  # weight of real spacing in second differences; the rest is even
 MARGIN, LEADING = 0.1, 8  # of fitted coefficients: share of MIN_INFORMATION; always, per block
 FACTOR_MODES = 12  # of each part of a curve in a product
-PROBES, MAX_PROBES = 5, 15  # functions of a column, levels of a category, to find products with
-DENSE = 50  # time per multiplication of a sparse product over that of a dense one
+PROBES, MAX_PROBES = 5, 15  # functions per column, and levels per category, to test products
+DENSE = 50  # time of a sparse over a dense multiplication
 ROUGH_START = 0.05  # initial variance of a rough part over that of the others
 
 
@@ -169,7 +169,7 @@ class CurveDesign:
     def joined(
         cls, parts: Sequence[tuple[CurveDesign, Array | None, Array]], owners: Array
     ) -> CurveDesign:
-        """Join some coefficients of several designs, each design times a factor (batch,)."""
+        """Return the joint design of some coefficients of designs, each times a factor (batch,)."""
         self = cls.__new__(cls)
         self.curves = tuple(curve for design, _, _ in parts for curve in design.curves)
         columns = [
@@ -263,7 +263,7 @@ class CurveDesign:
         return np.asarray(self.matrix @ np.concatenate(self.heights(coefficients)))
 
     def columns(self, rows: Array, places: Array) -> Array:
-        """Return the columns (rows, q) of some coefficients."""
+        """Return the design matrix (rows, q) of some coefficients."""
         blocks, stop = np.zeros((self.matrix.shape[1], len(places))), 0
         for modes, knots in self._parts(places):
             start, stop = stop, stop + modes.shape[1]
@@ -289,7 +289,7 @@ class ColumnCurves:
         self.probe = probe[: MAX_PROBES if self.levels else PROBES]
 
     def values(self, places: Array) -> Array:
-        """Return columns (batch, q) of some coefficients."""
+        """Return the design matrix (batch, q) of some coefficients."""
         return self.design.columns(np.arange(self.design.matrix.shape[0]), places)
 
     @cached_property
@@ -299,7 +299,7 @@ class ColumnCurves:
 
     @cached_property
     def factor_values(self) -> Array:
-        """Columns (batch, q) of the curve in a product."""
+        """Columns (batch, q) of the curve when it is a factor of a product."""
         return self.values(self.factor)
 
     @cached_property
@@ -335,7 +335,7 @@ class DenseDesign:
         return equations, mean
 
     def informed(self, variances: Array, noise: float, rows: float) -> Array:
-        """Return all coefficients."""
+        """Return the indices of all coefficients."""
         return np.arange(len(self.owners))
 
     def values(self, coefficients: Array) -> Array:

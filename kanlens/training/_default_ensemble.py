@@ -40,14 +40,14 @@ from kanlens.training._process_group import Ranks
 from kanlens.training._result import FitResult
 from kanlens.training._training_loop import Part, TrainingRun, settle_range, settle_scaling
 
-# Chosen on 15 tables, some simulated, with heavy tails, bad cells, few rows or many columns
+# Chosen on 15 tables, some simulated
 MEMBERS, NODES = 6, 8  # members, and hidden nodes of each
 STEPS = 30  # at most
 UPDATES = (300, 9, 10_000)  # minimum, rows for each further one, maximum
 GRIDS = (8, 1000, 20)  # intervals: minimum, rows for each further one, maximum
-PATH = (1800.0, 0.002)  # strengths of the roughness at the start and the end, over the rows
-NORMS = 0.04  # strength of the norms of edges, over the root of that of the roughness
-FLAT, RISE = 0.5, 0.05  # shares of the updates before the rate falls, and in which it rises
+PATH = (1800.0, 0.002)  # first and last strength of the roughness penalty, over the rows
+NORMS = 0.04  # strength of the edge norms, over the root of the former
+FLAT, RISE = 0.5, 0.05  # shares of the updates: before the rate falls; while it rises
 RATE = 0.01
 BATCHES = (128, 256, 2000)  # rows of a batch for small and large tables; rows of a large one
 
@@ -138,7 +138,7 @@ class EnsembleRun(TrainingRun):
                 groups = torch.arange(last.in_features) * count // last.in_features
                 owners = torch.arange(count).repeat_interleave(outputs)
                 last.mask.copy_(owners.unsqueeze(1) == groups)
-                last.base_weight.mul_(math.sqrt(count))  # drawn for all nodes, not a member's
+                last.base_weight.mul_(math.sqrt(count))  # scaled for the nodes of one member
                 last.spline_scaler.mul_(math.sqrt(count))
         model.layers[0].grid_eps = first.grid_eps
         model.schema = dataclasses.replace(model.schema, task=target.schema.task)
@@ -148,11 +148,11 @@ class EnsembleRun(TrainingRun):
         """Deal the groups of rows to the folds, or go back to a saved state."""
         super().begin(saved, held_out)
         if saved is None and not any(nodes.grouping.arities for nodes in self.model.nodes):
-            with torch.no_grad():  # products of untrained factors are next to nothing
+            with torch.no_grad():  # products of untrained factors are nearly 0
                 self.model.update_grid(self.train_x)
 
     def _draw_held_out(self) -> Tensor:
-        """Draw an order of all rows in which groups are dealt."""
+        """Draw a random order of all rows, in which groups are dealt to folds."""
         return sorted_by_target(self._permutation(len(self.x)), self.y)
 
     def _split(self) -> None:
@@ -271,7 +271,7 @@ def spread_as_mean(outputs: Tensor) -> Tensor:
 
 
 def sorted_by_target(order: Tensor, y: Tensor) -> Tensor:
-    """Return rows in drawn `order`, sorted by target."""
+    """Return rows sorted by target; ties are in random `order`."""
     targets = y[order] if y.dim() == 1 else y[order, 0]
     return order[targets.argsort(stable=True)]
 

@@ -222,7 +222,7 @@ def warn_interrupted(
 
 @contextmanager
 def unchanged_on_failure(model: KAN) -> Iterator[None]:
-    """Restore a model when the block raises."""
+    """Restore the state of a model if the block raises."""
     names = "schema", "scaled", "background", *UNTRAINED
     attributes = {name: getattr(model, name) for name in names}
     statistics = [layer.statistics for layer in model.layers]

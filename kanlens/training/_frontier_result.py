@@ -55,9 +55,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GROWTH_ROWS = 10_000  # most rows to grow on, evenly spread; the last fit uses all rows
-PATIENCE = 4  # terms without a gain on held-out rows, after which growth ends
+PATIENCE = 4  # terms without a gain on held-out rows
 CYCLES = 3  # of the last fit over the classes
-MIN_EDGES = 30  # to grow to, or two for each column
+MIN_EDGES = 30  # default limit, or two for each column
 
 
 class Growth:
@@ -156,7 +156,7 @@ class Growth:
         return float(sum(path.at(terms).losses[rows].sum() for path, rows in parts))
 
     def held_out(self, terms: int) -> Tensor:
-        """Return the outputs (batch, out) of networks of some terms on the rows held out."""
+        """Return held-out predictions (batch, out) of networks with some numbers of terms."""
         outputs = [
             np.stack([paths[1 + fold].at(terms).outputs[rows] for paths in self.paths], 1)
             for fold, rows in enumerate(self.held)
@@ -208,7 +208,7 @@ class Frontier(Displayed):
     interrupted: bool
     references: dict[str, float] = field(default_factory=dict)
     _growth: Growth
-    _networks: Sequence[Sequence[GrowthStep]] = ()  # of each size, one for each output
+    _networks: Sequence[Sequence[GrowthStep]] = ()  # for each size, one for each output
     _losses: Tensor
     _outputs: Sequence[Tensor] = ()  # of the rows held out, in the order of the folds
 
@@ -256,7 +256,7 @@ class Frontier(Displayed):
         return model
 
     def record(self, edges: int | None = None) -> GrowthRecord:
-        """Return the scores of all sizes, as the network of `index` keeps them."""
+        """Return the record of all sizes that is stored in the network of `index`."""
         return GrowthRecord(
             metric_name=self.metric_name,
             rows=self.rows,
@@ -266,7 +266,7 @@ class Frontier(Displayed):
         )
 
     def result(self, edges: int | None = None) -> FitResult:
-        """Return the network of `index` as a result of training, with a step for each size."""
+        """Return the network of `index` as a `FitResult`, with one step for each size."""
         started, growth, model = time.perf_counter(), self._growth, self.model(edges)
         records = [
             {"edges": step.edges, "validation_loss": step.loss, "metric": step.score}
@@ -312,7 +312,7 @@ def trace_frontier(
         saved.note(growth.state)
         with stop.kept():
             growth.grow(deadline, advance, lambda: saved.note(growth.state))
-    if stop.happened:  # in the middle of a round, perhaps
+    if stop.happened:  # maybe within a round
         saved.write()
     else:
         saved.note(growth.state, last=True)

@@ -111,7 +111,7 @@ class FitOptions:
         self._refuse_idle()
 
     def _refuse_idle(self) -> None:
-        """Refuse choices that would silently have no effect."""
+        """Refuse options that would have no effect."""
         if self.strength and not self.weights:
             expected, penalty = "a penalty for the strength", sorted(PENALTIES)[0]
             raise InvalidValueError("fit", expected, "none", "Choose {penalty}", penalty=penalty)
@@ -150,6 +150,6 @@ class FitOptions:
         return {self.penalty: 1.0} if isinstance(self.penalty, str) else dict(self.penalty)
 
     def grid_steps(self) -> set[int]:
-        """Return the steps before which grids move to the data."""
+        """Return the steps before which the grids are updated."""
         last = max(1, self.grid_updates - 1)
         return {i * self.steps // (2 * last) for i in range(self.grid_updates)}

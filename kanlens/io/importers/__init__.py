@@ -330,7 +330,7 @@ def _refuse_options(options: ImportOptions) -> None:
 
 
 def _recognized(candidates: list[Origin]) -> tuple[Layout, Origin]:
-    """Return the only state dict of a known layout, with that layout."""
+    """Return the only state dict with a known layout, and the layout."""
     firsts = [next((k for k in IMPORTERS if k.groups(c.state)), None) for c in candidates]
     pairs = [(layout, origin) for layout, origin in zip(firsts, candidates, strict=True) if layout]
     if len(pairs) == 1:

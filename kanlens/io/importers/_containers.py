@@ -95,7 +95,7 @@ class _CallError(ValueError):
 
 
 class _InertUnpickler(Unpickler):
-    """The unpickler of a zip file, with tensors within its storages."""
+    """An unpickler that imports nothing, for pickles in zip files of torch.save."""
 
     def __init__(self, archive: ZipFile, name: str) -> None:
         self.archive, self.root = archive, name[: -len("data.pkl")]
@@ -104,7 +104,7 @@ class _InertUnpickler(Unpickler):
         super().__init__(io.BytesIO(archive.read(name)))
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return an inert class for a name, or one of a few harmless builders."""
+        """Return a stub for a class name, or one of a few harmless functions."""
         path = printable(f"{module}.{name}")[:80]
         builders: dict[str, Any] = {
             "collections.OrderedDict": _Ordered,
@@ -238,7 +238,7 @@ _KERAS = {  # classes of layers: their names in files, and their tensors in the 
 
 
 def _read_keras(archive: ZipFile, name: str) -> dict[str, Any]:
-    """Return the tensors of a Sequential of Keras, as ``layers.0.kernel``."""
+    """Return the tensors of a Sequential of Keras, with names such as ``layers.0.kernel``."""
     h5py = optional_module("h5py", call=CALL, extra="keras")
     config = json.loads(archive.read("config.json"))
     content = io.BytesIO(archive.read("model.weights.h5"))

@@ -54,7 +54,7 @@ def _on_grid(group: Group, basis: Tensor) -> Edges:
 
 
 def _sine(group: Group, basis: Tensor) -> Edges:
-    """Return sines with mean 0 and variance 1 on a normal distribution."""
+    """Return sines, normalized to mean 0 and variance 1 for normal inputs."""
     n = basis.shape[2]
     w, p = (group.get(name, n, 1)[:, 0] for name in ("omega", "phase"))
     mean = torch.exp(-0.5 * w**2) * torch.sin(p)

@@ -1,4 +1,4 @@
-"""The order of layers, and functions without tensors between them."""
+"""The order of layers, and of functions without tensors between them."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def _named(
 
 
 def function_between(entry: Entry, like: Tensor, width: int, source: Origin) -> list[Stage]:
-    """Return the stages of a module without tensors, or of a function."""
+    """Return the stages for a module without tensors, or a function."""
     name, module = entry
     kind = module if isinstance(module, str) else class_of(module)
     try:

@@ -61,7 +61,7 @@ def _symbolic(group: Group, part: Tensor) -> tuple[Tensor, FunctionTable, Tensor
 
 
 def _edges(group: Group, part: Tensor, base: Tensor, scaler: Tensor, **others: Any) -> Edges:
-    """Return the edges of a layer, whose masks may be fractions."""
+    """Return the edges of a layer; values of masks between 0 and 1 are allowed."""
     mask, names, affine = _symbolic(group, part)
     both = (part != 0) & (mask != 0)
     if affine is not None and bool(both.any()):  # the sum of a spline and a function

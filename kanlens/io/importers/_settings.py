@@ -85,7 +85,7 @@ SETTINGS = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImportOptions:
-    """Options of the caller, and records of their use."""
+    """Options from the caller, and records of their use."""
 
     base_activation: str | type[nn.Module] | Callable[..., Any] | None = None
     extrapolation: str | None = None
@@ -98,7 +98,7 @@ class ImportOptions:
     strangers: dict[str, str] = field(default_factory=dict)  # unknown classes by place
 
     def check(self) -> None:
-        """Refuse settings that are unknown or can have no such value."""
+        """Refuse unknown settings and invalid values."""
         for name, value in self.settings.items():
             check_choice(CALL, "keyword", name, SETTINGS)
             if not SETTINGS[name].holds(value):
@@ -148,7 +148,7 @@ _FAMILY = re.compile(rf"({'|'.join(_FAMILIES)})\([0-9]+(\.[0-9]+)?\)")  # as "el
 
 
 def activation_name(source: object) -> str:
-    """Return the name in `BASES`, or for `sum_of`, of a base function."""
+    """Return the name of a base function: a key in `BASES`, or one that `sum_of` reads."""
     source = source[:80] if isinstance(source, str) else source
     if isinstance(source, str) and _FAMILY.fullmatch(source):
         return source

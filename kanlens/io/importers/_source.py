@@ -53,7 +53,7 @@ class Origin:
         return module
 
     def below(self, path: str) -> Origin:
-        """Return the part of a network under a name."""
+        """Return the part of the source below a name."""
         start, changed = f"{path}.", dict[str, Any]()
         for kind in ("state", "spelling"):
             parts = getattr(self, kind).items()
@@ -158,7 +158,7 @@ def sources(source: object) -> list[Origin]:
 
 
 def _translated(module: nn.Module) -> nn.Module:
-    """Return a module with layers replaced by their `to_kanlens`."""
+    """Return a module in which `to_kanlens` has replaced layers that have this method."""
     own: Any = module
     if hasattr(own, "to_kanlens"):
         layer: nn.Module = own.to_kanlens()
@@ -175,7 +175,7 @@ def _translated(module: nn.Module) -> nn.Module:
 
 
 def _arrays(arrays: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:
-    """Return the arrays of numbers in nested dicts, under names with dots."""
+    """Return the arrays in nested dicts, by names joined with dots."""
     result: dict[str, Tensor] = {}
     for key, value in arrays.items():
         if isinstance(value, Mapping) and start.count(".") < _DEPTH:
@@ -214,7 +214,7 @@ def read_tensors(path: Path) -> object:
     try:
         if start[:1] == b"P":
             return containers.read_archive(path)
-        # as a file: by its name, torch reads whatever ends in .safetensors as that
+        # given a path, torch would read any *.safetensors as safetensors
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # the error below is clearer
             return torch.load(file, map_location="cpu", weights_only=True)

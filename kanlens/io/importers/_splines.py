@@ -1,4 +1,4 @@
-"""Libraries of B-splines with a base function, by names and axes."""
+"""Libraries of B-splines with a base function, by names and axes of their tensors."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _kanx(group: Group) -> list[Stage]:
 
 
 def _cubic(group: Group, spline: Tensor) -> Tensor:
-    """Return the knots of cubic B-splines that start at evenly spaced points."""
+    """Return the evenly spaced knots of cubic B-splines that start at `grid_starts`."""
     starts = group.get("grid_starts", spline.shape[2])
     low, count = starts[0].double(), len(starts) + 4
     step = (starts[-1].double() - low) / (len(starts) - 1)
@@ -184,7 +184,7 @@ def _own(group: Group) -> list[Stage]:
     return _EFFICIENT_KAN.read(group)
 
 
-_SINGLE = 1e-6  # where a float64 module has places that were made in float32
+_SINGLE = 1e-6  # for a float64 module with knots computed in float32
 LAYOUTS = (
     Layout(
         "torch-conv-kan convolution",

@@ -65,7 +65,7 @@ def _transposed(emit: Emitter, rows: list[Value]) -> list[Value]:
 
 @emitted
 def scale_rows(emit, target, to, to_stride, source, at, stride, factors, f, count):
-    """Write `count` rows of one vector each, multiplied by the row at factors[f]."""
+    """Write `count` rows (one vector each), multiplied by the vector at factors[f]."""
     factor = emit.load(factors, f, emit.full)
     with cgutils.for_range(emit.builder, count) as loop:
         here = emit.builder.add(at, emit.builder.mul(loop.index, stride))
