@@ -83,9 +83,6 @@ def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callabl
         reduced = search_problem.remove_power_factors(problem, front.deadline)
         if reduced.width < problem.width:
             yield partial(search, reduced, front, depth=depth)
-        quieter = search_problem.remove_factors_to_noise(problem, front.deadline)
-        if quieter.width < problem.width and quieter.key != reduced.key:
-            yield partial(search, quieter, front, depth=depth)
     yield from (partial(ansatz.submit, problem, front) for ansatz in late)
     if problem is front.problem:
         yield partial(explore, problem, front)

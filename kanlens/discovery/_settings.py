@@ -157,7 +157,7 @@ HALF_POWER_TOLERANCE, THIRD_POWER_TOLERANCE = 0.02, 1e-3  # distance at which a 
 # distance of an exponent from a multiple of one half that is tried, and the highest
 HALF_TOLERANCE, HIGHEST_EXPONENT = 0.2, 6.0
 LOO_GAIN = 0.9  # factor on the loo_error that a move must reach
-REWEIGHTINGS, NOISE_RATIO_LIMIT = 8, 1.15  # of absolute deviations; noise_ratio of more than noise
+REWEIGHTINGS = 8  # of absolute deviations
 MAX_SELECTABLE_COLUMNS = 8  # columns among which few are chosen
 AS_GOOD, WHOLE_POWER = 1.01, 1e-3  # factor on the best choice's error; distance from a whole number
 
@@ -167,9 +167,6 @@ LENGTHS = (1.0, 2.5, 6.0)  # in deviations of a column, times the root of the nu
 NUGGET, SMOOTH_ROWS = 1e-7, 300
 WIDE_RANGE = 3.0  # largest over smallest value of a column whose logarithm is taken
 HARDLY_SMOOTH = 0.8  # loo_error of the logarithm of a target, from which errors are absolute
-FLAT = 1.5  # factor by which half the rows tell less at most, where noise is what is left
-MIN_NOISE, MAX_NOISE = 1e-8, 0.05  # shares of the variance between which there may be noise
-NOISE_SHARE = 0.3  # of the noise that the model is told of
 TEST_PIECES, TEST_PIECES_OF_ONE = 5, 20  # of splines that look for what is left, of one column
 TEST_SURE, TEST_ROWS = 4.0, 4  # deviations from what noise gives at most, and rows of a term
 TEST_DEGREES, TEST_TERMS = (4, 3, 2), 200
