@@ -104,7 +104,7 @@ def _few(rows: Table | Source, kan: KAN, background: Path | None, most: int | No
 def _attribute_parts(
     kan: KAN, data: Path, output: Path, how: dict[str, Any], terminal: Terminal, *, folder: bool
 ) -> None:
-    """Attribute in parts, into a folder, or through one into a file."""
+    """Attribute in parts, into a folder or, by way of a temporary one, a file."""
     from kanlens import distributed
     from kanlens.data._row_readers import ParquetReader, blocks
 

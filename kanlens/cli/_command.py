@@ -71,7 +71,7 @@ def options_of(command: Any) -> Options:
 
 
 def with_options(message: E, **renamed: str) -> E:
-    """Return an error or a warning that names options of the running command."""
+    """Return the text of an error or warning, with options in place of arguments."""
     if (command := running.get()()) is not None:
         options = options_of(command)
         options |= {name: options[option] for name, option in renamed.items()}
@@ -214,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
-    """Run a command of an application, and return its exit code."""
+    """Run a command of an application; return its exit code."""
     words = Console(stderr=True, quiet=ranks()[0] > 0)
     interrupted.set(False)
 

@@ -164,7 +164,7 @@ def _print_simplest(
 
 
 def _sizes(front: Frontier, place: int) -> pd.DataFrame:
-    """Return rows of sizes, with a bar of the loss and a mark at the chosen one; of references."""
+    """Return rows of sizes and references, with a bar of the loss and a mark at the chosen size."""
     import pandas as pd
 
     largest = max(step.loss for step in front.steps) or 1.0

@@ -180,7 +180,7 @@ def _trained(
     run: dict[str, Any],
     terminal: Terminal,
 ) -> FitResult:
-    """Train with the settings; without any of training, by default."""
+    """Train with the settings of `fit`, or by `fit_default` if none are set."""
     words, model = "which choose the network", None
     settings = {name: value for name, value in settings.items() if value is not None}
     run = {**run, "progress": terminal.progress}
@@ -225,7 +225,7 @@ def _score(
     *,
     last: bool,
 ) -> None:
-    """Refuse a model without a score; record those of simple models."""
+    """Refuse a model without a score; record the scores of baseline models."""
     from kanlens.cli._model_data import check_judged
     from kanlens.training._baselines import add_record
 
@@ -273,7 +273,7 @@ def _write_parts(
     from kanlens.training._objective import judge
 
     print_outside(model, test, terminal)
-    decimal = training.schema.format.decimal  # as the model reads them
+    decimal = training.schema.format.decimal  # sign of the training table
     for path, table in zip(paths.values(), (training, test), strict=True):
         frame = table.frame
         terminal.write(frame if decimal == "." else frame.to_csv(index=False, decimal=","), path)

@@ -123,7 +123,7 @@ def open_for_model(
 
 
 def held(rows: Table | Source, call: str, kan: KAN | None = None) -> Table:
-    """Return a table for a model; of a source, the rows that fit in memory."""
+    """Return a table, or the rows of a source that fit in memory."""
     if isinstance(rows, Table):
         return rows
     return rows.table(call=call, numbers=0 if kan is None else sum(kan.widths))

@@ -1,6 +1,6 @@
 """Sums and products of functions of columns, of combinations, and of a sum.
 
-y = f(z) g(c) says that y / f(z) - g(c) is zero, which is linear in splines of z for 1 / f and of c
+If y = f(z) g(c), then y / f(z) - g(c) is zero, which is linear in splines of z for 1 / f and of c
 for g: their null vector has both functions.
 """
 
@@ -66,7 +66,7 @@ def by_column(coefficients: Array, owners: Array) -> list[Array]:
 
 
 def _additive_matrix(problem: SearchProblem) -> tuple[list[Basis], Array, Array]:
-    """Return the `column_splines` of few pieces, fewer with few rows."""
+    """Return the matrix of `column_splines`, with fewer pieces for fewer rows."""
     most = problem.count // (3 * problem.width) - 4
     return column_splines(problem, max(1, min(tuned.ADDITIVE.pieces[0], most)))
 
@@ -99,7 +99,7 @@ class AdditiveModel(Ansatz):
     limits = tuned.ADDITIVE
 
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        """Yield the best transforms, and under noise the best weighted ones."""
+        """Yield formulas of the best transforms of y; with noise, weighted fits too."""
         views = transformed(problem, self.limits.targets)
         _, matrix, _ = _additive_matrix(problem)
         errors = quick_errors(matrix, [view.target for _, view in views], problem.held_out)
@@ -221,7 +221,7 @@ def spline_product(problem: SearchProblem) -> ColumnSplines:
 
 
 def null_vector(problem: SearchProblem, argument: Argument, column: int) -> tuple[float, Array]:
-    """Return what is left on rows held out, in deviations of g, and 1 / f on uniform points."""
+    """Return the held-out residual in standard deviations of g, and 1 / f on a uniform grid."""
     target = problem.target / (problem.target.std() or 1.0)
     basis = Basis(problem.columns[:, column], tuned.PRODUCTS.pieces[0])
     below = -target[:, None] * basis.at(problem.columns[:, column])
@@ -247,7 +247,7 @@ class ProductWithCombination(Ansatz):
     limits = tuned.PRODUCTS
 
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        """Divide by functions of a column and fit the rest to combinations."""
+        """Divide y by functions of a column, and fit the quotient to combinations of the others."""
         nulls = []
         for argument in arguments(problem) if problem.held_out.any() else ():
             for column in range(problem.width) if argument.used.sum() > 1 else ():

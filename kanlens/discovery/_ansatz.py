@@ -1,4 +1,4 @@
-"""Interface of the ansatzes; linear models, power laws, and functions of one column."""
+"""Interface of an ansatz (an assumed form of the formula); linear, power-law, univariate ones."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ class Ansatz(ABC):
         """Fit models and yield the promising ones as formulas of y, best first."""
 
     def _best(self, fits: Iterable[tuple[float, Fit]]) -> Iterator[Fit]:
-        """Yield the fits of least error within the limits."""
+        """Yield the fits with the smallest errors, within the limits."""
         ranked = sorted(fits, key=lambda pair: pair[0])[: self.limits.tried]
         return (fit for error, fit in ranked if error < self.limits.error)
 
     def formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        """Yield formulas of y if the problem is as wide as the limits say."""
+        """Yield formulas of y if the number of columns is within the limits."""
         if self.limits.narrowest <= problem.width <= self.limits.widest:
             yield from self._formulas(problem, front)
 
@@ -109,7 +109,7 @@ class LinearModel(Ansatz):
 
 @dataclass(frozen=True)
 class PowerLaw(Ansatz):
-    """Products of powers of the fewest columns, and of all."""
+    """Power laws: products of powers of as few columns as possible, and of all."""
 
     targets: tuple[str, ...] = ("id",)  # names of transforms
 
@@ -229,7 +229,7 @@ def _products(grid: Array, values: Array, epsilon: float) -> Iterator[Expr]:
 
 
 def multipliers(x: Array) -> list[tuple[Array, Expr]]:
-    """Return powers and exponentials as possible factors, with names."""
+    """Return powers and exponentials of a column as possible factors, with names."""
     powers = [p for p in (-3, -2, -1, 1, 2, 3) if (away(x, tuned.POWER) if p < 0 else clear(x))]
     factors: list[tuple[Array, Expr]] = [(x ** float(p), U**p) for p in powers]
     middle = float(x.mean())
@@ -255,7 +255,7 @@ class PairOfAtoms(Ansatz):
 
 @lru_cache(maxsize=1)
 def atoms() -> tuple[Expr, ...]:
-    """Return functions without free numbers, of the symbol `U`."""
+    """Return the atoms: functions of the symbol `U` without parameters."""
     waves = (sympy.sin, sympy.cos)
     forms = [U**k for k in range(1, 7)]
     forms += [1 / U, 1 / U**2, sympy.sqrt(U), U ** sympy.Rational(3, 2), abs(U)]
@@ -276,7 +276,7 @@ def atoms() -> tuple[Expr, ...]:
 
 
 def atoms_on(x: Array) -> tuple[list[Expr], Array]:
-    """Return the functions finite on a column, and values (row, function)."""
+    """Return the atoms that are finite on a column, and their values (row, atom)."""
     matrix = _evaluate()(x[:, None])
     with np.errstate(all="ignore"):
         good = np.isfinite(matrix).all(axis=0)

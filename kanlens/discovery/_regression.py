@@ -74,14 +74,14 @@ def weighted(weights: Array | None, matrix: Array, target: Array) -> tuple[Array
 
 
 def solve(matrix: Array, target: Array) -> Array:
-    """Return least-squares coefficients, columns scaled to unit size first."""
+    """Return least-squares coefficients; columns are scaled to unit size first."""
     check_time()
     size = _sizes(matrix)
     return np.asarray(np.linalg.lstsq(matrix / size, target, rcond=tuned.RIDGE)[0] / size)
 
 
 def _sizes(matrix: Array) -> Array:
-    """Return the root mean square of every column, 1 for those of zeros."""
+    """Return the root mean square of every column; 1 for columns of zeros."""
     size = np.sqrt(np.mean(np.square(matrix), axis=0))
     return np.where(size > 0, size, 1.0)
 
@@ -91,8 +91,8 @@ def eliminate(
 ) -> list[tuple[float, list[int]]]:
     """Drop groups of columns one by one, always the least important.
 
-    `groups` numbers the group of each column from 0; default: each column is one. The ridge is in
-    parts of the largest singular value. The relative squared errors and the groups are sorted by
+    `groups` numbers the group of each column from 0; default: each column is one. The ridge is
+    relative to the largest singular value. The relative squared errors and the groups are sorted by
     the Bayesian information criterion, best first.
     """
     groups = np.arange(matrix.shape[1]) if groups is None else groups
@@ -115,7 +115,7 @@ def eliminate(
 def _losses(
     packed: Array, groups: Array, columns: Array, active: list[int], ridge: float
 ) -> tuple[float, dict[int, float]]:
-    """Return the squared error with all kept groups, and the share of each."""
+    """Return the squared error with the active groups, and the increase without each."""
     part, right = packed[:, :-1][:, columns], packed[:, -1]
     u, s, vt = np.linalg.svd(part, full_matrices=False)
     damped = np.square(s) + (ridge * s[0]) ** 2
@@ -156,7 +156,7 @@ def best_pairs(matrix: Array, target: Array) -> list[tuple[float, tuple[int, int
 
 
 class Basis:
-    """Cubic B-splines on the range of one column, the knots half even, half where values are."""
+    """Cubic B-splines on the range of a column; half of the knots are even, half are quantiles."""
 
     def __init__(self, x: Array, pieces: int) -> None:
         values = np.unique(x)
@@ -184,7 +184,7 @@ def varies(x: Array) -> bool:
 
 
 def away(values: Array, share: float | Array = tuned.DIVISOR) -> Any:
-    """Return whether each column's size stays away from zero, outliers aside."""
+    """Return whether the absolute values of each column, without outliers, stay away from zero."""
     size = np.abs(values)
     least, most = size.min(axis=0), size.max(axis=0)
     if np.all(least > share * most):
@@ -194,7 +194,7 @@ def away(values: Array, share: float | Array = tuned.DIVISOR) -> Any:
 
 
 def decades(values: Array) -> tuple[Any, Any]:
-    """Return the decimal logarithms of the core range of a column's sizes."""
+    """Return the decimal logarithms of a low and a high quantile of each column's |values|."""
     with np.errstate(divide="ignore"):
         low, high = np.log10(np.quantile(np.abs(values), tuned.CORE, axis=0))
     return low, high

@@ -94,7 +94,7 @@ def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callabl
 
 
 def _by_slopes(problem: SearchProblem, front: Front, depth: int) -> None:
-    """Search a function of the few monomials that slopes show."""
+    """Search for a function of few monomials, which slopes of a smooth model reveal."""
     level, fewer = tuned.SPAN_GAIN * invariance.error_of_y(problem), problem
     for trial in invariance.few_monomials(problem, Slopes.of(problem)):
         own, now = invariance.smooth_model(trial)[0], invariance.error_of_y(trial)
@@ -111,14 +111,14 @@ def _by_slopes(problem: SearchProblem, front: Front, depth: int) -> None:
 
 
 def _nested(problem: SearchProblem, front: Front) -> None:
-    """Submit functions of a sum of functions that slopes show."""
+    """Submit functions of a sum of functions, which slopes reveal."""
     total = invariance.sum_of_splines(problem, Slopes.of(problem))
     if total.error < tuned.SUM_ERROR and not front.done:
         submit_all(additive.functions_of_sum(problem, total, front), front)
 
 
 def explore(problem: SearchProblem, front: Front) -> None:
-    """Search the problems of fewer columns that slopes of trained networks show."""
+    """Search problems of fewer columns, which slopes of trained networks reveal."""
     levels: list[Interpolator] = []
     with kernels.use_within(front.deadline.left):
         network = None if front.done or problem.width < 2 else Interpolator.of(problem)
@@ -184,7 +184,7 @@ class Interpolator:
 
 
 def joined_gap(slopes: tuple[Array, Array], of: tuple[Array, Array]) -> float:
-    """Return the distance of slopes from those of a combination, 0 to 1."""
+    """Return how far slopes are from the ratio of a combination's slopes, 0 to 1."""
     with np.errstate(all="ignore"):
         left, right = slopes[0] * of[1], slopes[1] * of[0]
         total = np.mean(np.square(left) + np.square(right))
@@ -227,14 +227,14 @@ def _forms(x: Array, y: Array, rows: Array, slopes: tuple[Array, Array]) -> list
 
 
 def _ratio(first: Array, second: Array) -> float:
-    """Return the factor between two arrays with errors in both."""
+    """Return the ratio of the root mean squares of two arrays, with a sign."""
     with np.errstate(all="ignore"):
         size = float(np.sqrt(np.mean(np.square(first)) / np.mean(np.square(second))))
     return size * float(np.sign(np.mean(first * second)))
 
 
 def _inside(columns: Array) -> Array:
-    """Return a mask of the rows not at an end of a column."""
+    """Return the mask of rows that are not at the end of any column's range."""
     low, high = np.quantile(columns, (tuned.UNTRUSTED, 1 - tuned.UNTRUSTED), axis=0)
     rows = ((columns >= low) & (columns <= high)).all(axis=1)
     return rows if rows.sum() > len(columns) // 4 else np.ones(len(columns), dtype=bool)

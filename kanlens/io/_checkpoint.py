@@ -48,14 +48,14 @@ CHECKSUM, WRITER = "kanlens_checksum", "kanlens_version"  # keys in the metadata
 
 
 def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Version 1 had no ranges that inputs are clipped to."""
+    """Upgrade version 1, which had no ranges that inputs are clipped to."""
     shift = tensors.get("input_shift", torch.zeros(0))
     for name, end in (("input_low", -torch.inf), ("input_high", torch.inf)):
         tensors[name] = torch.full_like(shift, end)
 
 
 def _upgrade_4(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Version 4 had layers of kind "series" and "function", now "spline"."""
+    """Upgrade version 4, whose layers had kinds "series" and "function", now "spline"."""
     for layer in config["layers"]:
         if layer["kind"] in ("series", "function"):
             layer["kind"] = "spline"
@@ -188,7 +188,7 @@ def load(path: Pathlike) -> KAN:
 
 @contextlib.contextmanager
 def _building(call: str, expected: str, kind: type[KanlensError]) -> Iterator[None]:
-    """Reraise any error of building a configuration as an error of one kind."""
+    """Raise any error in building a configuration as an error of one type."""
     try:
         yield
     except KanlensError as error:
@@ -247,7 +247,7 @@ def _upgraded(config: str, tensors: dict[str, Tensor], version: int) -> str:
 
 
 def _build(text: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> KAN:
-    """Build a model with room for all tensors; refuse layers far larger than the file."""
+    """Build a model for the tensors; refuse layers far larger than the file."""
     try:
         config = KANConfig.from_json(text)
     except RecursionError as error:
@@ -277,7 +277,7 @@ def _build(text: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> KAN:
 
 
 def _floating(tensor: Tensor | None, default: torch.dtype) -> torch.dtype:
-    """Return the dtype of a tensor if it is a floating one, else the default."""
+    """Return the dtype of a tensor if it is a floating-point one, else the default."""
     return tensor.dtype if tensor is not None and tensor.is_floating_point() else default
 
 
@@ -309,7 +309,7 @@ def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict
 
 
 def checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of tensors and of other metadata than it and version."""
+    """Return the SHA-256 of tensors and metadata, without the checksum and the version."""
     texts = sorted(pair for pair in metadata.items() if pair[0] not in (CHECKSUM, WRITER))
     digest = hashlib.sha256(json.dumps(texts).encode())
     for name, tensor in sorted(tensors.items()):
@@ -342,7 +342,7 @@ def _opened(path: Pathlike, call: str) -> Iterator[Any]:
 
 
 def check_file(path: Pathlike, *, call: str) -> Path:
-    """Return the path of a file that is there to be read."""
+    """Return the path of a file; refuse a missing or unreadable one."""
     if not isinstance(path, str | os.PathLike):
         raise DTypeError(call, "a path", type(path).__name__, "Pass the name of a file")
     file = Path(path)
@@ -368,7 +368,7 @@ def first_bytes(path: Pathlike) -> bytes:
 
 
 def looks_like_torch(start: bytes) -> bool:
-    """Return whether first bytes are those of torch.save, new or old."""
+    """Return whether a file's first bytes are those of torch.save, new or old."""
     return start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[8:] != b"{")
 
 

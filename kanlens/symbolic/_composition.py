@@ -1,6 +1,6 @@
 """Composition of a symbolic network into sympy expressions, and their evaluation by NumPy.
 
-Sums, scales and phases are merged, so that no number is redundant.
+Sums, scales and phases are merged, so that no constant is redundant.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _POWERS: dict[Any, Function] = {
 def compose(model: KAN, first: Callable[[list[Expr]], list[Expr]] = list) -> tuple[Expr, ...]:
     """Return the expressions of the outputs in the units of the data.
 
-    `first` may replace the sums of the first layer.
+    `first` maps the sums of the first layer to other expressions.
     """
     shifts, scales = model.input_shift.tolist(), model.input_scale.tolist()
     nodes = [
@@ -109,7 +109,7 @@ def compiled(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callab
 class Program:
     """Expressions as steps of NumPy, faster to compile than by lambdify, with common parts once.
 
-    Raises NotImplementedError if there is no step for a part.
+    Raises NotImplementedError if a part has no equivalent in NumPy.
     """
 
     def __init__(self, expressions: Sequence[Expr], symbols: Sequence[Expr]) -> None:
@@ -172,7 +172,7 @@ class Program:
 
 
 def _lambdified(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callable[..., Any]:
-    """Compile with sympy, with symbols that are not names of sympy."""
+    """Compile with sympy; symbols are renamed, as some names would clash with sympy's."""
     names = {symbol.name: f"_{k}" for k, symbol in enumerate(symbols)}
     used = {symbol for expression in expressions for symbol in expression.free_symbols}
     renamed = {s: sympy.Symbol(names[s.name], real=s.is_real) for s in used if s.name in names}
@@ -190,14 +190,14 @@ def stretched(name: str, parameters: Iterable[float], u: Expr) -> Expr:
 
 
 def rounded(expression: Expr, digits: int) -> Expr:
-    """Round the numbers of an expression, very long exact ones too."""
+    """Round the constants of an expression, including very long exact ones."""
     numbers = expression.atoms(sympy.Float, sympy.Rational)
     long = {n for n in numbers if n.is_Float or max(abs(n.p), n.q) > _MAX_EXACT}
     return expression.xreplace({number: sympy.Float(number, digits) for number in long})
 
 
 def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
-    """Return the expression of an edge (out, in) at that of its input."""
+    """Return the expression of an edge (out, in) as a function of its input's expression."""
     layer, (out, in_) = model.layers[index], place
     name, (a, b, c, d) = layer.assigned(out, in_)
     if name == SPLINE:
@@ -213,7 +213,7 @@ def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
 
 
 def affine(name: str, parameters: Iterable[float], u: Expr) -> Expr:
-    """Return ``c * g(a * u + b) + d`` in the form with the fewest numbers."""
+    """Return ``c * g(a * u + b) + d`` in the form with the fewest constants."""
     a, b, c, d = parameters
     return _scaled(_apply(name, _scaled(u, a, b)), c, d)
 
@@ -253,7 +253,7 @@ def _applied(arguments: tuple[Expr, ...], function: Callable[..., Any], *options
 
 
 def _nodes(nodes: Nodes, sums: list[Expr]) -> list[Expr]:
-    """Return the expression of every node of a layer from those of its sums."""
+    """Return the expressions of the nodes of a layer, from those of its sums."""
     count = nodes.grouping.nodes
     scales = nodes.scale.tolist() if nodes.scaled else [1.0] * count
     shifts = nodes.shift.tolist() if nodes.scaled else [0.0] * count
@@ -304,7 +304,7 @@ def _scaled(expression: Expr, factor: float, shift: float) -> Expr:
 
 
 def _apply(name: str, u: Expr) -> Expr:
-    """Return g(u) in the form with the fewest numbers."""
+    """Return g(u) in the form with the fewest constants."""
     g = FUNCTIONS[name]
     if name == "sin":  # plus or minus a sine or cosine of the least phase
         phase, rest = u.as_coeff_Add()

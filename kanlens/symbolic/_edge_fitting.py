@@ -292,7 +292,7 @@ class EdgeResiduals(Residuals):
         return torch.cat([f.derivative(r) if slope else f.value(r) for (f, _), r in parts])
 
     def _projected(self, values: Tensor) -> Tensor:
-        """Return a column of the Jacobian, projected off those of c and d."""
+        """Return a column of the Jacobian, orthogonal to those of c and d."""
         column = self.coordinates(values)
         share = (column * self.column).sum(1) / self.size
         return torch.addcmul(column, share[:, None], self.column, value=-1.0)
@@ -300,7 +300,7 @@ class EdgeResiduals(Residuals):
 
 @lru_cache(maxsize=128)
 def _scan_basis(family: Family, uniform: int) -> Tensor:
-    """Return unit vectors that score the starts, (column, start, sample)."""
+    """Return unit vectors whose products with samples score the starts, (column, start, sample)."""
     x = torch.linspace(-1.0, 1.0, uniform, dtype=torch.float64)
     a, b = family.flat_starts
     u = a[:, None] * x + b[:, None]  # (start, sample)

@@ -1,7 +1,8 @@
 """Levenberg-Marquardt on one least-squares problem or many, and the joint refit of a network by it.
 
 The damping is that of H. B. Nielsen, Damping parameter in Marquardt's method, 1999. Redundant
-numbers of a network are left to it: held fixed, they made the refit end far from the minimum.
+parameters of a network are not fixed: damping handles them, and fixed ones led away from the
+minimum.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ class Residuals(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Damping:
-    """Initial and largest damping, and its changes."""
+    """Initial and largest damping, and how it changes."""
 
     first: float = 1e-3
     most: float = 1e10
@@ -66,7 +67,7 @@ class Damping:
     def updated(
         self, damped: Array, rise: Array, better: Mask, gain: Array, predicted: Array
     ) -> tuple[Array, Array]:
-        """Return the damping and its next rise after a step."""
+        """Return the damping after a step, and the factor of its next increase."""
         if self.factors:
             return np.maximum(damped * np.where(better, *self.factors), _MIN_DAMPING), rise
         with np.errstate(all="ignore"):
@@ -174,7 +175,7 @@ def _damped_step(normal: Array, right: Array, damping: Array) -> Array:
 
 
 def _lengths(normal: Array) -> Array:
-    """Return the lengths of the Jacobian's columns, one for zero."""
+    """Return the lengths of the Jacobian's columns; 1 in place of 0."""
     size = np.sqrt(np.diagonal(normal, axis1=-2, axis2=-1))
     return np.where((size > 0) & np.isfinite(size), size, 1.0)
 
@@ -200,8 +201,8 @@ def _standard_errors(normal: Array, loss: float, rows: int) -> Array:
 def refit(model: KAN, x: Tensor, target: Tensor, *, steps: int = 60) -> float:
     """Refit the functions of a model in place and return its loss.
 
-    Constants d are first moved into the biases of their sums. Splines, numbers that a family leaves
-    out (the scale of a power), and models with more than 400 free numbers stay unchanged.
+    Constants d are first moved into biases. Splines, parameters that a family does not have (the
+    scale of a power), and models with more than 400 parameters stay unchanged.
     """
     for layer in model.layers:
         if layer.affine is not None:
@@ -257,7 +258,7 @@ def affine_derivatives(layer: KANLinear, x: Tensor) -> Tensor:
 
 
 def reaches(model: KAN, x: Tensor, unit: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield index, inputs and slopes of the outputs (row, out, sum), from the last layer on.
+    """Yield for each layer, last first, its index, inputs and the outputs' slopes (row, out, sum).
 
     Rows x are scaled; the slopes are those of outputs over their units (out,) by the layer's sums.
     """
@@ -271,7 +272,7 @@ def reaches(model: KAN, x: Tensor, unit: Tensor) -> Iterator[tuple[int, Tensor, 
 
 
 class _NetworkResiduals:
-    """Residuals and Jacobian of a network in its free numbers."""
+    """Residuals and Jacobian of a network by its free parameters."""
 
     def __init__(self, model: KAN, x: Tensor, target: Tensor) -> None:
         self.model, self.target, self.start = model, target, model.scale_inputs(x)
@@ -291,23 +292,23 @@ class _NetworkResiduals:
             self.free.append((layer.bias, (bias,)))
 
     def read(self) -> Array:
-        """Return the free numbers of all layers."""
+        """Return the free parameters of all layers."""
         return np.array(torch.cat([numbers[index] for numbers, index in self.free]).numpy())
 
     def write(self, theta: Array) -> None:
-        """Set the free numbers of all layers."""
+        """Set the free parameters of all layers."""
         values = torch.from_numpy(theta).split([len(index[0]) for _, index in self.free])
         for (numbers, index), part in zip(self.free, values, strict=True):
             numbers[index] = part
 
     def residuals(self, theta: Array) -> Array:
-        """Return the errors of all outputs over their deviation, (row * out,)."""
+        """Return the errors of all outputs divided by the standard deviation, (row * out,)."""
         self.write(theta)
         output = self.model.scale_outputs(self.model.run(self.start))
         return np.asarray(((output - self.target) / self.deviation).reshape(-1).numpy())
 
     def jacobian(self, theta: Array) -> Array:
-        """Return the derivatives of the residuals, (row * out, number)."""
+        """Return the derivatives of the residuals, (row * out, parameter)."""
         self.write(theta)
         blocks: list[Tensor] = []
         for index, inputs, reach in reaches(self.model, self.start, self.deviation):

@@ -45,7 +45,7 @@ Splits = list[tuple[Tensor, Tensor]]  # positions of rows to learn from, and of 
 def add_record(
     result: FitResult, training: Table, test: Table | None, *, last: bool = False
 ) -> None:
-    """Record the scores of a network and of baseline models in it."""
+    """Record in a network its scores and those of baseline models."""
     stop, model = Interruption(), result.model
     with stop.kept():
         parts = [encode_labelled(model, part, call="train") for part in (training, test) if part]
@@ -101,7 +101,7 @@ def poor_fit(models: list[dict[str, Any]]) -> str:
 def baseline_scores(
     model: KAN, x: Tensor, y: Tensor, splits: Splits, names: Sequence[str] = SCORED[1:]
 ) -> dict[str, float]:
-    """Return scores of models that are simple, or boosted, by name."""
+    """Return scores of baseline models by name."""
     classifies = model.task == "classification"
     x = x.detach().clamp(model.input_low, model.input_high)  # as the network does
     rows, targets = x.double().cpu().numpy(), y.cpu().numpy().reshape(len(y), -1)

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from kanlens._model_inputs import encode_labelled
 from kanlens.model._analysis import Model, check_model
-from kanlens.model._edge_moments import Average
 from kanlens.model._held_out import conformal_widths, probabilities
 from kanlens.model._network import KAN
+from kanlens.model._spline_forward import Average
 from kanlens.model._statistics import deviations
 from kanlens.sparsity import PENALTIES, penalty_value
 

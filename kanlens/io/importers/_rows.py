@@ -52,7 +52,7 @@ def probes(model: KAN) -> Tensor:  # (row, in)
 
 @torch.no_grad()
 def check_live(module: Any, model: KAN, tolerance: float, options: ImportOptions) -> bool:
-    """Return whether a module was run; refuse it if its outputs differ."""
+    """Run a module in memory if possible; refuse it if its outputs differ from the model's."""
     x = full = probes(model)
     columns = getattr(module, "input_id", None)  # of pykan
     if isinstance(columns, Tensor) and columns.numel() == x.shape[1]:
@@ -141,7 +141,7 @@ def _losses(model: KAN, x: Tensor, y: Tensor) -> Tensor:  # (batch,)
 
 @torch.no_grad()
 def _score(model: KAN, x: Tensor, y: Tensor) -> tuple[str, float, bool]:
-    """Return metric, value, and whether a constant has a better one."""
+    """Return the metric, its value, and whether a constant scores better."""
     if model.task == "regression":
         score = 1 - float(_losses(model, x, y).mean())
         return "R2", score, score < 0
@@ -207,7 +207,7 @@ class _Trials:
             self.options.notes[f"as good on these rows: {name} {shown}"] = None
 
     def _widths(self, assumed: float) -> list[float]:
-        """Return the assumed width, and the rounded result of a line search."""
+        """Return the assumed width of Gaussians, and the rounded result of a line search."""
         from scipy.optimize import minimize_scalar
 
         def loss(width: float) -> float:
@@ -232,7 +232,7 @@ def _is_clear(best: Tensor, other: Tensor) -> bool:
 
 
 def is_tabular(data: object) -> bool:
-    """Return whether the data have columns that are not assigned yet."""
+    """Return whether data have named columns: a path or a frame."""
     return isinstance(data, str | os.PathLike) or hasattr(data, "iloc")
 
 
@@ -254,7 +254,7 @@ def check_data(data: object, target: object, task: Task | None) -> None:
 
 
 def training_data(model: KAN, data: Any, target: Any, task: Task | None, features: Any) -> Any:
-    """Return rows and targets for `adopt_data`; None infers the task."""
+    """Return rows and targets for `adopt_data`; the task is inferred for None."""
     if not is_tabular(data):
         if task is None or not (isinstance(data, tuple | list) and len(data) == 2):
             return data

@@ -18,7 +18,7 @@ from torch import nn
 from kanlens._checks import check_choice
 from kanlens.errors import InvalidValueError
 from kanlens.functions._catalog import BASES, USUAL, base_name
-from kanlens.functions._rational import rational_name
+from kanlens.functions._families import rational_name
 
 CALL = "import_model"
 
@@ -29,7 +29,7 @@ def refuse(expected: str, got: str, *advice: str, argument: str = "", **settings
 
 
 class Inert:
-    """A stub for the class of full name `path`, with attributes alone."""
+    """A stub for the class with full name `path`: attributes without methods."""
 
     path = ""
 
@@ -80,7 +80,7 @@ def attribute(module: object, name: str) -> Any:
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting: valid values in words and as a test, and the default."""
+    """A setting: a description and a test of valid values, and the default."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -110,7 +110,7 @@ def _names(value: object) -> bool:
 
 
 def listed_names(value: object) -> list[Any]:
-    """Return the names in a list, or in a text with commas between."""
+    """Return the names in a list, or in a comma-separated text."""
     names = value.split(",") if isinstance(value, str) else value
     return list(names) if isinstance(names, list | tuple) else [None]
 
@@ -174,7 +174,7 @@ class ImportOptions:
         return self.assumed.setdefault(name, value)
 
     def setting(self, name: str, library: str, default: object) -> Any:
-        """Return the value of the caller or the default, or raise."""
+        """Return the value from the caller or the default; raise if both are missing."""
         self.used.add(name)
         setting, value = SETTINGS[name], self.settings.get(name, default)
         if not setting.holds(value):
