@@ -78,13 +78,6 @@ def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
     These are names, units, kinds, task and classes, statistics of every layer, and background rows;
     without a target the task is unchanged. Two classes may have one output or two. If outputs are
     named after the classes, their order fixes the class order.
-
-    Examples
-    --------
-    >>> model = KAN([1, 2], output_names=["low", "high"])
-    >>> adopt_data(model, ([[0.0], [1.0], [2.0]], ["low", "low", "high"]))
-    >>> model.class_labels, model.output_names, len(model.background)
-    (('low', 'high'), ('y=low', 'y=high'), 3)
     """
     store_statistics(model, prepare_data(model, data, trained=True)[0])
 
@@ -220,17 +213,7 @@ def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tenso
 
 
 def codes_of_model(model: KAN, schema: Schema, y: Tensor, *, call: str) -> Tensor:
-    """Return class codes (rows,) of a schema in the codes of a model.
-
-    Examples
-    --------
-    >>> labels = {"outputs": (), "features": (), "task": "classification"}
-    >>> model = KAN([1, 3])
-    >>> model.schema = Schema(**labels, class_labels=("a", "b", "c"))
-    >>> table = Schema(**labels, class_labels=("a", "c"))
-    >>> codes_of_model(model, table, torch.tensor([0, 1]), call="fit")
-    tensor([0, 2])
-    """
+    """Return class codes (rows,) of a schema in the codes of a model."""
     labels = model.class_labels
     others = [label for label in schema.class_labels if label not in labels]
     if others or not schema.class_labels:

@@ -110,7 +110,7 @@ def info(model: Path, *, terminal: Terminal) -> None:
     """Describe a model: shape, nonzero edges, grid, features, origin."""
     import pandas as pd
 
-    from kanlens.io._tensor_files import read_metadata
+    from kanlens.io._checkpoint import read_metadata
     from kanlens.model._network import describe
 
     facts = describe(kanlens.load(model))

@@ -15,7 +15,7 @@ import sympy
 
 from kanlens._runtime import check_time
 from kanlens.discovery import _settings as tuned
-from kanlens.discovery._ansatz import Ansatz, sum_of_terms
+from kanlens.discovery._ansatz import CURVE, Ansatz, sum_of_terms
 from kanlens.discovery._blocks import Argument, arguments
 from kanlens.discovery._curve_fitting import U, written
 from kanlens.discovery._pareto_front import Front
@@ -30,7 +30,6 @@ from kanlens.discovery._regression import (
     weighted,
 )
 from kanlens.discovery._search_problem import SearchProblem, transformed
-from kanlens.discovery._univariate import CURVE
 from kanlens.symbolic._composition import Expr, evaluator
 
 

@@ -22,14 +22,13 @@ import sympy
 from kanlens._runtime import check_time
 from kanlens.discovery import _regression as regression
 from kanlens.discovery import _settings as tuned
-from kanlens.discovery._ansatz import Ansatz, linear
+from kanlens.discovery._ansatz import CURVE, Ansatz, linear
 from kanlens.discovery._curve_fitting import written
 from kanlens.discovery._monomials import allowed, evaluate, monomial, simplest
 from kanlens.discovery._pareto_front import Front
 from kanlens.discovery._regression import Array, Basis
 from kanlens.discovery._search_problem import SearchProblem, transformed
 from kanlens.discovery._smoothness import logarithmic
-from kanlens.discovery._univariate import CURVE
 from kanlens.symbolic._composition import Expr
 
 _UNKNOWN = sympy.Function("_unknown")

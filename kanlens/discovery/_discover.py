@@ -17,7 +17,7 @@ from kanlens._checks import check_generator, check_positive
 from kanlens._resources import one_thread
 from kanlens._runtime import Deadline, Interruption, ending, interrupts_pass, progress_bar
 from kanlens.discovery import _settings as tuned
-from kanlens.discovery._ansatz import POWER_LAW
+from kanlens.discovery._ansatz import POWER_LAW, short_formulas
 from kanlens.discovery._pareto_front import Entry, Front
 from kanlens.discovery._regression import Array, relative_error
 from kanlens.discovery._scaling import (
@@ -31,7 +31,6 @@ from kanlens.discovery._scaling import (
 )
 from kanlens.discovery._search import search
 from kanlens.discovery._smoothness import unfollowed
-from kanlens.discovery._univariate import short_formulas
 from kanlens.model._network import Rows, Targets
 from kanlens.symbolic import _pareto_front as pareto
 from kanlens.symbolic._composition import Expr, evaluator, plain

@@ -26,14 +26,13 @@ from kanlens.discovery import _additive as additive
 from kanlens.discovery import _monomial_invariance as invariance
 from kanlens.discovery import _search_problem as search_problem
 from kanlens.discovery import _settings as tuned
-from kanlens.discovery._ansatz import Ansatz, LinearModel, PowerLaw, submit_all
+from kanlens.discovery._ansatz import CURVE, Ansatz, LinearModel, PowerLaw, submit_all
 from kanlens.discovery._blocks import SumOfBlocks
 from kanlens.discovery._monomial_invariance import Slopes
 from kanlens.discovery._monomials import MonomialSum, PolynomialRatio
 from kanlens.discovery._pareto_front import Front
 from kanlens.discovery._regression import Array, away, relative_error
 from kanlens.discovery._search_problem import PAIRS, SearchProblem
-from kanlens.discovery._univariate import CURVE
 from kanlens.errors import KanlensError
 from kanlens.model import kernels
 from kanlens.model._network import KAN
@@ -83,9 +82,6 @@ def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callabl
         reduced = search_problem.remove_power_factors(problem, front.deadline)
         if reduced.width < problem.width:
             yield partial(search, reduced, front, depth=depth)
-        quieter = search_problem.remove_factors_to_noise(problem, front.deadline)
-        if quieter.width < problem.width and quieter.key != reduced.key:
-            yield partial(search, quieter, front, depth=depth)
     yield from (partial(ansatz.submit, problem, front) for ansatz in late)
     if problem is front.problem:
         yield partial(explore, problem, front)

@@ -14,7 +14,7 @@ import sympy
 from kanlens._runtime import Deadline
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._regression import Array, ErrorScale, away, eliminate, relative_error, solve
-from kanlens.discovery._smoothness import loo_error, noise_of, noise_ratio
+from kanlens.discovery._smoothness import loo_error
 from kanlens.symbolic._composition import Expr
 
 Inverse = Callable[[Expr], Expr]
@@ -313,23 +313,6 @@ def _without_powers(problem: SearchProblem, moves: list[tuple[int, float]]) -> S
     exponents = np.zeros(problem.width)
     exponents[list(powers)] = list(powers.values())
     return divided(problem, exponents, set(powers))
-
-
-def remove_factors_to_noise(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
-    """Greedily remove columns while the error stays at the noise level."""
-    noise, now = noise_of(problem.columns, problem.target), problem
-    while noise and now.width > 1:
-        moves: list[tuple[float, SearchProblem]] = []
-        for _, _, trial in _ways_without(now):
-            if deadline.passed:
-                return now
-            level = noise_ratio(trial.columns, trial.target, trial.steepness, noise)
-            moves.append((level, trial))
-        level, best = min(moves, key=lambda move: move[0])
-        if level > tuned.NOISE_RATIO_LIMIT:
-            break
-        now = best
-    return now
 
 
 def paired(problem: SearchProblem, deadline: Deadline) -> list[tuple[float, SearchProblem]]:

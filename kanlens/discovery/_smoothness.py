@@ -18,38 +18,14 @@ from kanlens.discovery import _settings as tuned
 from kanlens.discovery._regression import Array, Basis, relative_error, solve, spread_rows, varies
 
 
-def _loo(columns: Array, target: Array, slope: Array | float = 1.0, noise: float = 0.0) -> float:
-    """Return the lowest mean square of leave-one-out errors times slopes."""
-    x, spread = even(columns), float(target.std())
-    t = target - target.mean()
-    if x.shape[1] == 0 or spread == 0:
-        return float(np.mean(np.square(t * slope)))
-    nugget = tuned.NUGGET + tuned.NOISE_SHARE * np.square(np.sqrt(noise) / (slope * spread))
-    errors = (left_out(x, t / spread, scale, nugget)[0] for scale in tuned.LENGTHS)
-    return min(float(np.mean(np.square(e * slope * spread))) for e in errors)
-
-
 def loo_error(columns: Array, target: Array) -> float:
-    """Return the relative leave-one-out error of a Gaussian process."""
+    """Return the relative leave-one-out error of a Gaussian process, the least of some lengths."""
     rows = spread_rows(len(target), tuned.SMOOTH_ROWS)
-    variance = float(np.var(target[rows]))
-    return _loo(columns[rows], target[rows]) / variance if variance else 0.0
-
-
-def noise_ratio(columns: Array, target: Array, slope: Array, noise: float) -> float:
-    """Return the mean squared leave-one-out error of y divided by the noise variance."""
-    rows = spread_rows(len(target), tuned.SMOOTH_ROWS)
-    return _loo(columns[rows], target[rows], slope[rows], noise) / noise
-
-
-def noise_of(columns: Array, target: Array) -> float:
-    """Estimate the variance of noise; 0 if more rows reduce the error."""
-    if len(target) < tuned.SMOOTH_ROWS // 2:
-        return 0.0
-    rows = spread_rows(len(target), tuned.SMOOTH_ROWS)
-    error, less = loo_error(columns, target), loo_error(columns[rows[::2]], target[rows[::2]])
-    noisy = tuned.MIN_NOISE < error < tuned.MAX_NOISE and less < tuned.FLAT * error
-    return error * float(np.var(target[rows])) if noisy else 0.0
+    x, t = even(columns[rows]), target[rows] - target[rows].mean()
+    if x.shape[1] == 0 or t.std() == 0:
+        return float(t.std() > 0)
+    errors = (left_out(x, t / t.std(), scale, tuned.NUGGET)[0] for scale in tuned.LENGTHS)
+    return min(float(np.mean(np.square(e))) for e in errors)
 
 
 def left_out(x: Array, target: Array, scale: float, nugget: Array | float) -> tuple[Array, Array]:

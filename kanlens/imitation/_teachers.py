@@ -26,7 +26,7 @@ from kanlens.errors import (
     ShapeError,
     rewording,
 )
-from kanlens.io._tensor_files import check_file
+from kanlens.io._checkpoint import check_file
 
 if TYPE_CHECKING:
     import pandas as pd

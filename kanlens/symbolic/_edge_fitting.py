@@ -20,7 +20,7 @@ from torch import Tensor
 from kanlens._resources import one_thread
 from kanlens._runtime import check_time
 from kanlens.model._kan_linear import KANLinear
-from kanlens.symbolic._least_squares import Array, Damping, Mask, Residuals, descend
+from kanlens.symbolic._joint_refit import Array, Damping, Mask, Residuals, descend
 from kanlens.symbolic._library import Family, constrain
 
 _MAX_STARTS = 3  # of an edge and family

@@ -123,26 +123,14 @@ def _halved(root: Expr, sign: Callable[[Any], Any] = lambda e: e) -> Expr:
 
 def _joined(expression: Expr) -> Expr:
     """Join a sum of logarithms, unless an exponent would contain a symbol."""
-    whole = sympy.logcombine(expression.replace(lambda node: node.is_Add, _grouped), force=True)
+    grouped = expression.replace(lambda node: node.is_Add, _joined_logarithms)
+    whole = sympy.logcombine(grouped, force=True)
     return expression if varying_powers(whole) - varying_powers(expression) else whole
 
 
 def varying_powers(expression: Expr) -> set[Expr]:
     """Return the powers with symbols in their exponents."""
     return {power for power in expression.atoms(sympy.Pow) if power.exp.free_symbols}
-
-
-def _grouped(total: Expr) -> Expr:
-    """Join the logarithms with equal inexact factors of a sum."""
-    groups: dict[Expr, list[Expr]] = {}
-    rest: list[Expr] = []
-    for term in total.args:
-        factor, inner = term.as_coeff_Mul()
-        if factor.is_Float and isinstance(inner, sympy.log):
-            groups.setdefault(factor, []).append(inner.args[0])
-        else:
-            rest.append(term)
-    return sympy.Add(*(f * sympy.log(sympy.Mul(*inner)) for f, inner in groups.items()), *rest)
 
 
 def _exact_power(node: Expr) -> Expr:

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from kanlens._runtime import check_time
 from kanlens.symbolic._composition import Array, Expr, compiled, evaluator
-from kanlens.symbolic._joint_refit import relative_loss
-from kanlens.symbolic._least_squares import Minimum, minimize
+from kanlens.symbolic._joint_refit import Minimum, minimize, relative_loss
 from kanlens.symbolic._rewriting import RULES, reduced_phases
 
 _MAX_NUMBERS = 60  # of a formula that is refitted

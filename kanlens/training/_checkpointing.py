@@ -17,7 +17,7 @@ from torch import Tensor
 from kanlens._atomic_files import atomic_write, check_writable
 from kanlens._checks import check_positive
 from kanlens.errors import FileFormatError, InvalidValueError
-from kanlens.io._tensor_files import read_safetensors
+from kanlens.io._checkpoint import read_safetensors
 from kanlens.model._config import UNTRAINED, KANConfig
 from kanlens.model._network import KAN
 from kanlens.training._options import FitOptions

@@ -29,9 +29,8 @@ from torch import Tensor
 from kanlens._atomic_files import Pathlike
 from kanlens._checks import optional_module
 from kanlens.errors import FileFormatError
-from kanlens.io._tensor_files import printable
-from kanlens.io.importers._pickle_stubs import Inert, children, path_of
-from kanlens.io.importers._settings import CALL
+from kanlens.io._checkpoint import printable
+from kanlens.io.importers._settings import CALL, Inert, children, path_of
 
 ADVICE = "Save torch.save(model.state_dict(), path)"
 _DEPTH, _MODULES = 64, 10_000  # of modules in modules, and of all

@@ -13,8 +13,15 @@ from torch import Tensor
 from kanlens.errors import DTypeError, ShapeError
 from kanlens.io.importers._intermediate import Affine, Edges, Norm, Stage, leaky, linear, network
 from kanlens.io.importers._order import HEADS, INDEXED, function_between, in_order, join, stem_of
-from kanlens.io.importers._pickle_stubs import Inert, attribute, class_of, path_of
-from kanlens.io.importers._settings import CALL, ImportOptions, refuse
+from kanlens.io.importers._settings import (
+    CALL,
+    ImportOptions,
+    Inert,
+    attribute,
+    class_of,
+    path_of,
+    refuse,
+)
 from kanlens.io.importers._source import Origin
 from kanlens.model._network import KAN
 

@@ -10,8 +10,14 @@ from torch import Tensor, nn
 
 from kanlens.errors import InvalidValueError
 from kanlens.io.importers._intermediate import Stage, elementwise
-from kanlens.io.importers._pickle_stubs import children, class_of
-from kanlens.io.importers._settings import ImportOptions, activation_name, listed_names, refuse
+from kanlens.io.importers._settings import (
+    ImportOptions,
+    activation_name,
+    children,
+    class_of,
+    listed_names,
+    refuse,
+)
 from kanlens.io.importers._source import Origin
 
 # the name of a layer; or of another place, and the module or function there

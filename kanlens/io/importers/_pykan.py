@@ -13,8 +13,7 @@ from kanlens.errors import ShapeError
 from kanlens.functions._catalog import FUNCTIONS
 from kanlens.io.importers._intermediate import Affine, Edges, Stage, one_by_one
 from kanlens.io.importers._layout import Group, Layout
-from kanlens.io.importers._pickle_stubs import attribute
-from kanlens.io.importers._settings import CALL, SUMS, refuse
+from kanlens.io.importers._settings import CALL, SUMS, attribute, refuse
 from kanlens.model._terms import SPLINE, FunctionTable
 from kanlens.splines._spline import extend
 

@@ -13,8 +13,7 @@ from kanlens.functions._families import rational_name
 from kanlens.io.importers._intermediate import Edges, Stage, one_by_one
 from kanlens.io.importers._layout import Group, Layout, batch_norm
 from kanlens.io.importers._order import join
-from kanlens.io.importers._pickle_stubs import attribute, class_of
-from kanlens.io.importers._settings import SETTINGS, refuse
+from kanlens.io.importers._settings import SETTINGS, attribute, class_of, refuse
 
 Factor = Tensor | float  # of all functions, or of each, (n,) or (in, n)
 

@@ -19,12 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.errors import DTypeError, FileFormatError, KanlensError
-from kanlens.io import _tensor_files as tensor_files
-from kanlens.io._tensor_files import check_file, printable
+from kanlens.io._checkpoint import (
+    check_file,
+    first_bytes,
+    looks_like_torch,
+    printable,
+    read_safetensors,
+)
 from kanlens.io.importers import _containers as containers
 from kanlens.io.importers._containers import ADVICE, located, read_facts, refusal
-from kanlens.io.importers._pickle_stubs import Inert, children
-from kanlens.io.importers._settings import CALL
+from kanlens.io.importers._settings import CALL, Inert, children
 
 _MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # of torch.save without a zip file
 _DEPTH = 4  # of dicts in dicts, as in {"model": {"state_dict": {...}}, "epoch": 3}
@@ -203,10 +207,10 @@ def _of_jax(model: object) -> Origin:
 
 def read_tensors(path: Path) -> object:
     """Return the content of a file of torch.save or .safetensors."""
-    start = tensor_files.first_bytes(path)
+    start = first_bytes(path)
     if start[8:] == b"{":
-        return tensor_files.read_safetensors(path, call=CALL)[1]
-    if not tensor_files.looks_like_torch(start):
+        return read_safetensors(path, call=CALL)[1]
+    if not looks_like_torch(start):
         expected, advice = "a file of torch.save or .safetensors", "It may be truncated"
         raise FileFormatError(CALL, expected, f"{path.name!r}, neither", advice)
     if start[:1] != b"P" and start != _MAGIC:

@@ -36,12 +36,6 @@ def use(path: Path) -> Iterator[None]:
     `"sparse"`: compiled kernels, compiled now if needed; `"torch"`: torch operations; `"auto"`:
     kernels once compiled. Where a kernel cannot run (`torch.compile`, CUDA, half precision) torch
     operations run in its place.
-
-    Examples
-    --------
-    >>> with use("torch"):
-    ...     ASKED.get()
-    'torch'
     """
     check_choice("kernels.use", "path", path, list(PATHS))
     before = ASKED.set(path)

@@ -23,9 +23,15 @@ from kanlens.model.kernels._local_support import (
     write_bias,
     write_points,
 )
-from kanlens.model.kernels._packing import COLUMNS, pack_inputs, unpack_inputs
+from kanlens.model.kernels._packing import (
+    COLUMNS,
+    add_curves,
+    pack_inputs,
+    pays,
+    unpack_inputs,
+    write_curves,
+)
 from kanlens.model.kernels._parallel import share_out
-from kanlens.model.kernels._polynomial_layout import add_curves, pays, write_curves
 from kanlens.model.kernels._pool import CHUNKS
 from kanlens.model.kernels._single_row import TOGETHER, find_live, write_each_row, write_outputs
 from kanlens.model.kernels._vectors import BYTES, empty_line
