@@ -29,6 +29,7 @@ from kanlens._checks import check_choice
 from kanlens.data._cell_parsing import Array
 from kanlens.data._schema import Schema
 from kanlens.errors import InvalidValueError, MethodError
+from kanlens.model._losses import Loss
 from kanlens.model._training_record import fingerprint
 
 if TYPE_CHECKING:
@@ -82,11 +83,11 @@ class HeldOut:
         """Codes (row,) of the categories of each categorical column."""
         return {name: _decoded(text, "<u2") for name, text in self.levels.items()}
 
-    def scores(self, classes: bool) -> Array:
+    def scores(self, loss: Loss) -> Array:
         """Return errors (row, out), or 1 less the probabilities of the true classes (row, 1)."""
         outputs, targets = self.arrays
-        if not classes:
-            return np.asarray(abs(targets - outputs) * self.shrink)
+        if not loss.classes:
+            return np.asarray(abs(targets - loss.response(outputs)) * self.shrink)
         chances = probabilities(torch.from_numpy(outputs)).numpy()
         return 1 - np.take_along_axis(chances, targets.astype(int), 1)
 
@@ -104,8 +105,9 @@ def keep_held_out(
     parts = [part.detach().double().cpu() for part in (outputs, y)]
     if model.task == "regression":
         shift, scale = model.output_shift.double().cpu(), model.output_scale.double().cpu()
-        parts = [(part - shift) / scale for part in parts]
-    if not len(x) or not all(bool(part.isfinite().all()) for part in parts):
+        parts = [(parts[0] - shift) / scale, model.loss.scaled(parts[1], (shift, scale))]
+    finite = all(bool(part.isfinite().all()) for part in parts)
+    if not (len(x) and finite and model.loss.separable):
         return
     codes = {name: encoded(own, "<u2") for name, own in category_codes(model.schema, x).items()}
     outputs, y = parts
@@ -135,8 +137,8 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
     if not (real and 0 < level < 1):
         advice = "0.9 covers nine of ten new rows"
         raise InvalidValueError(call, "between 0 and 1", repr(level), advice, argument="interval")
-    held, classes = current_held_out(model, call), model.task == "classification"
-    scores, own = held.scores(classes), None
+    held, loss = current_held_out(model, call), model.loss
+    scores, own = held.scores(loss), None
     if by is not None:
         check_choice(call, "by", by, held.codes)
         own = category_codes(model.schema, x)[by]
@@ -146,7 +148,8 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
         if _place(len(group), level) <= len(group):  # else as all rows
             widths[own == code] = _quantiles(group, level, call)
     halves = torch.from_numpy(widths).to(model.output_scale)
-    return halves if classes else halves * model.output_scale
+    scaling = model.output_shift, model.output_scale
+    return halves if loss.classes else halves * loss.unit(scaling)
 
 
 def category_codes(schema: Schema, x: Tensor) -> dict[str, Array]:
