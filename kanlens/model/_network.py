@@ -271,6 +271,10 @@ grid_range, enable_standalone_scale_spline
         """The loss of training, with the link of its response and the scale of outputs."""
         return loss_of(self.schema)
 
+    def output_unit(self, index: int) -> str:
+        """Return the scale of an output, such as "log rate", or else its unit."""
+        return self.loss.scale or self.schema.outputs[index].unit
+
     @property
     def class_labels(self) -> tuple[str, ...]:
         """Names of the classes; empty for regression."""
