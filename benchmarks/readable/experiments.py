@@ -8,6 +8,7 @@ import numpy as np
 
 from benchmarks.harness import Benchmark, Experiment, Key, Rows, Setup, Units
 from benchmarks.readable.imitation import IMITATION
+from benchmarks.readable.losses import LOSSES
 from benchmarks.readable.models import PEERS, taking_part
 from benchmarks.readable.pictures import PICTURES
 from benchmarks.readable.planted import PAIRS
@@ -79,4 +80,6 @@ SCORES = Experiment(
     current=_current,
 )
 
-READABLE = Benchmark(name="readable", experiments=(SCORES, PAIRS, IMITATION), pictures=PICTURES)
+READABLE = Benchmark(
+    name="readable", experiments=(SCORES, PAIRS, IMITATION, LOSSES), pictures=PICTURES
+)

@@ -21,10 +21,10 @@ from kanlens.model._analysis import (
     edge_units,
     find_node,
     float64_copy,
+    newton_steps,
 )
 from kanlens.model._network import KAN, Rows, Targets
 from kanlens.model._terms import SPLINE
-from kanlens.training._objective import newton_steps
 
 NORMAL = 1.959964  # standard errors to either side, for 95 percent
 MAX_COEFFICIENTS = 2500  # coefficients of all edges into a node

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,17 @@ from kanlens.cli._console import Terminal
 from kanlens.cli._options import output_index, split_names
 from kanlens.data._cell_parsing import listed
 from kanlens.data._row_readers import open_rows as open_rows_of
-from kanlens.data._schema import Schema
+from kanlens.data._schema import Schema, default_schema
 from kanlens.data._source import Source, is_large, scan_features, scan_table
 from kanlens.data._table_reader import read_features, read_table
 from kanlens.data._tables import Table
 from kanlens.errors import DataError, InvalidValueError
+from kanlens.model._losses import choose_loss, loss_of
 from kanlens.model._network import KAN
 from kanlens.model._statistics import deviations
 from kanlens.training._baselines import named_scores, poor_fit
+from kanlens.training._fit import adjusted
+from kanlens.training._fit_default import losing
 from kanlens.training._objective import outside_words
 from kanlens.training._result import FitResult
 
@@ -82,6 +85,35 @@ def column_names(text: str | None, data: Path) -> list[str]:
         advice = f"Name the one as '\"{text}\"', the others as {others!r}"
         raise InvalidValueError("read_table", expected, got, advice)
     return [str(text)]
+
+
+class LossOptions:
+    """The loss of a command, and the columns that its targets account for."""
+
+    def __init__(
+        self,
+        loss: str | None,
+        quantile: float | None,
+        power: float | None,
+        exposure: str | None,
+        event: str | None,
+    ) -> None:
+        self.schema = choose_loss(default_schema(1, 1), loss, quantile, power, call="train")
+        self.columns = {"exposure": exposure, "event": event}
+        self.weights: dict[str, Any] = {}
+
+    def adjusted(self, rows: Any) -> Any:
+        """Return a table or a source that accounts for the columns; keep the first's weights."""
+        if rows is None:
+            return None
+        rows, weights = adjusted(rows, None, loss_of(self.schema), self.columns)
+        if weights is not None:
+            self.weights = self.weights or {"sample_weight": weights}
+        return rows
+
+    def losing(self, build: Callable[..., KAN]) -> Callable[..., KAN]:
+        """Return a function that builds networks with the loss."""
+        return losing(build, self.schema)
 
 
 def check_learnable(

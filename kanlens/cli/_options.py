@@ -42,6 +42,10 @@ Json: TypeAlias = Annotated[
 CHOICES = {  # allowed values, by argument
     "decimal": (",", "."),
     "extrapolation": ("constant", "linear", "zero"),
+    "loss": (
+        *("absolute_error", "cox", "gamma", "huber", "log_loss", "poisson", "quantile"),
+        *("squared_error", "tweedie"),
+    ),
     "impute": ("mean", "median", "most_frequent"),
     "model_selection": ("best", "accuracy", "score"),
     "optimizer": ("lbfgs", "adam", "adamw"),
@@ -60,10 +64,10 @@ FLAGS = {  # of options not named like their argument
 PANELS = {  # of help, by argument
     name: panel
     for panel, names in {
-        "Columns": "features drop categorical groups impute na decimal",
+        "Columns": "features drop categorical groups exposure event impute na decimal",
         "Network": "hidden grid_size spline_order extrapolation",
-        "Training": "optimizer steps learning_rate batch_size validation patience holdout "
-        "holdout_last resume",
+        "Training": "loss quantile power optimizer steps learning_rate batch_size validation "
+        "patience holdout holdout_last resume",
         "Several processes": "restarts scheduler workers",
         "Growth": "max_edges interactions increasing decreasing convex concave",
         "Penalty": "penalty strength entropy_weight proximal",
@@ -81,6 +85,8 @@ HELP = {  # of options of several commands, by argument
     "data": "A table: .csv, .tsv, .xlsx or .parquet.",
     "decimal": "Decimal separator.  [default: a comma if numbers can be read in no other way]",
     "drop": "Columns to leave out, comma-separated.",
+    "event": "Column of cox, 0 where the time is that of censoring.",
+    "exposure": "Column of times or sizes in which counts arose; predictions are for 1.",
     "extrapolation": "Beyond the training data: constant clips features to their range, "
     "linear continues linearly, zero lets splines decay to zero.",
     "features": "Columns to use, comma-separated.",
@@ -89,6 +95,8 @@ HELP = {  # of options of several commands, by argument
     "hidden": "Nodes of each hidden layer, comma-separated; 3:2 for three sums and two products; 0 "
     "for none.",
     "impute": "Fill missing cells with this.  [default: a missing value is a category of its own]",
+    "loss": "Loss; poisson, gamma and tweedie have a log link.  [default: log_loss for classes, "
+    "else squared_error]",
     "max_background": "Largest number of background rows, evenly spread.",
     "max_rows": "Largest number of rows, evenly spread over the table.",
     "method": "See 'kanlens methods'.",
@@ -105,6 +113,8 @@ HELP = {  # of options of several commands, by argument
     "that is predicted for most rows]",
     "penalty": "Norm that makes edges small: activation_l1, activation_l2, curvature, raw_l1 or "
     "weight_l1; several as raw_l1=1,curvature=0.1.",
+    "power": "Power of tweedie, from 1 to 2.  [default: 1.5]",
+    "quantile": "Share of targets below the output of quantile.  [default: 0.5]",
     "restarts": "Number of random starts; the best result is kept.",
     "scheduler": "Address of a Dask scheduler whose workers to use.",
     "spline_order": "Degree of the polynomial pieces, 3 for cubic splines.",

@@ -32,10 +32,9 @@ from kanlens.model._survival import cumulative_hazard
 Scaling: TypeAlias = tuple[Tensor, Tensor]  # shift and scale (out,)
 V = TypeVar("V", Tensor, Array)
 PLAIN = torch.zeros(()), torch.ones(())
-
 MIN_SHARE, MIN_WEIGHT = 1e-6, 1e-5  # of a class at the start; of a row in working responses
 BANDWIDTH = 0.2  # of the kernel that smooths the check loss, over the median absolute residual
-FEW = 1e-3  # least density of residuals at zero, over that of a uniform one
+FEW, LUMPED = 1e-3, 0.2  # least density of residuals at 0 over a uniform one; spread over 90 % of them
 OUTLIERS = 0.9  # quantile of absolute residuals of a line from which Huber's loss is linear
 NORMAL_IQR = 1.349  # interquartile range of a normal distribution, in standard deviations
 MOST = 30.0  # largest log of a scaled mean in working responses
@@ -49,7 +48,7 @@ class Loss:
     """
 
     name, metric, scale = "squared_error", "R2", ""
-    linear, classes, separable, log = True, False, True, False
+    linear, classes, separable, log, known = True, False, True, False, False
 
     usual = 0.0  # parameter: power of the mean in the variance, or share of targets below
 
@@ -75,9 +74,8 @@ class Loss:
 
     def response(self, output: V) -> V:
         """Return the mean, quantile or relative hazard for outputs, a tensor or an array."""
-        if not self.log:
-            return output
-        return output.exp() if isinstance(output, Tensor) else np.exp(output)
+        exp = torch.exp if isinstance(output, Tensor) else np.exp
+        return exp(output) if self.log else output
 
     def unit(self, scaling: Scaling) -> Tensor:
         """Return the size (out,) of a scaled response of 1."""
@@ -123,7 +121,7 @@ class LogLoss(Loss):
     """The cross-entropy of classes; of one class against the others in closed-form fits."""
 
     name, metric, scale = "log_loss", "accuracy", "log-odds"
-    linear, classes = False, True
+    linear, classes, known = False, True, True
 
     def constant(self, targets: Array, weights: Array) -> float:
         """Return the log-odds of the class."""
@@ -256,8 +254,10 @@ class Quantile(_ByRows):
 
     def working(self, sums: Array, targets: Array, weights: Array) -> tuple[Array, Array]:
         """Return working weights and errors (batch,), of the density of residuals at zero."""
-        left, used = targets - sums, weights > 0
-        spread = max(float(np.median(np.abs(left[used] - np.median(left[used])))), 1e-12)
+        left = targets - sums
+        sizes = np.abs(left - np.median(left[weights > 0]))[weights > 0]
+        middle, far = np.quantile(sizes, [0.5, 0.9])
+        spread = max(float(middle), LUMPED * float(far), 1e-12)
         below = torch.sigmoid(torch.from_numpy(-left / (BANDWIDTH * spread))).numpy()
         density = float(weights @ (below * (1 - below)) / weights.sum()) / BANDWIDTH
         slope = max(density, FEW) / spread
@@ -275,7 +275,7 @@ class AbsoluteError(Quantile):
 
 
 class Huber(Quantile):
-    """Huber's loss: squared, but linear from a residual on, which is the scale of the output."""
+    """Huber's loss: squared, but linear from a residual on, the scale of the output."""
 
     name, factor = "huber", 2.0
 
@@ -305,7 +305,7 @@ class Cox(_ByRows):
     """Minus the log partial likelihood, with Breslow's ties, of times; if censored, negative."""
 
     name, scale, metric, log = "cox", "log hazard", "concordance", True
-    separable, factor = False, 2.0
+    separable, known, factor = False, True, 2.0
 
     def check(self, y: Array) -> str:
         """Return the targets expected if some of y (batch, out) are not, else ""."""

@@ -17,11 +17,11 @@ from kanlens._pandas import pd
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import progress_bar
 from kanlens.errors import MethodError
-from kanlens.model._analysis import Model, check_model
+from kanlens.model._analysis import Model, check_model, newton_steps
 from kanlens.model._network import KAN, Rows, Targets
 from kanlens.pruning._propagation import Propagation
 from kanlens.sparsity import activation_l2, raw_l1, weight_l1
-from kanlens.training._objective import constant_loss, newton_steps, task_loss
+from kanlens.training._objective import constant_loss, task_loss
 
 FLOOR = 1e-6  # smallest rise of the loss a budget allows, in parts of that of the best constant
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -85,18 +84,6 @@ def task_loss(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = No
 def row_losses(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the loss of every row; `task_loss` is their mean."""
     return model.loss.rows(output, y, (model.output_shift, model.output_scale), weights).mean(1)
-
-
-@torch.no_grad()
-def newton_steps(model: KAN, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return working errors (batch, out) of a regression, and their weights in scaled units."""
-    scaling = model.output_shift, model.output_scale
-    parts = (output - scaling[0]) / scaling[1], model.loss.scaled(y, scaling)
-    sums, targets = (part.double().cpu().numpy() for part in parts)
-    columns = zip(sums.T, targets.T, strict=True)
-    pairs = [model.loss.working(own, aims, np.ones(len(y))) for own, aims in columns]
-    weights, errors = torch.from_numpy(np.stack(pairs, 2)).to(output).unbind()
-    return errors * scaling[1], weights
 
 
 @torch.no_grad()

@@ -101,7 +101,7 @@ class SmallNetwork:
         self.level = loss.constant(targets, weights)
         own, errors = loss.working(np.full(len(targets), self.level), targets, weights)
         variance = float(own @ errors**2 / weights.sum())
-        self.noise = 1.0 if loss.classes else max(NOISE * variance, MIN_NOISE[1])
+        self.noise = 1.0 if loss.known else max(NOISE * variance, MIN_NOISE[1])
         self.bases = [np.eye(len(column.smooth)) for column in columns]
         owners = [c.design.owners if fine else c.design.owners[c.smooth] for c in columns]
         self._set_mains(owners, np.zeros(sum(map(len, owners))))
@@ -348,12 +348,12 @@ class SmallNetwork:
                 replace(equations, rows=rows),
                 variances,
                 noise,
-                known=self.loss.classes,
+                known=self.loss.known,
                 steps=steps,
                 prior=prior,
             )
             more = np.union1d(places, design.informed(fit.variances, fit.noise, total))
-            if len(more) == len(places) or self.loss.classes:
+            if len(more) == len(places) or self.loss.known:
                 return fit.spread(places, len(design.owners)), mean
             places, variances, noise = more, np.maximum(fit.variances, SMALL), fit.noise
 
