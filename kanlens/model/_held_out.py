@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import math
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -30,6 +31,7 @@ from kanlens.data._cell_parsing import Array
 from kanlens.data._schema import Schema
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model._losses import Loss
+from kanlens.model._survival import cumulative_hazard
 from kanlens.model._training_record import fingerprint
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ def keep_held_out(
         shift, scale = model.output_shift.double().cpu(), model.output_scale.double().cpu()
         parts = [(parts[0] - shift) / scale, model.loss.scaled(parts[1], (shift, scale))]
     finite = all(bool(part.isfinite().all()) for part in parts)
-    if not (len(x) and finite and model.loss.separable):
+    if not (len(x) and finite):
         return
     codes = {name: encoded(own, "<u2") for name, own in category_codes(model.schema, x).items()}
     outputs, y = parts
@@ -137,6 +139,8 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
     if not (real and 0 < level < 1):
         advice = "0.9 covers nine of ten new rows"
         raise InvalidValueError(call, "between 0 and 1", repr(level), advice, argument="interval")
+    if not model.loss.separable:
+        raise MethodError(call, "intervals of another loss", "the loss 'cox'", "Pass times")
     held, loss = current_held_out(model, call), model.loss
     scores, own = held.scores(loss), None
     if by is not None:
@@ -150,6 +154,18 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
     halves = torch.from_numpy(widths).to(model.output_scale)
     scaling = model.output_shift, model.output_scale
     return halves if loss.classes else halves * loss.unit(scaling)
+
+
+def survival(model: KAN, output: Tensor, times: Sequence[float], *, call: str) -> Tensor:
+    """Return the shares (row, time) of rows with log hazards (row, 1) without an event so far.
+
+    The baseline hazard is Breslow's, of the rows held out of training.
+    """
+    if model.loss.separable:
+        raise MethodError(call, "times only with loss='cox'", model.loss.name, "Leave times out")
+    sums, targets = (part[:, 0] for part in current_held_out(model, call).arrays)
+    hazard = cumulative_hazard(sums, targets, np.ones(len(sums)))(np.asarray(times, dtype=float))
+    return torch.exp(-output.exp() * torch.from_numpy(hazard).to(output))
 
 
 def category_codes(schema: Schema, x: Tensor) -> dict[str, Array]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ from torch import Tensor
 from kanlens._model_inputs import encode_labelled
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._edge_moments import Average
-from kanlens.model._held_out import conformal_widths, probabilities
+from kanlens.model._held_out import conformal_widths, probabilities, survival
 from kanlens.model._network import KAN
 from kanlens.model._statistics import deviations
 from kanlens.model._survival import concordance
@@ -141,7 +141,12 @@ def metric_name(model: KAN) -> str:
 
 @torch.no_grad()
 def predict(
-    model: Model, x: Rows, *, interval: float | None = None, by: str | None = None
+    model: Model,
+    x: Rows,
+    *,
+    interval: float | None = None,
+    by: str | None = None,
+    times: Sequence[float] = (),
 ) -> pd.DataFrame:
     """Predict every row, with intervals or sets that hold a share of new rows.
 
@@ -154,6 +159,9 @@ def predict(
         set of classes [1]_ [2]_. It is taken from rows held out of training.
     by : str, optional
         Categorical column: the share holds in each category with enough rows held out.
+    times : sequence of float
+        For the loss "cox": times of the columns ``survival <time>``, the probabilities that there
+        is no event until then. The baseline hazard is that of the rows held out of training.
 
     Returns
     -------
@@ -194,13 +202,18 @@ def predict(
     if interval is not None:
         widths = conformal_widths(network, rows, interval, by, call="predict")
     if network.task == "regression":
-        output, floor = network.loss.response(output), 0.0 if network.loss.log else -torch.inf
+        logs, output = output, network.loss.response(output)
+        floor = 0.0 if network.loss.log else -torch.inf
         parts = {"": output}
         if widths is not None:
             parts |= {" low": (output - widths).clamp_min(floor), " high": output + widths}
         values = torch.stack(list(parts.values()), 2).flatten(1).cpu().numpy()
         names = [name + suffix for name in network.output_names for suffix in parts]
-        return pd.DataFrame(values, columns=names)
+        frame = pd.DataFrame(values, columns=names)
+        if len(times):
+            shares = survival(network, logs, times, call="predict").cpu().numpy()
+            frame[[f"survival {time:g}" for time in times]] = shares
+        return frame
     chances = probabilities(output)
     labels = [network.class_labels[code] for code in classes(output).tolist()]
     frame = pd.DataFrame({network.schema.target or "class": labels})

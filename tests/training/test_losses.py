@@ -10,7 +10,7 @@ import torch
 from sklearn import metrics
 
 import kanlens
-from kanlens.errors import DataError, FileFormatError, InvalidValueError
+from kanlens.errors import DataError, FileFormatError, InvalidValueError, MethodError
 from kanlens.model import _survival
 from kanlens.model._config import KANConfig
 from kanlens.model._losses import LOSSES, choose_loss
@@ -239,6 +239,22 @@ def test_events_are_signs_of_times():
     )
 
 
+def test_survival_is_that_of_breslows_baseline():
+    draw = np.random.default_rng(0)
+    x = draw.uniform(-1, 1, (500, 1))
+    times = draw.exponential(np.exp(-x[:, 0]))
+    y = np.where(draw.uniform(size=500) < 0.8, times, -times)
+    model = trained("cox", x, y).model
+    frame = kanlens.predict(model, x, times=[0.5, 1.0])
+    for time, share in ((0.5, frame["survival 0.5"]), (1.0, frame["survival 1"])):
+        assert abs(share - np.exp(-0.8 * time * np.exp(x[:, 0]))).mean() < 0.05
+    assert (frame["survival 1"] < frame["survival 0.5"]).all()
+    with pytest.raises(MethodError, match="intervals of another loss"):
+        kanlens.predict(model, x, interval=0.9)
+    with pytest.raises(MethodError, match="times only with loss='cox'"):
+        kanlens.predict(trained("gamma", x, times).model, x, times=[1.0])
+
+
 def test_files_keep_the_loss(tmp_path):
     x, _, y = drawn("tweedie", 60)
     model = trained("tweedie", x, y, power=1.2).model
@@ -289,3 +305,50 @@ def test_wrong_losses_and_values_are_refused_in_a_line(options, words):
     with pytest.raises((InvalidValueError, DataError), match=words) as raised:
         kanlens.fit_default((x, y), **{"progress": False, "hidden": (), **options})
     assert "\n" not in str(raised.value)
+
+
+def test_estimators_take_losses_and_class_weights():
+    from sklearn.base import clone
+    from sklearn.utils.class_weight import compute_sample_weight
+
+    x, _, y = drawn("poisson", 150)
+    years = np.linspace(0.5, 2, 150)
+    own = kanlens.KANRegressor(hidden=(), loss="poisson", random_state=0)
+    own = clone(own).fit(x, y, exposure=years)
+    assert own.network_.loss.name == "poisson"
+    assert own.predict(x) == pytest.approx(
+        np.exp(own.network_(torch.tensor(x)).detach().numpy()[:, 0])
+    )
+    x, _, times = drawn("cox", 150)
+    cox = kanlens.KANRegressor(hidden=(), loss="cox", random_state=0).fit(x, times)
+    assert cox.score(x, times) == _survival.concordance(cox.predict(x), times)
+    labels = np.where(x[:, 0] + 0.5 * np.sin(9 * x[:, 1]) > 0.8, "rare", "usual")
+    weights = compute_sample_weight("balanced", labels)
+    balanced = kanlens.KANClassifier(hidden=(), class_weight="balanced", random_state=0)
+    weighted = kanlens.KANClassifier(hidden=(), random_state=0)
+    shares = balanced.fit(x, labels).predict_proba(x)
+    assert np.array_equal(shares, weighted.fit(x, labels, sample_weight=weights).predict_proba(x))
+    assert shares[:, 0].mean() > weighted.fit(x, labels).predict_proba(x)[:, 0].mean() + 0.05
+    with pytest.raises(InvalidValueError, match="no class_weight"):
+        kanlens.KANRegressor(class_weight="balanced").fit(x, times)
+
+
+def test_prune_bands_formulas_and_labels_are_of_the_log_scale():
+    x, _, y = drawn("gamma")
+    model = trained("gamma", x, y).model
+    assert kanlens.attribution.effect(model, "x1", x).unit == "log mean"
+    terms = kanlens.attribution.terms(model, x, y)
+    assert terms.unit == "log mean"
+    bands = {term.name: term.factors[0][0] for term in terms.terms}
+    line = np.asarray(bands["x1"].settings[0].x)
+    low, high = bands["x1"].band.numpy()
+    assert np.mean((low <= line - line.mean()) & (line - line.mean() <= high)) > 0.7
+    assert (high - low).mean() < 0.8
+    pruned = kanlens.prune(model, x, y, budget=10.0, progress=False)
+    deviance = metrics.mean_gamma_deviance(y, kanlens.predict(model, x))
+    assert pruned.loss_before == pytest.approx(deviance)
+    assert pruned.edges_after < 2
+    result = kanlens.symbolize(model, x, y, progress=False)
+    gap = result.predict(x)[:, 0] - model(torch.tensor(x)).detach().numpy()[:, 0]
+    assert np.sqrt(np.mean(gap**2)) < 0.15
+    assert result.receipt.r2 > 0.3
