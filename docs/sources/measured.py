@@ -511,6 +511,27 @@ def readable() -> dict[str, str]:
         "readable_origin": origin(frame),
         **planted_pairs(),
         **imitations(),
+        **losses(),
+    }
+
+
+def losses() -> dict[str, str]:
+    """Scores of networks of other losses, beside linear models and boosting."""
+    from benchmarks.readable.losses import PEERS, summary
+
+    frame = read("readable-losses")
+    scores = summary(frame)
+    ahead = scores["kanlens simplest"] >= scores["boosting"]
+    names = ["table", "loss", "metric", *PEERS]
+    rows = [
+        [one if isinstance(one, str) else f"{one:.3f}" for one in row]
+        for row in scores[names].itertuples(index=False)
+    ]
+    return {
+        "losses_scores": table(names, rows),
+        "losses_ahead": f"{ahead.sum()} of {len(ahead)}",
+        "losses_splits": str(frame.seed.nunique()),
+        "losses_origin": origin(frame),
     }
 
 
