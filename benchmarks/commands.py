@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from kanlens.cli._application import execute
-from kanlens.cli._command import CommandGroup
+from kanlens.cli._command import CommandGroup, execute
 from kanlens.cli._console import Terminal
 from kanlens.cli._options import SEEDS, Json, Quiet, split_names
 from kanlens.errors import KanlensError

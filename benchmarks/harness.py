@@ -23,7 +23,7 @@ from kanlens._atomic_files import check_writable
 from kanlens._checks import check_choice, check_count
 from kanlens._resources import one_thread
 from kanlens._runtime import interrupts_pass, progress_bar
-from kanlens.distributed._tasks import completed, workers_for
+from kanlens.distributed._jobs import completed, workers_for
 
 if TYPE_CHECKING:
     import pandas as pd

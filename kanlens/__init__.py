@@ -10,7 +10,7 @@ import importlib
 
 from kanlens import _display as display
 
-TYPE_CHECKING = False  # of typing, which takes longer to load than all else here
+TYPE_CHECKING = False  # importing typing would take longest
 if TYPE_CHECKING:
     from typing import Any
 

@@ -64,7 +64,7 @@ def find_place(
     elif isinstance(key, str) and (hint := nearest(key, names)):
         advice = f"Did you mean {hint!r}?"
     got = repr(key)
-    got = f"a {type(key).__name__}" if "\n" in got else got  # a table or an array
+    got = f"a {type(key).__name__}" if "\n" in got else got  # the repr of a table or an array
     raise InvalidValueError(call, expected, got, advice, argument=argument)
 
 
@@ -162,7 +162,7 @@ def warn_of_distant(
     *,
     consequence: str = "it outweighs all other rows",
 ) -> Tensor:
-    """Warn of extreme targets (row, out); return the mask of rows without."""
+    """Warn of extreme targets (row, out); return the mask of the other rows."""
     values = y.detach().cpu().double().numpy()
     low, high = np.quantile(values, (0.05, 0.95), axis=0)
     beyond = np.maximum(low - values, values - high) > MAX_DISTANCE * (high - low)

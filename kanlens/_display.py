@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-TYPE_CHECKING = False  # as in kanlens
+TYPE_CHECKING = False  # typing is not imported
 if TYPE_CHECKING:
     from collections.abc import Callable
 

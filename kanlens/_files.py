@@ -185,7 +185,7 @@ def text_columns(path: Pathlike, *, call: str) -> list[str]:
 def read_text_in_parts(
     path: Pathlike, rows: int, *, call: str, decimal: str = ".", dtype: dict[str, str] | None = None
 ) -> Iterator[pd.DataFrame]:
-    """Yield the rows of a text table as `read_frame`, at most `rows` each.
+    """Yield a text table in frames of at most `rows` rows, as `read_frame` reads it.
 
     Column types are inferred for each part, unless `dtype` sets them.
     """
@@ -213,7 +213,7 @@ def _worded(path: Path, call: str) -> Iterator[tuple[list[str], str]]:
             warnings.simplefilter("error", pd.errors.ParserWarning)
             yield names, separator
     except UnicodeDecodeError as error:
-        got = f"other bytes in line {_undecodable_line(path)} of {path.name!r}"
+        got = f"invalid bytes in line {_undecodable_line(path)} of {path.name!r}"
         raise FileFormatError(call, "UTF-8 text", got, "Save it as UTF-8") from error
     except (pd.errors.ParserError, pd.errors.ParserWarning, csv.Error) as error:
         if names:

@@ -1,4 +1,4 @@
-"""Data as tensors of a model, which takes over their schema."""
+"""Conversion of data to tensors for a model, which adopts the schema of the data."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def needed_widths(data: object) -> tuple[int, int]:
         return shape[1], np.shape(y)[1] if len(np.shape(y)) == 2 else 1
     labels = Column(name="y", cells=pd.Series(np.asarray(y).ravel()), call="fit", target=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # which come when the labels are read
+        warnings.simplefilter("ignore")  # they are repeated when the labels are read
         count = len(class_labels(labels, declared=True))
     return shape[1], count if count > 2 else 1
 
@@ -174,10 +174,10 @@ def _read_labels(y: Targets, outputs: int) -> tuple[Tensor, Schema]:
 
 
 def _adopt_features(model: KAN, schema: Schema, trained: bool) -> list[int]:
-    """Return the places of a model's features in a schema; adopt them."""
+    """Return the indices of a model's features in a schema; adopt the schema."""
     own, places = model.schema, list(range(len(schema.features)))
     wanted, marks = own.feature_names, [f.kind == "missing" for f in schema.features]
-    if trained and len(places) > len(wanted):  # which has no marks of missing cells
+    if trained and len(places) > len(wanted):  # without indicators of missing cells
         places = [place for place in places if not marks[place]]
         schema = schema.select(places)
     names = schema.feature_names

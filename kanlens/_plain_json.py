@@ -15,8 +15,8 @@ def to_plain(value: object) -> Any:
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [to_plain(item) for item in value]
-    if hasattr(value, "tolist"):  # arrays, tensors, and numbers of theirs
-        finite = hasattr(value, "isfinite") and bool(value.isfinite().all())  # of a tensor
+    if hasattr(value, "tolist"):  # arrays, tensors, and their scalars
+        finite = hasattr(value, "isfinite") and bool(value.isfinite().all())  # a tensor
         return value.tolist() if finite else to_plain(value.tolist())
     if value is None or isinstance(value, (bool, str, int)):
         return value

@@ -183,7 +183,7 @@ NEVER = Deadline(0.0, math.inf)
 
 
 class OutOfTimeError(Exception):
-    """The time of a block of `ending` is over."""
+    """The time limit of a block of `ending` is reached."""
 
 
 _end: ContextVar[float] = ContextVar("kanlens_time_limit", default=math.inf)

@@ -9,7 +9,7 @@ import pytest
 import typer
 import yaml
 
-from kanlens.cli._application import app, load_commands
+from kanlens.cli._command import app, load_commands
 
 FOLDER = Path(__file__).parents[1] / "tutorials" / "cluster"
 FILES = sorted(path for path in FOLDER.iterdir() if path.suffix != ".md")

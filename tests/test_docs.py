@@ -13,7 +13,7 @@ import pytest
 import typer
 
 import kanlens
-from kanlens.cli._application import app, load_commands
+from kanlens.cli._command import app, load_commands
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

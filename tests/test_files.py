@@ -140,7 +140,7 @@ UNREADABLE = [  # a name, what is there, the error, and its text
             "a.csv",
             content,
             FileFormatError,
-            "UTF-8 text, got other bytes in line 3 of 'a.csv'. Save it as UTF-8.",
+            "UTF-8 text, got invalid bytes in line 3 of 'a.csv'. Save it as UTF-8.",
         )
         for content in ("a,b\n1,2\né,4\n".encode("latin-1"), b"a,b\n1,2\n\x80,\n")
     ),
@@ -192,7 +192,7 @@ def test_uneven_lines(tmp_path, content, cells, line):
 def test_parquet_under_the_name_of_text_and_the_reverse(tmp_path):
     write_frames([FRAME], tmp_path / "a.parquet", call="w")
     path = make(tmp_path, "a.csv", (tmp_path / "a.parquet").read_bytes())
-    with pytest.raises(FileFormatError, match=r"^r: expected UTF-8 text, got other bytes in line"):
+    with pytest.raises(FileFormatError, match=r"^r: expected UTF-8 text, got invalid bytes in"):
         read_frame(path, call="r")
     path = make(tmp_path, "b.parquet", "a,b\n1,2\n" * 9)
     with pytest.raises(FileFormatError, match=r"^r: expected a Parquet file, got ") as caught:

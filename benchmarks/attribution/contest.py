@@ -13,10 +13,9 @@ from benchmarks.attribution.scoring import PATHS, SEED, SHAPLEY, Sample, draw_sa
 from benchmarks.harness import Experiment, Key, Rows, Setup, Units
 from benchmarks.machine import version_of
 from kanlens._resources import one_thread
-from kanlens.attribution._attribute import attribute
+from kanlens.attribution._attribute import METHODS, attribute
 from kanlens.attribution._method_runs import RANDOM
 from kanlens.attribution._problem import Baseline
-from kanlens.attribution._registry import METHODS
 from kanlens.attribution._result import Attribution
 from kanlens.errors import KanlensError
 

@@ -16,7 +16,7 @@ from benchmarks.attribution.cases import CASES
 from benchmarks.attribution.writing import Planted
 from kanlens.attribution._problem import Baseline
 from kanlens.attribution._result import Attribution
-from kanlens.attribution.metrics._rankings import ratio
+from kanlens.attribution.metrics._evaluation import ratio
 
 SEED = 0  # of rows, and of methods that draw
 SHAPLEY, PATHS = "Shapley", "integrated gradients"

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from kanlens.cli._application import app, load_commands
+from kanlens.cli._command import app, load_commands
 
 
 def command_help() -> dict[str, str]:

@@ -35,9 +35,17 @@ def origin(frame: pd.DataFrame) -> str:
     return f"Measured {' and '.join(days)}, {versions}, {frame['cpu'].iloc[0].split(',')[0]}."
 
 
+OUTCOMES = {
+    "ways": "imports",
+    "equal when told": "equal with options",
+    "differs: option said": "differs, option reported",
+    "differs: forward said": "differs, forward reported",
+}
+
+
 def libraries() -> dict[str, str]:
     """Table of what becomes of networks of other libraries."""
-    frame, themselves = read("libraries"), read("libraries-themselves")
+    frame, themselves = read("libraries"), read("libraries-themselves").rename(columns=OUTCOMES)
     words = ["loads", *frame.columns[2:]]
     rows = [
         [line.library, "0" if line.difference == 0 else f"{line.difference:.0e}", "yes", *line[2:]]

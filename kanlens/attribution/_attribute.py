@@ -1,4 +1,4 @@
-"""`attribute`: one signature for every method; `importance`: which features matter, per output."""
+"""`attribute`, with the table of all methods; `importance`: which features matter, per output."""
 
 from __future__ import annotations
 
@@ -13,20 +13,51 @@ from kanlens._checks import check_choice, check_generator, check_rows
 from kanlens._pandas import pd
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import Interruption, interrupts_pass, progress_bar
+from kanlens.attribution._direct_methods import (
+    additive,
+    edge_std,
+    gradient,
+    gradient_x_input,
+    pykan,
+    secant,
+    sobol_first,
+    sobol_total,
+    weight_l1,
+)
 from kanlens.attribution._problem import (
     NOTHING,
     GlobalScores,
     LocalValues,
+    Method,
     Problem,
     check_outputs,
     data_rows,
     explained_output,
+    methods_of,
 )
-from kanlens.attribution._registry import METHODS, REFUSED, Method
 from kanlens.attribution._result import Attribution, Importance
+from kanlens.attribution.captum_methods._table import CAPTUM_METHODS
+from kanlens.attribution.integration._integrated_gradients import integrated_gradients
+from kanlens.attribution.shapley._values import interactions, shapley
 from kanlens.errors import InvalidValueError, MethodError, rewording
 from kanlens.model._analysis import Model, check_model, float64_copy, over_rows
 from kanlens.model._network import KAN, Rows
+
+METHODS: dict[str, Method] = {
+    **methods_of(shapley, interactions, additive, integrated_gradients),
+    **methods_of(secant, gradient, gradient_x_input),
+    **CAPTUM_METHODS,
+    **methods_of(sobol_first, sobol_total, pykan, weight_l1, edge_std),
+}
+
+# Captum's methods that return a plain gradient on a KAN, or have no rule for its edges or places.
+_REFUSED = {
+    "captum": "guided_backprop deconvolution lrp layer_lrp layer_grad_cam guided_grad_cam",
+    "captum_neuron": "guided_backprop deconvolution deep_lift deep_lift_shap conductance gradient "
+    "integrated_gradients gradient_shap feature_ablation",
+}
+REFUSED = frozenset(f"{kind}_{name}" for kind, names in _REFUSED.items() for name in names.split())
+
 
 PER_SAMPLE = ("values", "standard_error", "bound", "interactions")  # of `LocalValues`, and paths
 
@@ -51,7 +82,6 @@ def attribute(
     Parameters
     ----------
     model : KAN or fitted estimator
-        The model.
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         Samples, in the units of the data.
     method : str
@@ -103,7 +133,11 @@ def attribute(
             result = _run(chosen, problem, options, model.dtype)
         if isinstance(result, LocalValues):
             return _attribution(model, problem, method, result)
-        return _importance(model, problem, chosen, result)
+        _check_numbers(method, model.dtype, result.values)
+        parts = vars(result).items()
+        scores = {name: None if part is None else part.to(model.dtype) for name, part in parts}
+        facts = {"features": model.feature_names, "target": model.output_names[problem.target]}
+        return Importance(**scores, **facts, meaning=chosen.summary, method=method)
 
 
 @within_memory
@@ -200,7 +234,7 @@ def _problem(
     target: int | str | None,
     how: dict[str, Any],
 ) -> Problem:
-    """Check the arguments and bring them to float64."""
+    """Check the arguments and convert them to float64."""
     samples = model.prepare(x, call="attribute")
     check_rows("attribute", samples)
     rows = None
@@ -266,18 +300,9 @@ def _check_numbers(method: str, dtype: torch.dtype, *parts: Tensor) -> None:
         if not bool(torch.isfinite(part.to(dtype)).all()):
             expected = f"finite numbers from method {method!r}"
             advice = "A function has a pole or is undefined at an evaluated point, or numbers "
-            advice += "are too large for the dtype of the model; take other rows, another method "
+            advice += "are too large for the dtype of the model; use other rows, another method "
             advice += "or float64"
             raise MethodError("attribute", expected, "NaN or infinity", advice)
-
-
-def _importance(model: KAN, problem: Problem, chosen: Method, scores: GlobalScores) -> Importance:
-    _check_numbers(chosen.name, model.dtype, scores.values)
-    facts: dict[str, Any] = {"features": model.feature_names}
-    for name, part in vars(scores).items():
-        facts[name] = None if part is None else part.to(model.dtype)
-    target = model.output_names[problem.target]
-    return Importance(**facts, meaning=chosen.summary, method=chosen.name, target=target)
 
 
 def importance_table(result: Attribution | Importance, *, grouped: bool = False) -> pd.DataFrame:

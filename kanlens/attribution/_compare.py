@@ -17,9 +17,9 @@ from kanlens._pandas import pd
 from kanlens._plain_json import to_plain
 from kanlens._resources import Memory, within_memory
 from kanlens._runtime import interrupts_pass, progress_bar
+from kanlens.attribution._attribute import METHODS, REFUSED
 from kanlens.attribution._method_runs import RANDOM, Runs
 from kanlens.attribution._problem import NO_BACKGROUND, Baseline
-from kanlens.attribution._registry import METHODS, REFUSED
 from kanlens.attribution._result import Attribution
 from kanlens.attribution.metrics import METRICS, Score, rank_agreement
 from kanlens.errors import DTypeError, InvalidValueError, MethodError, reworded
@@ -145,10 +145,6 @@ def compare(  # noqa: PLR0913 - one keyword per choice
         which need attributions of further samples or models. Some compare with exact Shapley values
         of the method's baseline, and are NaN if these are unknown.
 
-    Returns
-    -------
-    Comparison
-
     Raises
     ------
     InvalidValueError
@@ -187,14 +183,21 @@ def run_comparison(
         raise KeyboardInterrupt
     if not runs.done:
         raise reworded("compare", next(iter(runs.refusals.values())))
-    scores = _scores(runs, columns)
+    scores, done = _scores(runs, columns), runs.done
     runs.stop.warn("compare", "The metrics so far are returned; the others are NaN")
+    sizes = {name: values.values.abs().mean(0).cpu().numpy() for name, values in done.items()}
+    features, methods = next(iter(done.values())).features, list(done)
+    importance = pd.DataFrame(sizes, index=pd.Index(features, name="feature"))
+    agreement = pd.DataFrame(math.nan, index=pd.Index(methods, name="method"), columns=methods)
+    for a, b in itertools.combinations_with_replacement(methods, 2):
+        ranks = rank_agreement(done[a].values, done[b].values)
+        agreement.at[a, b] = agreement.at[b, a] = ranks
     return Comparison(
-        attributions=runs.done,
+        attributions=done,
         frame=_frame(runs, scores),
         arrows={name: METRICS[name].arrow for name in columns},
-        importance=_importance(runs.done),
-        agreement=_agreement(runs.done),
+        importance=importance.drop(columns=RANDOM),
+        agreement=agreement,
         scores=scores,
         skipped=runs.skipped,
         refusals=runs.refusals,
@@ -308,22 +311,6 @@ def _verdict(runs: Runs, name: str, scores: dict[str, dict[str, Score]]) -> str:
         floor=math.inf if math.isnan(floor) else floor,
         rounding=torch.finfo(attribution.values.dtype).eps,
     )
-
-
-def _importance(done: dict[str, Attribution]) -> pd.DataFrame:
-    """Return the mean |value|, features x methods."""
-    sizes = {name: values.values.abs().mean(0).cpu().numpy() for name, values in done.items()}
-    features = pd.Index(next(iter(done.values())).features, name="feature")
-    return pd.DataFrame(sizes, index=features).drop(columns=RANDOM)
-
-
-def _agreement(done: dict[str, Attribution]) -> pd.DataFrame:
-    """Return the rank agreement of every pair of methods."""
-    names = list(done)
-    table = pd.DataFrame(float("nan"), index=pd.Index(names, name="method"), columns=names)
-    for a, b in itertools.combinations_with_replacement(names, 2):
-        table.at[a, b] = table.at[b, a] = rank_agreement(done[a].values, done[b].values)
-    return table
 
 
 def verdict(

@@ -102,7 +102,7 @@ def edge_band(
 
 
 class _NodeFit:
-    """The least-squares problem of all edges into a sum, its curvature the identity in z."""
+    """Least-squares problem of the edges into a sum, in coordinates z where the Hessian is 1."""
 
     def __init__(self, model: KAN, layer: int, out: int, x: Tensor, y: Any, *, call: str) -> None:
         check_rows(call, x)
@@ -117,7 +117,7 @@ class _NodeFit:
         self.columns = np.r_[True, live]  # the first is the bias
         design = np.c_[np.ones(len(x)), basis.reshape(len(x), -1)][:, self.columns]
         if design.shape[1] > MAX_COEFFICIENTS:
-            got, advice = f"{design.shape[1]:,} at {model.subnode_name(layer, out)}", "Prune it"
+            got, advice = f"{design.shape[1]:,} at {model.subnode_name(layer, out)}", "Prune edges"
             raise MethodError(call, f"at most {MAX_COEFFICIENTS:,} coefficients", got, advice)
         scaled = np.sqrt(self.curvature)[:, None] * design
         _, sizes, turn = np.linalg.svd(scaled, full_matrices=False)
@@ -139,7 +139,7 @@ class _NodeFit:
         return np.asarray(basis)
 
     def deviations(self, in_: int, u: Array) -> Array:
-        """Return the distances of the ends of the band from the edge at some points: (2, point)."""
+        """Return the distances from the edge to the ends of its band at some points: (2, point)."""
         moves = np.zeros((len(u), *self.means.shape))
         points = np.repeat(u[:, None], len(self.means), 1)
         moves[:, in_] = self._basis(points)[:, in_] - self.means[in_]
@@ -162,7 +162,7 @@ class _NodeFit:
 def quadratic_loss(
     model: KAN, layer: int, out: int, x: Tensor, y: Tensor, *, call: str
 ) -> tuple[Array, ...]:
-    """Return the inputs of a layer, and the curvature and minus the slope of the loss in a sum."""
+    """Return a layer's inputs, and second and minus first derivatives of the loss by a sum."""
     with torch.enable_grad():
         inputs = model.run(model.scale_inputs(x), stop=layer)
         sums = model.layers[layer](inputs).detach().requires_grad_()

@@ -230,12 +230,12 @@ def _mean_effect(models: Sequence[Model], feature: int | str, data: Any, options
 
 
 def _spread(count: int, most: int) -> Tensor:
-    """Return the places of at most `most` of `count` rows, evenly spaced."""
+    """Return the indices of at most `most` of `count` rows, evenly spaced."""
     return torch.linspace(0, count - 1, min(count, most), dtype=torch.float64).round().long()
 
 
 def _places(model: KAN, features: list[Any], kind: str) -> list[list[int]]:
-    """Return the inputs of the model that each feature consists of."""
+    """Return the indices of the model inputs that encode each feature."""
     places = [columns_of(model, feature) for feature in features]
     if len(places) == 2 and (kind == "ale" or places[0] == places[1]):
         expected, got = "kind 'pdp' for two features that differ", repr((*features, kind))
@@ -244,7 +244,7 @@ def _places(model: KAN, features: list[Any], kind: str) -> list[list[int]]:
 
 
 def columns_of(model: KAN, feature: int | str) -> list[int]:
-    """Return the inputs of the model that a feature, or the column it comes from, consists of."""
+    """Return the indices of the model inputs that encode the column of a feature."""
     features = model.schema.features
     names = [*model.feature_names, *(item.column for item in features)]
     expected = f"a feature from 0 to {len(features) - 1} or by name"
@@ -259,7 +259,7 @@ def columns_of(model: KAN, feature: int | str) -> list[int]:
 
 
 def _mark(model: KAN, place: list[int]) -> int | None:
-    """Return the input that marks missing cells of a number or date, None without one."""
+    """Return the index of the input that is 1 where a number or date is missing, or None."""
     features = model.schema.features
     first = features[place[0]]
     if first.category is not None or first.kind == "missing":
@@ -269,14 +269,14 @@ def _mark(model: KAN, place: list[int]) -> int | None:
 
 
 def _known_rows(model: KAN, places: list[list[int]], rows: Tensor) -> Tensor:
-    """Return the rows where no number or date of these places is missing; else all."""
+    """Return the rows where no number or date of these inputs is missing; all if there are none."""
     marks = [mark for place in places if (mark := _mark(model, place)) is not None]
     present = (rows[:, marks] == 0).all(1)
     return rows[present] if bool(present.any()) else rows
 
 
 def _missing_effect(problem: Problem, settings: list[Settings], values: Tensor) -> float | None:
-    """Return the effect at the value that fills missing cells, and of their mark."""
+    """Return the effect of a missing cell: of its imputed value and its indicator."""
     (number,), model = settings, problem.model
     mark = _mark(model, number.columns)
     if mark is None:
@@ -367,9 +367,9 @@ def _outputs(problem: Problem, rows: Tensor, columns: list[int], codes: Tensor) 
 
 def _accumulated(problem: Problem, settings: Settings, picks: Tensor) -> Tensor:
     """Return the accumulated local effects, 0 at the first point: (point,)."""
-    step = torch.searchsorted(settings.x, settings.data[picks])  # up to the point at or above
+    step = torch.searchsorted(settings.x, settings.data[picks])  # index of the next point
     rows, last = torch.arange(len(step)), len(settings.x) - 1
-    if settings.labels:  # between two levels the rows of both count
+    if settings.labels:  # of categories, the rows of both neighbors count
         rows, step = rows.repeat(2), torch.cat([step, step + 1])
         inside = (step > 0) & (step <= last)
         rows, step = rows[inside], step[inside]
@@ -385,7 +385,7 @@ def _accumulated(problem: Problem, settings: Settings, picks: Tensor) -> Tensor:
 
 
 def _centered(values: Tensor, settings: list[Settings], picks: Tensor) -> Tensor:
-    """Return values less their mean over some rows, linear between points."""
+    """Subtract the mean over some rows, interpolated linearly between points."""
     rows = [(feature.data[picks].numpy(), feature.x.numpy()) for feature in settings]
     weights = [np.stack([np.interp(*own, hat) for hat in np.eye(len(own[1]))], 1) for own in rows]
     terms = "rp,p->" if len(weights) == 1 else "rp,rq,pq->"

@@ -12,9 +12,8 @@ import torch
 from torch import Tensor
 
 from kanlens._runtime import Interruption, interrupts_pass, progress_bar
-from kanlens.attribution._attribute import attribute
+from kanlens.attribution._attribute import METHODS, attribute
 from kanlens.attribution._problem import Baseline, explained_output
-from kanlens.attribution._registry import METHODS
 from kanlens.attribution._result import Attribution
 from kanlens.attribution.captum_methods._adapter import quiet
 from kanlens.attribution.metrics._evaluation import Case, case_for
@@ -22,7 +21,7 @@ from kanlens.errors import MethodError, rewording
 from kanlens.model._network import KAN, Rows
 
 CERTAIN = 1e-4  # bound relative to the mean |value|, up to which values count as exact
-RANDOM = "random"  # the floor: values independent of the model
+RANDOM = "random"  # values independent of the model
 
 
 class Runs:
@@ -49,7 +48,7 @@ class Runs:
         self.refusals: dict[str, MethodError] = {}
         self.exact = functools.cache(self._exact)
         with quiet():
-            importlib.import_module("captum.attr")  # now, so that no method's seconds contain it
+            importlib.import_module("captum.attr")  # so that it is not timed
 
     def run(self, names: list[str], *, optional: bool) -> None:
         """Run methods in this order, and a random attribution at the end."""
@@ -89,7 +88,7 @@ class Runs:
         return cast(Attribution, attribution)  # only local methods are compared
 
     def _random(self) -> Attribution:
-        """Return normal values of the size of the first method whose values are shares."""
+        """Return normal random values, scaled like those of the first method with shares."""
         done = list(self.done.values())
         like = next((attribution for attribution in done if attribution.shares), done[0])
         own = torch.Generator().manual_seed(0) if self.generator is None else self.generator
@@ -101,7 +100,7 @@ class Runs:
         return dataclasses.replace(like, values=noise.to(like.values) * size, **facts)
 
     def _exact(self, baseline: str) -> Attribution | None:
-        """Return exact Shapley values counted from `baseline`, None without."""
+        """Return exact Shapley values relative to `baseline`; None if it is not known."""
         if baseline == Baseline.MEAN_OUTPUT and "shapley" in self.done:
             shapley = self.done["shapley"]
         else:
@@ -111,7 +110,7 @@ class Runs:
                 shapley = self._attribute("shapley", self.x, rows)
             except MethodError:  # too many features
                 return None
-        size = float(shapley.values.abs().mean())  # next to which the errors of others are large
+        size = float(shapley.values.abs().mean())  # scale of the errors
         near = shapley.bound is None or float(shapley.bound.max()) <= CERTAIN * size
         exact = near and shapley.standard_error is None
         return dataclasses.replace(shapley, x=None) if exact else None
@@ -123,7 +122,7 @@ class Runs:
         return None if rows is None else self.model.prepare(rows, call="compare")
 
     def _rows(self, baseline: str) -> Tensor | None:
-        """Return the rows that values are counted from; None where they are not shares."""
+        """Return the background rows of a baseline; None if values are not shares."""
         if baseline == Baseline.ZERO:
             return torch.zeros_like(self.model.input_shift)[None]
         rows = self.rows if baseline in (Baseline.MEAN_OUTPUT, Baseline.MEAN_ROW) else None

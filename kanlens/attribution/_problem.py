@@ -1,13 +1,15 @@
-"""Attribution problem: a float64 copy of the model, rows, background and an output."""
+"""Attribution problem, and registration of the methods that solve it."""
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -17,6 +19,105 @@ from kanlens._checks import check_finite, check_rows
 from kanlens.errors import MethodError, rewording
 from kanlens.model import _analysis as analysis
 from kanlens.model._network import KAN, Rows
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Scope = Literal["local", "global"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Method:
+    """An attribution method and its properties.
+
+    Attributes
+    ----------
+    name : str
+        Key into ``METHODS``; captum's methods begin with ``captum_``.
+    function : callable
+        Takes a Problem and options; returns LocalValues or GlobalScores.
+    scope : {"local", "global"}
+        One row per sample (`Attribution`), or one number per feature (`Importance`).
+    exact : bool
+        Whether values are those of the definition up to rounding: no sampling, no quadrature.
+    complete : bool
+        Whether the values of a sample add up to output - reference by design.
+    needs_background : bool
+        Whether it compares with background rows.
+    random : bool
+        Whether it always draws random numbers; "shapley" does so only for the largest games.
+    together : bool
+        Whether the tolerance, solver or remark of a sample may depend on the other samples.
+    gauge_invariant : bool
+        Whether values stay when constants move between the edges of a sum.
+    reference : str
+        Publication.
+    summary : str
+        One line.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    scope: Scope = "local"
+    exact: bool
+    complete: bool
+    needs_background: bool = True
+    random: bool = False
+    together: bool = False
+    gauge_invariant: bool = True
+    reference: str
+    summary: str
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """Names of the keyword options that the method takes."""
+        return tuple(inspect.signature(self.function).parameters)[1:]
+
+    @property
+    def by_row(self) -> bool:
+        """True if samples may be explained in parts, with the same result."""
+        return self.scope == "local" and not (self.random or self.together)
+
+    @property
+    def of_nodes(self) -> bool:
+        """True if values belong to the nodes of a level, which the option `layer` selects."""
+        return "layer" in self.options
+
+
+_REGISTERED: dict[Callable[..., Any], Method] = {}
+
+
+def method(*, reference: str = "", **facts: Any) -> Callable[[Function], Function]:
+    """Register a function; its docstring has the summary and the reference."""
+
+    def register(function: Function) -> Function:
+        _REGISTERED[function] = Method(
+            name=function.__name__,
+            function=function,
+            reference=reference or cited(function),
+            summary=headline(function),
+            **facts,
+        )
+        return function
+
+    return register
+
+
+def methods_of(*items: Callable[..., Any] | Method) -> dict[str, Method]:
+    """Return methods, and the methods of registered functions, by name."""
+    methods = [item if isinstance(item, Method) else _REGISTERED[item] for item in items]
+    return {method.name: method for method in methods}
+
+
+def headline(function: Callable[..., Any]) -> str:
+    """Return the first line of a docstring without its period."""
+    return (inspect.getdoc(function) or "").partition("\n")[0].removesuffix(".")
+
+
+def cited(function: Callable[..., Any]) -> str:
+    """Return the numbered references of a docstring, on one line."""
+    _, _, section = (inspect.getdoc(function) or "").partition("References\n----------\n")
+    entries = re.split(r"\.\. \[\d+\] ", section.partition("\n\n")[0])[1:]
+    return "; ".join(" ".join(entry.split()).removesuffix(".") for entry in entries)
+
 
 PART = 8192  # rows taken through the model at once
 NO_BACKGROUND = "Pass {background}, rows like those the model was trained on"  # advice
@@ -96,7 +197,7 @@ class Problem:
         return torch.cat([self.output(part) for part in x.split(self.rows_at_once)])
 
     def counted_from(self, baseline: Baseline) -> float:
-        """Return the output at a baseline; NaN for values that are not shares."""
+        """Return the output at a baseline; NaN for values that do not add up to a change."""
         if baseline == Baseline.MEAN_OUTPUT:
             return float(self.output_in_parts(self.background).mean())
         if baseline == Baseline.MEAN_ROW:
@@ -106,7 +207,7 @@ class Problem:
         return math.nan
 
     def local(self, values: Tensor, baseline: Baseline, **others: Any) -> LocalValues:
-        """Return values that are counted from a baseline, as the result of a local method."""
+        """Return values relative to a baseline as the result of a local method."""
         reference = self.counted_from(baseline)
         return LocalValues(values=values, reference=reference, baseline=baseline, **others)
 

@@ -20,7 +20,7 @@ from kanlens._pandas import pd
 from kanlens._plain_json import to_plain
 
 CONFIDENCE = 0.95
-ROWS = 65_536  # of moments that are computed at once
+ROWS = 65_536  # per chunk of moments
 _SHOWN = (
     *("method", "target", "unit", "baseline", "features", "values", "output", "reference"),
     *("completeness_gap", "standard_error", "bound", "interactions", "paths", "evaluations"),
@@ -252,13 +252,9 @@ class Importance(Displayed):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per feature: feature, importance, low, high (NaN without interval)."""
-        columns: dict[str, Any] = {
-            "feature": list(self.features),
-            "importance": self.values.tolist(),
-        }
-        for name, end in (("low", self.low), ("high", self.high)):
-            columns[name] = [math.nan] * len(self.features) if end is None else end.tolist()
-        return pd.DataFrame(columns)
+        frame = pd.DataFrame({"feature": list(self.features), "importance": self.values.tolist()})
+        ends = {"low": self.low, "high": self.high}
+        return frame.assign(**{k: math.nan if v is None else v.tolist() for k, v in ends.items()})
 
     def to_json(self) -> str:
         """Return the numbers and their meaning as JSON."""
@@ -267,7 +263,7 @@ class Importance(Displayed):
 
 
 def membership(owners: list[str], like: Tensor) -> tuple[tuple[str, ...], Tensor]:
-    """Return the distinct owners in their order, and their one-hot places (place, owner)."""
+    """Return the distinct owners in order, and a one-hot matrix (item, owner)."""
     names = tuple(dict.fromkeys(owners))
     index = torch.tensor([names.index(name) for name in owners], device=like.device)
     return names, torch.nn.functional.one_hot(index, len(names)).to(like)

@@ -1,4 +1,4 @@
-"""Small networks as a link of a sum of curves and of products of two sums of curves."""
+"""The form of small networks: a link function of a sum of curves and products of sums of curves."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kanlens.model._network import KAN
 
 @dataclass(eq=False)
 class SumForm:
-    """A level, weighted sums, products of two of them, and a link, if any."""
+    """An intercept, weighted sums of curves, products of two of them, and a link, if any."""
 
     model: KAN
     level: float
@@ -87,6 +87,6 @@ def _first_layer(form: SumForm, reads: Sequence[tuple[int, float]]) -> SumForm:
 
 
 def _no_terms(model: KAN) -> MethodError:
-    expected = "a model of one layer, or of curves, products of two sums and one link"
+    expected = "a model of one layer, or one grown by kanlens.frontier"
     got = f"one of shape {list(model.shape)}"
-    return MethodError("terms", expected, got, "Grow a model that has terms by kanlens.frontier")
+    return MethodError("terms", expected, got, "Call kanlens.frontier for a model with terms")

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from kanlens.training._variance_components import MixedFit
 
 POINTS = 81  # of a column, in addition to breakpoints
-MIN_CURVATURE = 1e-5  # of the loss of a row, over the largest
+MIN_CURVATURE = 1e-5  # of a row's loss, relative to the largest
 
 Values = TypeVar("Values", Array, Tensor)
 
@@ -185,7 +185,7 @@ def terms(
 
 
 class _TermSum:
-    """The functions of a form at all rows, and then at the points of each column.
+    """The curves of a small network, evaluated at all rows and at the points of each column.
 
     ``x`` (row + point, in) are scaled, ``values`` (row + point, subnode, column) and ``sums`` (row,
     subnode) theirs. A column with fewer points than another repeats its last one.
@@ -302,7 +302,7 @@ class _TermSum:
         for column in columns:
             ends = spread * self._ends(column, cast("CurveDesign", design), fit)
             own = curves[:, column] - curves[: self.rows, column].mean()
-            if ends.any():  # with information on the column
+            if ends.any():  # the column has an effect
                 bands[column] = torch.from_numpy(ends - self._points(column, own))
         return bands
 

@@ -12,9 +12,9 @@ from kanlens._runtime import NEVER, Deadline
 from kanlens.certificates import _relaxation as relaxation
 from kanlens.certificates._bound_propagation import BoundPropagation
 from kanlens.certificates._branch_and_bound import FLAT
-from kanlens.certificates._intervals import SUM_EPS, Interval
+from kanlens.certificates._relaxation import SUM_EPS, Interval
 from kanlens.certificates._sampling import spread_points
-from kanlens.model._analysis import BUDGET
+from kanlens.model._analysis import BUDGET, features_read
 from kanlens.model._network import KAN
 
 MAX_COLUMNS = 512  # of a fit with a weight for every edge; larger fits have one for every sum
@@ -62,7 +62,7 @@ class AdditiveFunction:
 def additive_part(
     propagation: BoundPropagation, x: Tensor, value: Tensor, *, fit: bool = True
 ) -> AdditiveFunction | None:
-    """Set `propagation.additive`, with time to `fit`; return an output of additive structure."""
+    """Set `propagation.additive`, fitted if there is time to `fit`; return it if it is exact."""
     edges = propagation.additive.numel()
     columns = edges if edges <= MAX_COLUMNS else len(propagation.additive)
     count = min(FIT_POINTS, max(8 * columns, NUMBERS // edges))
@@ -70,26 +70,11 @@ def additive_part(
         propagation.additive = fitted_weights(propagation, x[:count], value[:count])
     model, target = propagation.model, propagation.target
     free = propagation.domain[:, 1] > propagation.domain[:, 0]
-    if not is_separable(model, target, free):
+    if bool((features_read(model, target)[:, free].sum(1) > 1).any()):
         return None
     center = propagation.domain.mean(1)
     constant = float(model(center)[target])
     return AdditiveFunction(model=model, target=target, center=center, constant=constant)
-
-
-def is_separable(model: KAN, target: int, free: Tensor) -> bool:
-    """Return whether an output is additive by structure in `free` (in,)."""
-    depends = torch.diag(free)  # (node, feature)
-    for index, nodes in enumerate(list(model.nodes)[:-1]):
-        edges = model.layers[index].nonzero_edges()
-        sums = (edges.float() @ depends.float()) > 0 if index else edges & free
-        depends = (nodes.linked.float() @ sums.float()) > 0
-    members = list(model.nodes[-1].grouping.members(target))
-    used = model.layers[-1].nonzero_edges()[members].any(0)  # (node,)
-    several = depends[used].sum(1) > 1
-    if len(members) == 1:
-        return not bool(several.any())
-    return int(depends[used].any(0).sum()) <= 1
 
 
 def weighted(propagation: BoundPropagation, x: Tensor) -> Tensor:
@@ -175,7 +160,7 @@ def additive_changes(
 ) -> Tensor | None:
     """Bound the rise and fall by each feature (in, 2), None if time is over.
 
-    It is that of the additive function plus the range of the output's distance from it.
+    Each bound is that of the additive function plus the range of the output's distance from it.
     """
     low, high = propagation.domain.T[..., None]
     edges = propagation.additive.numel()
@@ -201,7 +186,7 @@ def additive_changes(
 
 
 def least_distance(propagation: BoundPropagation, count: int = QUADS) -> float:
-    """Bound the distance to every additive function below, by mixed differences."""
+    """Return a lower bound on the distance to any additive function, by mixed differences."""
     domain, n_in = propagation.domain, len(propagation.domain)
     free = ((domain[:, 1] - domain[:, 0]) > 0).nonzero()[:, 0]
     if len(free) < 2:

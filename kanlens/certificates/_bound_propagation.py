@@ -12,16 +12,25 @@ from torch import Tensor
 
 from kanlens._runtime import NEVER, Deadline
 from kanlens.certificates import _relaxation as relaxation
-from kanlens.certificates._intervals import EPS, MODEL_EPS, SUM_EPS, Interval
-from kanlens.certificates._relaxation import MAX_FEATURES, GradientBounds, LayerBounds, node_bounds
+from kanlens.certificates._relaxation import (
+    EPS,
+    MAX_FEATURES,
+    MODEL_EPS,
+    SUM_EPS,
+    GradientBounds,
+    Interval,
+    LayerBounds,
+    node_bounds,
+)
 from kanlens.certificates._sampling import dual_norms
 from kanlens.model._analysis import rows_at_once
 from kanlens.model._layer_enclosures import MAX_COORDINATE, Enclosure, NoEnclosure, encloses
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Nodes
+from kanlens.model._terms import times
 
-SECONDS = 3e-5  # that enclosing an edge takes, once for a domain; measured for [784, 64, 10]
-ROW_SECONDS = 2e-7  # that relaxing one for one sum takes
+SECONDS = 3e-5  # to enclose an edge, once per domain; measured for [784, 64, 10]
+ROW_SECONDS = 2e-7  # to relax an edge for one sum
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +93,7 @@ class BoundPropagation:
     in_time: bool = True
     held: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # (in,)
     additive: Tensor = field(init=False)  # weights (out, in) of first edges that `apart` is from
-    size: int = field(init=False)  # numbers that the domain itself takes
+    size: int = field(init=False)  # numbers needed for the domain itself
 
     def __post_init__(self) -> None:
         if not len(self.held):
@@ -98,7 +107,7 @@ class BoundPropagation:
         self.size = sum(p.numel() + rows * p[:, 0].numel() for p in points)
 
     def of(self, target: int) -> BoundPropagation:
-        """Return the bounds of another output, with shared bounds of the layers."""
+        """Return the same for another output; bounds of the layers are shared."""
         last, other = len(self.layers) - 1, replace(self, target=target)
         nodes = self.model.nodes[last]
         if self._rows(last, nodes) is not None or other._rows(last, nodes) is not None:
@@ -124,8 +133,16 @@ class BoundPropagation:
 
     @functools.cached_property
     def noise(self) -> float:
-        """Bound on the rounding error of a float64 evaluation of the output."""
-        return self._rounding(self.layers) if self.in_time else float("inf")
+        """Bound on the rounding error of an evaluation: that of each sum, times the slope by it."""
+        if not self.in_time:
+            return float("inf")
+        total, slopes = 0.0, self._gradient(self.layers).sums
+        parts = zip(self.layers, self.model.layers, self.enclosures, slopes, strict=True)
+        for bounds, layer, enclosure, slope in parts:
+            terms = bounds.edges.size + enclosure.rounding(*bounds.inputs)
+            off = MODEL_EPS * (terms.sum(-1) + layer.bias.abs())
+            total += float(times(slope, off).sum())
+        return total + 1e-15 * float(self.model.output_shift[self.target].abs())
 
     def inwards(self, low: Tensor, high: Tensor) -> Interval:
         """Scale boxes (box, in) to the units of the first layer, rounded outwards."""
@@ -142,7 +159,9 @@ class BoundPropagation:
         first, pairs = not self.enclosures, zip(self.model.layers, self.model.nodes, strict=True)
         for index, (layer, nodes) in enumerate(pairs):
             if first:
-                able = encloses(layer) and self._has_time(layer)
+                able = encloses(layer)
+                self.in_time &= not able or self.deadline.left > SECONDS * layer.mask.numel()
+                able &= self.in_time
                 enclosure = layer.enclosure(*inputs) if able else NoEnclosure(layer.mask)
                 self.enclosures.append(enclosure)
             else:
@@ -162,17 +181,13 @@ class BoundPropagation:
             inputs = node_bounds(nodes, sums)
         return layers
 
-    def _has_time(self, layer: Any) -> bool:
-        self.in_time &= self.deadline.left > SECONDS * layer.mask.numel()
-        return self.in_time
-
     def _relaxes_in_time(self, index: int, rows: int) -> bool:
         numbers = rows * sum(layer.mask.numel() for layer in self.model.layers[: index + 1])
         self.relaxes = self.deadline.left > ROW_SECONDS * numbers
         return self.relaxes
 
     def _rows(self, index: int, nodes: Nodes) -> Tensor | None:
-        """Return the sums to tighten by relaxation, one-hot."""
+        """Return a one-hot matrix of the sums to tighten by relaxation."""
         eye = torch.eye(nodes.grouping.subnodes).to(self.domain)
         if index < len(self.model.layers) - 1:
             return eye
@@ -186,7 +201,7 @@ class BoundPropagation:
         slopes = self._gradient(layers)
         middle = 0.5 * (low + high)
         at, half = self.outputs(middle), torch.maximum(high - middle, middle - low) * (1 + EPS)
-        change = torch.where(half == 0, 0.0, slopes.features.size * half).sum(-1)
+        change = times(half, slopes.features.size).sum(-1)
         reach = change * (1 + SUM_EPS) + self.noise
         value = value.meet(Interval.known(at - reach, at + reach))  # the mean value form
         apart = apart if bool(self.additive.any()) else apart.meet(value)
@@ -210,7 +225,7 @@ class BoundPropagation:
         return torch.cat([self.model(part)[:, self.target] for part in parts])
 
     def unrefined(self) -> BoxBounds:
-        """Bound the output on the domain by the first pass, and nothing else."""
+        """Bound the output on the domain by the first pass alone."""
         low, high = self.domain[None, :, 0], self.domain[None, :, 1]
         never = torch.full_like(low, torch.inf)
         value, apart = self.plain_value(self.layers), Interval(-never[:, 0], never[:, 0])
@@ -242,22 +257,12 @@ class BoundPropagation:
         apart = hull.total().plus(rest).plus(margin).column().shift(offset)
         return self.plain_value(layers).meet(linear), apart, lost
 
-    def _rounding(self, layers: list[LayerBounds]) -> float:
-        """Bound an evaluation's rounding: each sum's, times the derivative by it."""
-        total, slopes = 0.0, self._gradient(layers).sums
-        parts = zip(layers, self.model.layers, self.enclosures, slopes, strict=True)
-        for bounds, layer, enclosure, slope in parts:
-            terms = bounds.edges.size + enclosure.rounding(*bounds.inputs)
-            off = MODEL_EPS * (terms.sum(-1) + layer.bias.abs())
-            total += float(torch.where(slope == 0, 0.0, slope * off).sum())
-        return total + 1e-15 * float(self.model.output_shift[self.target].abs())
-
     def _gradient(self, layers: list[LayerBounds]) -> GradientBounds:
         return GradientBounds(self.model, self.target, layers, self.enclosures)
 
 
 def _spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Tensor:
-    """Attribute widths at layers' inputs to the features."""
+    """Attribute the interval widths at the inputs of layers to the features."""
     total = torch.zeros_like(layers[-1].inputs.low)
     for index, amount in zip(reversed(range(len(layers))), amounts, strict=True):
         total = total + _bounded(amount.reshape(total.shape))

@@ -16,7 +16,7 @@ from kanlens.model._analysis import BUDGET
 
 BATCH = 64  # boxes that are cut at once
 CUTTING = 0.8  # share of the time after which no more boxes are cut
-NUMBERS = 2**29  # that all boxes may take
+NUMBERS = 2**29  # of all boxes, at most
 CENTRAL = 0.3  # a knot is preferred to the middle when it is this near to it, in widths
 QUICK = 2**17  # numbers; fewer take about as long
 FLAT = 1e-9  # a smaller change, relative to the output's size, is rounding
@@ -95,7 +95,7 @@ def _most(propagation: BoundPropagation, budget: SearchBudget) -> int:
 def open_gaps(
     boxes: BoxBounds, seen: Extremes, domain: Tensor, tolerance: float
 ) -> Tensor:  # (goal, box)
-    """Return every goal's gap on every box, open above 0."""
+    """Return the gap of every bound on every box; those above 0 are undecided."""
     width, flat = seen.value[1] - seen.value[0], FLAT * max(abs(end) for end in seen.value)
     apart = max(seen.apart[1] - seen.apart[0], tolerance * width)
     room, far = max(tolerance * width, flat), max(tolerance * apart, flat)
@@ -128,7 +128,7 @@ def _cuttable(boxes: BoxBounds, domain: Tensor) -> Tensor:  # (box, in)
 
 
 def _chosen(gaps: Tensor, n_in: int, count: int) -> tuple[Tensor, Tensor]:
-    """Select boxes with the largest gaps, and goals: a feature, -1 for value, -2 for norm."""
+    """Select the boxes with the largest gaps, each with its bound: a feature, -1 value, -2 norm."""
     kinds = [-1] * 4 + list(range(n_in)) * 4 + [-2] * len(NORMS)
     signs = slice(4 + 2 * n_in, 4 + 4 * n_in)
     chosen: dict[int, int] = {}
@@ -141,7 +141,7 @@ def _chosen(gaps: Tensor, n_in: int, count: int) -> tuple[Tensor, Tensor]:
 
 
 def _worst(gaps: Tensor, kinds: list[int], count: int) -> list[tuple[int, int]]:
-    """Rank boxes by gap, goal by goal: pairs of box and kind of goal."""
+    """Return pairs (box, kind of bound) with the largest gaps, taking turns between the kinds."""
     open_ones = (gaps > 0).any(1)
     gaps = gaps[open_ones]
     kinds = [kind for kind, wanted in zip(kinds, open_ones.tolist(), strict=True) if wanted]
@@ -155,7 +155,7 @@ def _worst(gaps: Tensor, kinds: list[int], count: int) -> list[tuple[int, int]]:
 
 
 def _children(propagation: BoundPropagation, parents: BoxBounds, goals: Tensor) -> BoxBounds:
-    """Bisect boxes by the branching heuristic, and bound the halves."""
+    """Bisect each box along the best feature, and bound the halves."""
     domain = propagation.domain
     rows = torch.arange(len(parents), device=domain.device)
     wide = (parents.high - parents.low) / (domain[:, 1] - domain[:, 0]).clamp_min(1e-300)
@@ -168,7 +168,7 @@ def _children(propagation: BoundPropagation, parents: BoxBounds, goals: Tensor) 
 
 
 def _scores(worth: Tensor, goals: Tensor) -> Tensor:  # (box, in)
-    """Score the cut by each feature, at most 1, for the goals (box,) of boxes."""
+    """Score a cut of each box along each feature, at most 1, for the bound to tighten (box,)."""
     value, bend, own = worth.unbind(1)
     mine = goals[:, None] == torch.arange(worth.shape[2], device=worth.device)
     slope = bend / worth.shape[2] + torch.where(mine, own, 0.0)

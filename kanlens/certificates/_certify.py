@@ -21,7 +21,7 @@ from kanlens.certificates._additive_approximation import QUADS, AdditiveFunction
 from kanlens.certificates._bound_propagation import BoundPropagation
 from kanlens.certificates._branch_and_bound import SearchBudget, refine
 from kanlens.certificates._feature_effects import OutputFindings, feature_certificates
-from kanlens.certificates._intervals import EPS, SUM_EPS
+from kanlens.certificates._relaxation import EPS, SUM_EPS
 from kanlens.certificates._sampling import NORMS, affordable, explore
 from kanlens.certificates._statements import (
     Additivity,
@@ -35,8 +35,8 @@ from kanlens.errors import DataError, DTypeError, InvalidValueError, ShapeError
 from kanlens.functions._elementary import Array
 from kanlens.model import kernels
 from kanlens.model._analysis import Model, check_model, float64_copy
+from kanlens.model._conversion import expand_normalization
 from kanlens.model._network import KAN
-from kanlens.model._normalization import expand_normalization
 
 CALL = "certify"
 Domain: TypeAlias = "Tensor | Array | Mapping[str, tuple[float, float]]"
@@ -79,7 +79,6 @@ def certify(
     Parameters
     ----------
     model : KAN or fitted estimator
-        The model.
     domain : Tensor or ndarray, shape (in, 2), or mapping, optional
         Lowest and highest value of every feature in the units of the data, or
         ``{name: (low, high)}``, by default those of the training data; ``low == high`` holds a
@@ -101,10 +100,6 @@ def certify(
         As for `trace`.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
-
-    Returns
-    -------
-    Certificate
 
     Raises
     ------
@@ -217,7 +212,7 @@ def between_categories(schema: Schema, domain: Tensor) -> tuple[str, ...]:
 
 
 def _held(features: list[Feature], ends: Tensor) -> bool:
-    """Return whether intervals (in, 2) of a column leave one category."""
+    """Return whether intervals (in, 2) of a column's features fix one category."""
     low, high = ends.T
     if not bool((low == high).all() & ((low == 0) | (low == 1)).all()):
         return False
@@ -265,7 +260,7 @@ def _by_name(domain: Mapping[str, tuple[float, float]], names: tuple[str, ...]) 
 
 
 def _hurried(work: Callable[[SearchBudget], Result], budget: SearchBudget) -> Result:
-    """Run a step; after an interrupt, again without time for refinement."""
+    """Run a step; after an interrupt, run it again without refinement."""
     if not budget.stop.happened:
         with budget.stop.kept():
             return work(replace(budget, left_out=list(budget.left_out)))

@@ -12,7 +12,7 @@ from torch import Tensor
 from kanlens.certificates._additive_approximation import AdditiveFunction, additive_changes
 from kanlens.certificates._bound_propagation import BoundPropagation, BoxBounds
 from kanlens.certificates._branch_and_bound import FLAT, SearchBudget
-from kanlens.certificates._intervals import EPS, SUM_EPS, Interval
+from kanlens.certificates._relaxation import EPS, SUM_EPS, Interval
 from kanlens.certificates._sampling import (
     LINES,
     LOCAL_STEPS,
@@ -73,7 +73,7 @@ class OutputFindings:
 
     @property
     def blur(self) -> float:
-        """Largest difference of two evaluations that may be rounding."""
+        """Largest difference between two outputs that rounding can explain."""
         return min(2 * self.propagation.noise, FLAT * self.largest)
 
 
@@ -134,13 +134,13 @@ def _shown(findings: OutputFindings, pair: PointPair, sign: int) -> bool:
         return False
     low, high = findings.propagation.values(pair.x, pair.x)
     if bool(torch.isinf(low).any() | torch.isinf(high).any()):
-        return sign * pair.rise > findings.blur  # seen only
+        return sign * pair.rise > findings.blur  # observed, not proven
     gain = low[1] - high[0] if sign > 0 else low[0] - high[1]
     return bool(gain > 0)
 
 
 def _pairs(findings: OutputFindings) -> list[tuple[PointPair, PointPair]]:
-    """Search the largest rise and fall along every feature."""
+    """Search for the largest rise and fall along every feature."""
     propagation, budget = findings.propagation, findings.budget
     count = len(propagation.domain)
     all_stops = count * (STOPS + len(LOCAL_STEPS) + propagation.breakpoints.shape[1])
@@ -156,7 +156,7 @@ def _pairs(findings: OutputFindings) -> list[tuple[PointPair, PointPair]]:
 
 
 def _pair(findings: OutputFindings, index: int, lines: int) -> tuple[PointPair, PointPair]:
-    """Search the largest rise and fall along one feature, from extreme slopes."""
+    """Search for the largest rise and fall along one feature, from extreme slopes."""
     propagation, slope = findings.propagation, findings.sample.slope[:, index].nan_to_num(0.0)
     many = min(lines // 4, len(slope))
     extreme = [(sign * slope).topk(many).indices for sign in (1, -1)]
@@ -203,7 +203,11 @@ def slices(propagation: BoundPropagation, feature: int) -> Slices | None:
     domain, count = propagation.domain, slice_count(propagation)
     if count * len(domain) * propagation.size > SLICE_NUMBERS:
         return None
-    cuts = _cuts(domain[feature], propagation.breakpoints[feature], count)
+    low, high = domain[feature]
+    even = low + (high - low) * torch.linspace(0, 1, count + 1).to(domain)
+    knots = propagation.breakpoints[feature]
+    both = torch.cat([even, knots[:: max(1, len(knots) // count)]])
+    cuts: Tensor = torch.unique(both.clamp(low, high))
     lows, highs = domain[:, 0].repeat(len(cuts) - 1, 1), domain[:, 1].repeat(len(cuts) - 1, 1)
     lows[:, feature], highs[:, feature] = cuts[:-1], cuts[1:]
     at_once = max(1, BUDGET // propagation.size)
@@ -218,18 +222,8 @@ def slice_count(propagation: BoundPropagation) -> int:
     return min(MAX_SLICES, max(MIN_SLICES, ALL_SLICES // len(propagation.domain)))
 
 
-def _cuts(ends: Tensor, knots: Tensor, count: int) -> Tensor:  # (cut,)
-    """Cut an interval into equal parts, and at knots."""
-    low, high = ends
-    even = low + (high - low) * torch.linspace(0, 1, count + 1).to(ends)
-    inner = knots.clamp(low, high)
-    both = torch.cat([even, inner[:: max(1, len(inner) // count)]]).clamp(low, high)
-    cuts: Tensor = torch.unique(both)
-    return cuts
-
-
 def total_change(boxes: BoxBounds, thin: Slices | None, feature: int) -> tuple[float, float]:
-    """Bound the largest rise and fall, at least 0, by integrals of the slopes on boxes."""
+    """Bound the largest rise and fall along a feature by integrals of slope bounds on boxes."""
     own = Interval(boxes.low, boxes.high).column(feature), boxes.slope.column(feature)
     bounds: list[Slices] = [own] if thin is None else [own, thin]
     cuts = torch.cat([end for sides, _ in bounds for end in sides]).unique()

@@ -1,8 +1,12 @@
-"""Linear relaxation (CROWN [1]_) of outputs and gradients, with spline edges in place of neurons.
+"""Interval arithmetic, and linear relaxation (CROWN [1]_) of outputs and gradients.
 
-All edges of an input are added before their hull is taken about a chord, so that opposite
-functions of a feature cancel exactly. The derivative is sum_u g_u(u) du/dx over the nodes of a
-layer; the chord of g_u makes it linear in them, so that its error falls with the square of the box.
+Ends of intervals move outwards by a margin, and keep an exact 0 or a sign that all terms have. NaN
+becomes infinite ends.
+
+All edges of an input, in place of neurons, are added before their hull is taken about a chord, so
+that opposite functions of a feature cancel exactly. The derivative is sum_u g_u(u) du/dx over the
+nodes of a layer; the chord of g_u makes it linear in them, so that its error falls with the square
+of the box.
 
 References
 ----------
@@ -13,18 +17,106 @@ References
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from kanlens.certificates._intervals import EPS, Interval
+from kanlens.model._enclosure_tables import ControlPoints
 from kanlens.model._layer_enclosures import Enclosure, NoEnclosure
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Nodes, others
-from kanlens.splines._control_points import ControlPoints
+from kanlens.model._terms import times
 
+EPS = 4e-16  # margin of one operation, of each term; float64 is off by at most 1.2e-16
+SUM_EPS = 1e-14  # margin of a sum or norm over features or slices
 MAX_FEATURES = 16  # features up to which gradients are relaxed: work grows with their square
+MODEL_EPS = 1e-13  # margin of a sum of a layer as the model evaluates it, of the sizes of its terms
+
+
+class Interval(NamedTuple):
+    """Intervals between ends of one shape."""
+
+    low: Tensor
+    high: Tensor
+
+    @classmethod
+    def known(cls, low: Tensor, high: Tensor) -> Interval:
+        """Replace NaN by infinite ends."""
+        return cls(
+            torch.where(low.isnan(), -torch.inf, low), torch.where(high.isnan(), torch.inf, high)
+        )
+
+    @classmethod
+    def stack(cls, intervals: Sequence[Interval], dim: int) -> Interval:
+        """Stack intervals along a new axis."""
+        return cls(*(torch.stack(ends, dim) for ends in zip(*intervals, strict=True)))
+
+    @property
+    def size(self) -> Tensor:
+        """The magnitude: the largest absolute value."""
+        return torch.maximum(self.low.abs(), self.high.abs())
+
+    def meet(self, other: Interval) -> Interval:
+        """Intersect two enclosures of the same quantity."""
+        low, high = torch.maximum(self.low, other.low), torch.minimum(self.high, other.high)
+        return Interval(torch.minimum(low, high), torch.maximum(low, high))
+
+    def total(self, dim: int = -1) -> Interval:
+        """Sum intervals along an axis."""
+        margin = EPS * (self.low.shape[dim] + 4)
+        return Interval.known(
+            self.low.sum(dim) - _finite(margin * self.low.abs().sum(dim)),
+            self.high.sum(dim) + _finite(margin * self.high.abs().sum(dim)),
+        )
+
+    def plus(self, *others: Interval) -> Interval:
+        """Add intervals elementwise."""
+        return Interval.stack([self, *others], -1).total()
+
+    def shift(self, by: Tensor) -> Interval:
+        """Add a number."""
+        return Interval.known(
+            self.low + by - EPS * _finite(self.low.abs() + by.abs()),
+            self.high + by + EPS * _finite(self.high.abs() + by.abs()),
+        )
+
+    def times(self, other: Interval) -> Interval:
+        """Multiply intervals, with 0 times an infinite end = 0."""
+        corners = torch.stack([a * b for a in self for b in other])
+        lost = torch.stack([end.isnan() for end in torch.broadcast_tensors(*self, *other)]).any(0)
+        corners = torch.where(corners.isnan(), 0.0, corners)
+        low, high = corners.amin(0), corners.amax(0)
+        low, high = low - EPS * _finite(low.abs()), high + EPS * _finite(high.abs())
+        return Interval(low.masked_fill(lost, -torch.inf), high.masked_fill(lost, torch.inf))
+
+    def scaled(self, factor: Tensor) -> Interval:
+        """Multiply by a number."""
+        return Interval(factor, factor).times(self)
+
+    def with_zero(self, where: Tensor) -> Interval:
+        """Widen intervals to contain 0 at some places."""
+        low, high = self.low.clamp(max=0), self.high.clamp(min=0)
+        return Interval(torch.where(where, low, self.low), torch.where(where, high, self.high))
+
+    def hull(self) -> Interval:
+        """Return the hull of a batch of intervals (batch, ...)."""
+        return Interval(self.low.amin(0), self.high.amax(0))
+
+    def column(self, which: int | list[int] | Tensor = 0) -> Interval:
+        """Return the intervals in a column, or in some columns, of (box, n, ...)."""
+        return Interval(self.low[:, which], self.high[:, which])
+
+    def unsqueeze(self, dim: int) -> Interval:
+        """Return the intervals with a new axis of length 1."""
+        return Interval(self.low.unsqueeze(dim), self.high.unsqueeze(dim))
+
+
+def _finite(margin: Tensor) -> Tensor:
+    """Return how far a finite end is rounded outwards; 0 for an infinite one."""
+    return margin.masked_fill(~torch.isfinite(margin), 0.0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,12 +134,16 @@ def combine(edges: ControlPoints, weights: Tensor) -> ControlPoints:
     if weights.dim() == 3:
         weights = weights[..., None].expand(*weights.shape, edges.points.shape[2])
     points = torch.einsum("nroi,noimk->nrimk", weights, edges.points)
-    sizes = edges.points.abs().amax(-1)
     summed = functools.partial(torch.einsum, "nroi,noim->nrim")
-    error = EPS * (weights.shape[2] + 8) * summed(weights.abs(), sizes)
+    error = EPS * (weights.shape[2] + 8) * summed(weights.abs(), edges.points.abs().amax(-1))
     rise, fall = weights.clamp(min=0), weights.clamp(max=0)
     finite = bool(torch.isfinite(edges.below).all()) and bool(torch.isfinite(edges.above).all())
-    total = summed if finite else _total
+
+    def total(weights: Tensor, margins: Tensor) -> Tensor:
+        if finite:
+            return summed(weights, margins)
+        return times(weights[..., None], margins[:, None]).sum(2)
+
     below = total(rise, edges.below) + total(fall, edges.above)
     above = total(rise, edges.above) + total(fall, edges.below)
     never = points.new_full((), torch.inf)
@@ -64,7 +160,7 @@ def chords(edges: ControlPoints) -> Tensor:  # (box, row, in)
 
 
 def margins(edges: ControlPoints, slopes: Tensor) -> Interval:  # (box, row, in)
-    """Bound the edges minus lines through 0 with some slopes (box, row, in)."""
+    """Bound the difference of edges and lines through 0 with some slopes (box, row, in)."""
     share = torch.linspace(0, 1, edges.points.shape[-1]).to(edges.points)
     start, end = edges.start[:, None, ..., None], edges.end[:, None, ..., None]
     factor = slopes[..., None, None]
@@ -74,21 +170,13 @@ def margins(edges: ControlPoints, slopes: Tensor) -> Interval:  # (box, row, in)
     return Interval.known(*rest.bounds())
 
 
-def _total(weights: Tensor, margins: Tensor) -> Tensor:
-    """Sum weighted margins that may be infinite, with 0 times infinity = 0."""
-    factor = weights[..., None]
-    return torch.where(factor == 0, 0.0, factor * margins[:, None]).sum(2)
-
-
 def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
     """Propagate bounds of sums (box, sub) to their nodes (box, node)."""
     count = nodes.grouping.sums
     columns = [sums.column(k) for k in range(count)]
     for product in range(len(nodes.grouping.arities)):
         members = nodes.grouping.members(count + product)
-        total = sums.column(members[0])
-        for k in members[1:]:
-            total = total.times(sums.column(k))
+        total = functools.reduce(Interval.times, map(sums.column, members))
         # a factor without bounds may not be defined, and 0 times it neither
         free = torch.isinf(sums.low[:, members]) & torch.isinf(sums.high[:, members])
         low, high = (end.clone() for end in total)
@@ -96,14 +184,14 @@ def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
         columns.append(Interval(low, high))
     bounds = Interval.stack(columns, 1)
     if nodes.scaled:
-        bounds = bounds.scaled(nodes.scale.expand_as(bounds.low)).shift(nodes.shift)
+        bounds = bounds.scaled(nodes.scale).shift(nodes.shift)
     return bounds
 
 
 def through_nodes(
     nodes: Nodes, slopes: Tensor, low: Tensor, high: Tensor
 ) -> tuple[Tensor, Interval]:
-    """Propagate a linear form (box, row, node) back to sums (box, sub).
+    """Propagate a linear form (box, row, node) of nodes back to their sums (box, sub).
 
     A product is linear in each factor; its distance from the tangent plane at the middle of their
     intervals is bounded by the higher products of their half widths. Returns weights
@@ -124,7 +212,7 @@ def through_nodes(
         rest = most - sizes.prod(-1) - (half * others(sizes)).sum(-1) + 64 * EPS * most
         factor = slopes[..., sums + product]
         center = factor * ((1 - len(members)) * middle.prod(-1))[:, None]
-        reach = torch.where(factor == 0, 0.0, factor.abs() * rest[:, None])
+        reach = times(factor.abs(), rest[:, None])
         reach = reach + 8 * EPS * center.abs()
         margin = margin.plus(Interval(center - reach, center + reach))
         weights.append(factor[..., None] * others(middle)[:, None])
@@ -141,25 +229,21 @@ def relax(
     the margins at every layer, the last layer first.
     """
     rest, lost = _constant(torch.zeros_like(weights)), []
-    for index in range(len(layers) - 1, 0, -1):
-        rest = _with_bias(weights, model.layers[index].bias, rest)
+    for index in reversed(range(len(layers))):
+        terms = weights * model.layers[index].bias
+        error = EPS * (terms.shape[-1] + 4) * terms.abs().sum(-1)
+        low, high = rest.shift(terms.sum(-1))
+        rest = Interval(low - error, high + error)
         combined = combine(layers[index].values, weights)
-        slopes = chords(combined)
-        margin = margins(combined, slopes)
-        lost.append(margin.high - margin.low)
-        weights, product = through_nodes(model.nodes[index - 1], slopes, *layers[index - 1].sums)
-        rest = rest.plus(margin.total()).plus(product)
-    rest = _with_bias(weights, model.layers[0].bias, rest)
-    hull = Interval.known(*combine(layers[0].values, weights).bounds())
+        if index:
+            slopes = chords(combined)
+            margin = margins(combined, slopes)
+            lost.append(margin.high - margin.low)
+            below = layers[index - 1].sums
+            weights, product = through_nodes(model.nodes[index - 1], slopes, *below)
+            rest = rest.plus(margin.total()).plus(product)
+    hull = Interval.known(*combined.bounds())
     return hull.total().plus(rest), rest, weights, [*lost, hull.high - hull.low]
-
-
-def _with_bias(weights: Tensor, bias: Tensor, interval: Interval) -> Interval:
-    """Add a linear form (box, row, out) of the biases (out,) to an interval."""
-    terms = weights * bias
-    error = EPS * (len(bias) + 4) * terms.abs().sum(-1)
-    low, high = interval.shift(terms.sum(-1))
-    return Interval(low - error, high + error)
 
 
 def _constant(terms: Tensor) -> Interval:
@@ -173,30 +257,26 @@ def _constant(terms: Tensor) -> Interval:
 def through_product(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
     """Backpropagate the gradient from nodes (box, node) to sums (box, sub)."""
     if nodes.scaled:
-        slopes = slopes.scaled(nodes.scale.expand_as(slopes.low))
+        slopes = slopes.scaled(nodes.scale)
     count = nodes.grouping.sums
     columns = [slopes.column(k) for k in range(count)]
     for product in range(len(nodes.grouping.arities)):
         members = nodes.grouping.members(count + product)
         for k in members:
-            total = slopes.column(count + product)
-            for other in members:
-                if other != k:
-                    total = total.times(sums.column(other))
-            columns.append(total)
+            rest = (sums.column(other) for other in members if other != k)
+            columns.append(functools.reduce(Interval.times, rest, slopes.column(count + product)))
     return Interval.stack(columns, 1)
 
 
 def through_edges(
     slopes: Interval, edges: ControlPoints, bounds: Interval
 ) -> tuple[Interval, Tensor]:
-    """Backpropagate the gradient from sums (box, out) to inputs (box, in), with their own width.
+    """Backpropagate the gradient from sums (box, out) to inputs; return also the added width.
 
-    The interval product keeps signs; the other enclosure adds the edges' slopes of each input,
-    with the middles of the intervals, before it takes the hull.
+    Two enclosures are intersected: an interval product, which keeps signs, and one that adds the
+    slopes of an input's edges, times midpoints of the gradient, before it takes the hull.
     """
-    wide = Interval(*(end[..., None].expand_as(bounds.low) for end in slopes))
-    plain = wide.times(bounds).total(dim=1)
+    plain = slopes.unsqueeze(-1).times(bounds).total(dim=1)
     middle, half = _middle_and_half(slopes)
     hull = Interval.known(*combine(edges, middle[:, None]).bounds()).column()
     reach = _radius(half, bounds.size)
@@ -215,9 +295,7 @@ def _middle_and_half(interval: Interval) -> tuple[Tensor, Tensor]:
 
 def _radius(half: Tensor, sizes: Tensor) -> Tensor:  # (box, out), (box, out, in) -> (box, in)
     """Propagate the gradient's interval radius through a layer."""
-    zero = torch.zeros_like(sizes)
-    wide = half[..., None].expand_as(sizes)
-    return Interval(zero, sizes).scaled(wide).total(dim=1).high
+    return Interval(torch.zeros_like(sizes), sizes).scaled(half[..., None]).total(dim=1).high
 
 
 class GradientBounds:
@@ -243,7 +321,7 @@ class GradientBounds:
         if len(layers) > 1 and model.widths[0] <= MAX_FEATURES:
             now = now.meet(_relaxed(model, layers, slopes, bounds, seed))
         by_unit = 1.0 / model.input_scale
-        self.features = now.scaled(by_unit.expand_as(now.low))  # (box, in), in units of the data
+        self.features = now.scaled(by_unit)  # (box, in), in units of the data
         self.own = own * by_unit.abs()  # width of these from each feature's own interval
         self.inputs = inputs[:-1]  # of layers but the first (box, in), the last layer first
         self.sums = sums[::-1]  # sizes of those by the sums (box, out) of each layer
@@ -258,19 +336,15 @@ def _jacobians(model: KAN, layers: list[LayerBounds], slopes: list[Interval]) ->
         if jacobians:
             before = jacobians[-1].unsqueeze(1)  # (box, 1, in, feature)
             now = now.unsqueeze(-1).times(before).total(dim=2)
-        jacobians.append(_of_nodes(model.nodes[index], now, layer.sums))
+        nodes, sums = model.nodes[index], layer.sums
+        if not nodes.plain:
+            ones = sums.low.new_ones(len(sums.low), nodes.grouping.nodes)
+            rates = through_product(nodes, Interval(ones, ones), sums)
+            moved = rates.unsqueeze(-1).times(now)
+            groups = [list(nodes.grouping.members(node)) for node in range(nodes.grouping.nodes)]
+            now = Interval.stack([moved.column(group).total(dim=1) for group in groups], 1)
+        jacobians.append(now)
     return jacobians
-
-
-def _of_nodes(nodes: Nodes, slopes: Interval, sums: Interval) -> Interval:
-    """Propagate Jacobians of sums (box, sub, feature) to their nodes."""
-    if nodes.plain:
-        return slopes
-    ones = sums.low.new_ones(len(sums.low), nodes.grouping.nodes)
-    rates = through_product(nodes, Interval(ones, ones), sums)
-    moved = rates.unsqueeze(-1).times(slopes)
-    groups = [list(nodes.grouping.members(node)) for node in range(nodes.grouping.nodes)]
-    return Interval.stack([moved.column(group).total(dim=1) for group in groups], 1)
 
 
 def _relaxed(
@@ -319,4 +393,4 @@ def _linear(
     form = relax(model, before, inner)[0]
     constant = -(weights * place[:, None])
     radius = _radius(chord.abs() * width, half) + _radius(off, chain.size)
-    return [form.plus(product, Interval(constant, constant).total()), Interval(-radius, radius)]
+    return [form.plus(product, _constant(constant)), Interval(-radius, radius)]

@@ -1,6 +1,6 @@
 """Inner (sampled) bounds: extremes of the output and its gradient.
 
-Points are a Sobol sequence, corners and knots; the best are then moved uphill. Nothing is random.
+Points are a Sobol sequence, corners and knots; a local search starts at the best. It draws nothing.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class EvaluatedPoints(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Extremes:
-    """Extremes at evaluated points, to which bounds are compared."""
+    """Extremes at evaluated points, with which bounds are compared."""
 
     value: tuple[float, float]
     apart: tuple[float, float]
@@ -85,17 +85,23 @@ def explore(
 ) -> EvaluatedPoints:
     """Evaluate an output at spread points, then climb from the best."""
     low, high = domain[:, 0], domain[:, 1]
-    inner = _inside(domain)  # at the ends, slopes may be those of the outer side
+    margin = 1e-12 * (high - low) + 1e-15 * torch.maximum(low.abs(), high.abs())
+    margin = torch.minimum(margin, 0.25 * (high - low))
+    inner = torch.stack([low + margin, high - margin], 1)  # slopes at ends may be the outer side's
     if deadline.passed:
         few = affordable(model, MIN_POINTS, work=MIN_WORK)
         return evaluate(model, target, spread_points(inner, few))
     points = spread_points(domain, affordable(model, POINTS))
-    snapped = _snapped(points[: len(points) // 2], knots).clamp(low, high)
+    snapped = []  # to the nearest knot
+    for part in points[: len(points) // 2].split(max(1, BUDGET // knots.numel())):
+        distance = (part[:, :, None] - knots).abs()  # (point, in, knot)
+        nearest = knots.expand(len(part), -1, -1).gather(2, distance.argmin(2, keepdim=True))
+        snapped.append(nearest[..., 0].clamp(low, high))
     count = min(len(domain), CORNERS)
     bits = torch.arange(len(domain), device=domain.device) % count
     share = (torch.arange(2**count, device=domain.device)[:, None] >> bits) & 1
     corners = low + (high - low) * share
-    points = torch.cat([points, snapped, corners]).clamp(inner[:, 0], inner[:, 1])
+    points = torch.cat([points, *snapped, corners]).clamp(inner[:, 0], inner[:, 1])
     return _climbed(model, target, inner, evaluate(model, target, points, deadline), deadline)
 
 
@@ -103,24 +109,6 @@ def affordable(model: KAN, most: int, *, work: int = WORK) -> int:
     """Return the most rows to evaluate, with `work` edges evaluated in all."""
     edges = sum(layer.mask.numel() for layer in model.layers)
     return max(MIN_POINTS_LARGE_MODEL, min(most, work // edges))
-
-
-def _snapped(points: Tensor, knots: Tensor) -> Tensor:
-    """Snap points (point, in) to the nearest knots (in, knot)."""
-    snapped = []
-    for part in points.split(max(1, BUDGET // knots.numel())):
-        distance = (part[:, :, None] - knots).abs()  # (point, in, knot)
-        nearest = knots.expand(len(part), -1, -1).gather(2, distance.argmin(2, keepdim=True))
-        snapped.append(nearest[..., 0])
-    return torch.cat(snapped)
-
-
-def _inside(domain: Tensor) -> Tensor:  # (in, 2)
-    """Shrink a domain (in, 2) by little more than rounding."""
-    low, high = domain[:, 0], domain[:, 1]
-    margin = 1e-12 * (high - low) + 1e-15 * torch.maximum(low.abs(), high.abs())
-    margin = torch.minimum(margin, 0.25 * (high - low))
-    return torch.stack([low + margin, high - margin], 1)
 
 
 def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> EvaluatedPoints:
@@ -144,7 +132,7 @@ def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> 
 def _climbed(
     model: KAN, target: int, domain: Tensor, sample: EvaluatedPoints, deadline: Deadline
 ) -> EvaluatedPoints:
-    """Add the points of a pattern search from the best for every objective."""
+    """Add the points of a pattern search from the best point of every objective."""
     chosen = _goals(model)
     pulls = _objectives(sample)[chosen]  # (goal, point)
     starts = pulls.topk(min(STARTS, pulls.shape[1]), dim=1).indices  # (goal, start)
@@ -194,7 +182,7 @@ def _objectives(sample: EvaluatedPoints) -> Tensor:  # (goal, point)
 
 
 def extremes(sample: EvaluatedPoints, apart: Tensor) -> Extremes:
-    """Return the extremes of a sample and of an additive distance (point,)."""
+    """Return the extremes of a sample, and of its distances (point,) from an additive function."""
     value = defined(sample.value)
     slope = torch.where(torch.isfinite(sample.slope), sample.slope, torch.nan)
     low = slope.nan_to_num(torch.inf).amin(0)

@@ -20,7 +20,7 @@ Verdict = Literal["increasing", "decreasing", "constant", "neither", "unknown"]
 
 @dataclass(frozen=True, kw_only=True)
 class Bound:
-    """A proven bound of a nonnegative quantity, and its largest seen value.
+    """A proven bound of a nonnegative quantity, and its largest observed value.
 
     Attributes
     ----------
@@ -152,7 +152,7 @@ class OutputCertificate:
         Whether all bounds are within the tolerance of the observed values, and every verdict is
         decided.
     remark : str
-        What there was no time for; empty when there was time for all.
+        The bounds that time did not suffice for; empty if it did.
     """
 
     target: str
@@ -290,7 +290,7 @@ def _digits(low: float, high: float, value: float) -> str:
 
 def _sentence(feature: FeatureCertificate) -> str:
     effect = f"changes it by at most {feature.effect.bound:.6g}"
-    if feature.effect.seen or feature.verdict == "constant":  # else it was not looked at
+    if feature.effect.seen or feature.verdict == "constant":  # else not evaluated
         effect = f"{effect} (seen {feature.effect.seen:.6g})"
     slope = f"slope between {feature.slope.low:.6g} and {feature.slope.high:.6g}"
     up, down = feature.rise.rise, -feature.fall.rise

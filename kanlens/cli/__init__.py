@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from kanlens.cli._application import main
+    from kanlens.cli._command import main
 
 __all__ = ["main", "run"]
 
@@ -25,7 +25,7 @@ def _load() -> Callable[[], int]:
     """Return the function that runs a command; --version loads none."""
     if sys.argv[1:] == ["--version"]:
         return _print_version
-    from kanlens.cli._application import main
+    from kanlens.cli._command import main
 
     return main
 
@@ -39,7 +39,7 @@ def _print_version() -> int:
 
 def __getattr__(name: str) -> Any:
     if name == "main":  # not before the process takes interrupts
-        from kanlens.cli._application import main
+        from kanlens.cli._command import main
 
         return main
     raise AttributeError(f"module 'kanlens.cli' has no attribute {name!r}")

@@ -150,7 +150,7 @@ def symbolize(
     marks = equations["index"].eq(equations["output"].map(picked)).map({True: ">>>>", False: ""})
     equations.insert(0, "picked", marks)
     _show_formulas(terminal, equations, result)
-    terminal.say("it is the network with functions on its edges; the formula may be shorter")
+    terminal.say("the file has the network with functions on its edges; the formula may be shorter")
     terminal.emit({"model": str(terminal.place(output)), **json.loads(result.to_json())})
 
 

@@ -65,14 +65,9 @@ def attribute(
         check_folder(output, call=terminal.call)
     kan = kanlens.load(model)
     rows = open_rows(data, kan, column, terminal)
-    table = rows if isinstance(rows, kanlens.Table) else _few(rows, kan, background, max_rows)
-    how = {
-        "method": method,
-        "background": background_rows(background, kan, table, max_background, terminal),
-        "generator": seeded(seed),
-        "progress": terminal.progress,
-        **set_options(terminal.call, options, lambda name: name not in OWN, *OPTION),
-    }
+    table = _few(rows, kan, background, max_rows)
+    against = background_rows(background, kan, table, max_background, terminal)
+    how = {**_settings(method, options, terminal), "background": against, "generator": seeded(seed)}
     if max_rows is None and (folder or workers or not isinstance(rows, kanlens.Table)):
         how |= {"target": output_index(output_name), "workers": scheduler or workers}
         how["generator"] = None if seed is None else how["generator"]
@@ -89,10 +84,18 @@ def attribute(
     _attributed(output, result, importance, facts, terminal)
 
 
-def _few(rows: Source, kan: KAN, background: Path | None, most: int | None) -> Table:
-    """Return `most` rows, or rows for a background, or the first row."""
+def _settings(method: str, options: list[str] | None, terminal: Terminal) -> dict[str, Any]:
+    """Return the arguments of an attribution method, with the options of the user."""
+    own = set_options(terminal.call, options, lambda name: name not in OWN, *OPTION)
+    return {"method": method, "progress": terminal.progress, **own}
+
+
+def _few(rows: Table | Source, kan: KAN, background: Path | None, most: int | None) -> Table:
+    """Return a table that fits in memory; of others `most` rows, for a background, or the first."""
     from kanlens.cli._model_data import BACKGROUND
 
+    if isinstance(rows, kanlens.Table):
+        return rows
     if most is None and (background is not None or kan.background is not None):
         return rows.read(0, 1)
     return rows.sample(most or BACKGROUND)
@@ -101,7 +104,7 @@ def _few(rows: Source, kan: KAN, background: Path | None, most: int | None) -> T
 def _attribute_parts(
     kan: KAN, data: Path, output: Path, how: dict[str, Any], terminal: Terminal, *, folder: bool
 ) -> None:
-    """Attribute in parts, into a folder, or through one into a file."""
+    """Attribute in parts, into a folder or, by way of a temporary one, a file."""
     from kanlens import distributed
     from kanlens.data._row_readers import ParquetReader, blocks
 
@@ -166,15 +169,10 @@ def importance(
     rows = open_rows(data, kan, column, terminal)
     shared = max_rows is None and (scheduler or workers)
     most = max_rows or RANKED
-    table = rows if isinstance(rows, kanlens.Table) else _few(rows, kan, background, most)
-    how: dict[str, Any] = {
-        "method": method,
-        "background": background_rows(background, kan, table, max_background, terminal),
-        "target": output_index(output_name),
-        "generator": generator,
-        "progress": terminal.progress,
-        **set_options(terminal.call, options, lambda name: name not in OWN, *OPTION),
-    }
+    table = _few(rows, kan, background, most)
+    against = background_rows(background, kan, table, max_background, terminal)
+    how = {**_settings(method, options, terminal), "background": against, "generator": generator}
+    how["target"] = output_index(output_name)
     if shared:
         frame = distributed.importance(kan, data, workers=shared, **how)
     else:

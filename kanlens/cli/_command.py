@@ -1,27 +1,53 @@
-"""The decorator of commands; their errors name options instead of arguments."""
+"""The application: a decorator that adds commands, errors in one line, and exit codes.
+
+0 done, 1 a known error, 2 usage, 3 a bug, 130 interrupted. Errors name options instead of
+arguments.
+"""
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import logging
 import shlex
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from functools import partial
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 import typer
+from rich.console import Console
 from typer.core import TyperGroup
 
 import kanlens
-from kanlens.cli._console import Terminal, seeded
-from kanlens.cli._options import Json, MaxMemory, NoSeed, Quiet, Seed, described
-from kanlens.errors import KanlensError, Message
+from kanlens.cli._console import Terminal, interrupted, seeded, wrapped
+from kanlens.cli._options import (
+    GROUPS,
+    Json,
+    MaxMemory,
+    NoSeed,
+    Quiet,
+    Seed,
+    described,
+    options_of_group,
+)
+from kanlens.cli._signals import INTERRUPTED, WHOLE, ranks
+from kanlens.errors import InterruptedWarning, KanlensError, LostProcessError, Message
 
 Options: TypeAlias = dict[str, tuple[str, str]]  # by argument: the flag, and the one for False
 
-COMMANDS = {"import_model": "'kanlens import'"}  # by function
+COMMANDS = (  # modules that have them, in the order of the help
+    "demonstration",
+    "model_commands",
+    "prediction_command",
+    "growth_commands",
+    "file_commands",
+    "analysis_commands",
+    "attribution_commands",
+    "picture_commands",
+)
+WRITTEN = {"import_model": "'kanlens import'"}  # functions as commands
 E = TypeVar("E", bound=Message)
 
 running: ContextVar[Callable[[], Any]] = ContextVar("running")  # returns the command
@@ -45,7 +71,7 @@ def options_of(command: Any) -> Options:
 
 
 def with_options(message: E, **renamed: str) -> E:
-    """Return an error or a warning that names options of the running command."""
+    """Return the text of an error or warning, with options in place of arguments."""
     if (command := running.get()()) is not None:
         options = options_of(command)
         options |= {name: options[option] for name, option in renamed.items()}
@@ -56,7 +82,7 @@ def with_options(message: E, **renamed: str) -> E:
 def written(options: Options, name: str, value: object) -> str | None:
     """Return an argument with its value as an option, None without one."""
     if name not in options:
-        return COMMANDS.get(name)
+        return WRITTEN.get(name)
     flag, negative = options[name]
     if value is None or value is ... or value is True:
         return flag
@@ -147,6 +173,8 @@ def command(
                 arguments["generator"] = seeded(seed)
             elif "seed" in signature:
                 arguments["seed"] = seed
+            for group in GROUPS.keys() & signature.keys():
+                arguments[group] = {option: arguments.pop(option) for option in GROUPS[group]}
             with memory_limit(call, max_memory):
                 function(terminal=Terminal(call, quiet=quiet, as_json=as_json), **arguments)
 
@@ -159,7 +187,7 @@ def command(
         own = [
             part for key, part in signature.items() if key not in {"terminal", "generator", *common}
         ]
-        parameters = [described(part, texts) for part in own]
+        parameters = [described(part, texts) for each in own for part in options_of_group(each)]
         parameters += [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind)
             for key, (kind, value) in common.items()
@@ -171,3 +199,46 @@ def command(
         return function
 
     return add
+
+
+def load_commands() -> None:
+    """Import the modules of all commands."""
+    for name in COMMANDS:
+        importlib.import_module(f"kanlens.cli._{name}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one kanlens command, by default of sys.argv; return its exit code."""
+    load_commands()
+    return execute(app, argv, "kanlens")
+
+
+def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
+    """Run a command of an application; return its exit code."""
+    words = Console(stderr=True, quiet=ranks()[0] > 0)
+    interrupted.set(False)
+
+    def show(message: Warning | str, *place: object, **line: object) -> None:
+        interrupted.set(interrupted.get() or isinstance(message, InterruptedWarning))
+        wrapped(words, f"kanlens: {message}")
+
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = show
+            warnings.simplefilter("always", InterruptedWarning)
+            app(args=argv, prog_name=name)
+    except KanlensError as error:
+        words.quiet &= not isinstance(error, LostProcessError)  # the first may be lost
+        wrapped(words, f"kanlens: {error}")
+        return 1
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        wrapped(words, f"kanlens: the result could not be printed: {error.strerror}")
+        return 1
+    except SystemExit as stop:  # typer always leaves this way, silently after an interrupt
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        if code == INTERRUPTED and not interrupted.get():
+            words.print(f"kanlens: interrupted; {WHOLE}")
+        return INTERRUPTED if interrupted.get() and not code else code
+    return 0

@@ -82,7 +82,7 @@ class Terminal:
             self.say(f"wrote {path} ({words})")
 
     def place(self, path: Path) -> Path:
-        """Return the file to write: for an interrupted command a new one."""
+        """Return the file to write; after an interrupt, one that does not exist yet."""
         if path not in self.places:
             place, number = path, 1
             while interrupted.get() and place.exists():
@@ -120,7 +120,7 @@ class Terminal:
             typer.echo(json.dumps(to_plain(data), sort_keys=True, allow_nan=False))
 
     def facts(self, title: str, facts: dict[str, Any], **more: object) -> None:
-        """Print names and values as a table; with --json these and `more`."""
+        """Print names and values as a table; with --json print them and `more`."""
         rows = [(name, _cell(value)) for name, value in facts.items()]
         self._table(title, ["", ""], rows, header=False)
         self.emit({**facts, **more})
@@ -174,7 +174,7 @@ def wrapped(console: Console, text: str) -> None:
 
 
 def _endings(kind: str) -> tuple[Sequence[str], str] | None:
-    """Return a file kind's endings and their text; None if any is valid."""
+    """Return the valid file name endings of a kind, and their text; None for any ending."""
     if kind == "picture":
         from kanlens.plotting._style import FORMATS
 

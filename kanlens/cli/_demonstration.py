@@ -26,7 +26,7 @@ def demo(*, output: Path = Path("kanlens-demo"), seed: int = 0, terminal: Termin
     started = time.perf_counter()
     terminal.check([], model=output / KNOWN / "model.safetensors")
     steps = _Demonstration(terminal, output, seed)
-    with interrupts_pass():  # half-trained models are of no use to the following steps
+    with interrupts_pass():  # the next steps need fully trained models
         problems = [steps.known_function(), steps.diabetes(), steps.breast_cancer()]
     seconds = time.perf_counter() - started
     terminal.say(f"\nDone in {seconds:.0f} seconds. Open {output / 'diabetes' / 'report.html'}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import kanlens
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal
-from kanlens.cli._options import small_network, split_names
+from kanlens.cli._options import Texts, small_network, split_names
 from kanlens.errors import InvalidValueError
 
 if TYPE_CHECKING:
@@ -40,24 +40,12 @@ def frontier(
     target: str,
     output: Path | None = None,
     task: str | None = None,
-    features: str | None = None,
-    drop: str | None = None,
-    categorical: str | None = None,
+    columns: Texts,
     groups: str | None = None,
-    loss: str | None = None,
-    quantile: float | None = None,
-    power: float | None = None,
-    exposure: str | None = None,
-    event: str | None = None,
-    impute: str | None = None,
-    na: str | None = None,
-    decimal: str | None = None,
+    losses: Texts,
     max_edges: str | None = None,
     interactions: str | None = None,
-    increasing: str | None = None,
-    decreasing: str | None = None,
-    convex: str | None = None,
-    concave: str | None = None,
+    shapes: Texts,
     edges: int | None = None,
     references: str = "default,boosting",
     resume: bool = False,
@@ -78,26 +66,22 @@ def frontier(
         raise InvalidValueError(terminal.call, "-o with --resume", "none", advice)
     checkpoint = output and output.parent / f"{output.name}.checkpoint"
     terminal.check([data], model=output, checkpoint=checkpoint)
-    limits = small_network(max_edges, interactions, [increasing, decreasing, convex, concave])
+    limits = small_network(max_edges, interactions, shapes)
     if edges is not None:
         check_count(terminal.call, "edges", edges)
-    columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
-    cells = {"impute": impute, "decimal": decimal}
-    rows = open_columns(data, target, columns, groups, task=task, **cells)
+    rows = open_columns(data, target, columns, groups, task=task)
     for note in reading_notes(rows.schema):
         terminal.say(note)
     table = held(rows, "kanlens")
     check_learnable(table, terminal.call)
-    way = LossOptions(loss, quantile, power, exposure, event)
+    way = LossOptions(losses)
     table = way.adjusted(table)
     if resume and checkpoint and not checkpoint.exists():
         terminal.say(f"no checkpoint at {checkpoint}; starting anew")
     front = kanlens.frontier(
         table,
         **limits,
-        loss=loss,
-        quantile=quantile,
-        power=power,
+        **way.loss,
         **way.weights,
         references=[] if references == "none" else split_names(references),
         time_limit=time_limit,
@@ -125,12 +109,7 @@ def imitate(
     *,
     target: str | None = None,
     output: Path = Path("model.safetensors"),
-    features: str | None = None,
-    drop: str | None = None,
-    categorical: str | None = None,
-    impute: str | None = None,
-    na: str | None = None,
-    decimal: str | None = None,
+    columns: Texts,
     class_labels: str | None = None,
     max_edges: int = 30,
     time_limit: float | None = None,
@@ -141,8 +120,7 @@ def imitate(
     from kanlens.cli._model_data import held, open_columns
 
     terminal.check([model, data], model=output)
-    columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
-    table = open_columns(data, target, columns, impute=impute, decimal=decimal)
+    table = open_columns(data, target, columns)
     imitation = kanlens.imitate(
         model,
         held(table, terminal.call),
@@ -195,7 +173,7 @@ def _print_simplest(
 
 
 def _sizes(front: Frontier, place: int) -> pd.DataFrame:
-    """Return rows of sizes, with a bar of the loss and a mark at the chosen one; of references."""
+    """Return rows of sizes and references, with a bar of the loss and a mark at the chosen size."""
     import pandas as pd
 
     largest = max(step.loss for step in front.steps) or 1.0

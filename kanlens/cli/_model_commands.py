@@ -13,6 +13,7 @@ import kanlens
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal
 from kanlens.cli._options import (
+    Texts,
     factor,
     hidden_nodes,
     norms,
@@ -55,26 +56,14 @@ def train(
     target: str,
     output: Path = Path("model.safetensors"),
     task: str | None = None,
-    features: str | None = None,
-    drop: str | None = None,
-    categorical: str | None = None,
-    impute: str | None = None,
-    na: str | None = None,
-    decimal: str | None = None,
+    columns: Texts,
     groups: str | None = None,
-    loss: str | None = None,
-    quantile: float | None = None,
-    power: float | None = None,
-    exposure: str | None = None,
-    event: str | None = None,
+    losses: Texts,
     hidden: str | None = None,
     grid_size: int | None = None,
     max_edges: str | None = None,
     interactions: str | None = None,
-    increasing: str | None = None,
-    decreasing: str | None = None,
-    convex: str | None = None,
-    concave: str | None = None,
+    shapes: Texts,
     spline_order: int = 3,
     extrapolation: str = "constant",
     optimizer: str | None = None,
@@ -109,9 +98,8 @@ def train(
     parts = {part: output.parent / f"{output.stem}.{part}.csv" for part in ("train", "test")}
     parts = parts if holdout or holdout_last else {}
     terminal.check([data], model=output, checkpoint=checkpoint, **parts)
-    columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
-    table = open_columns(data, target, columns, groups, task=task, impute=impute, decimal=decimal)
-    way = LossOptions(loss, quantile, power, exposure, event)
+    table = open_columns(data, target, columns, groups, task=task)
+    way = LossOptions(losses)
     training, test = map(way.adjusted, _split(table, holdout, holdout_last, generator, terminal))
     settings: dict[str, Any] = {
         "optimizer": optimizer,
@@ -136,7 +124,7 @@ def train(
             raise InvalidValueError("train", expected, got, "Leave one of them out")
         run = {"restarts": restarts, "workers": scheduler or workers, "generator": generator}
     shape = None if hidden is None else hidden_nodes(hidden), grid_size
-    small = small_network(max_edges, interactions, [increasing, decreasing, convex, concave])
+    small = small_network(max_edges, interactions, shapes)
     result = _trained(build, shape, small, training, settings, run, terminal)
     model = result.model
     if not result.interrupted and not way.weights:
@@ -194,7 +182,7 @@ def _trained(
     run: dict[str, Any],
     terminal: Terminal,
 ) -> FitResult:
-    """Train with the settings; without any of training, by default."""
+    """Train with the settings of `fit`, or by `fit_default` if none are set."""
     words, model = "which choose the network", None
     settings = {name: value for name, value in settings.items() if value is not None}
     run = {**run, "progress": terminal.progress}
@@ -239,7 +227,7 @@ def _score(
     *,
     last: bool,
 ) -> None:
-    """Refuse a model without a score; record those of simple models."""
+    """Refuse a model without a score; record the scores of baseline models."""
     from kanlens.cli._model_data import check_judged
     from kanlens.training._baselines import add_record
 
@@ -287,7 +275,7 @@ def _write_parts(
     from kanlens.training._objective import judge
 
     print_outside(model, test, terminal)
-    decimal = training.schema.format.decimal  # as the model reads them
+    decimal = training.schema.format.decimal  # sign of the training table
     for path, table in zip(paths.values(), (training, test), strict=True):
         frame = table.frame
         terminal.write(frame if decimal == "." else frame.to_csv(index=False, decimal=","), path)
@@ -309,12 +297,7 @@ def sparsity_path(
     target: str,
     output: Path = Path("model.safetensors"),
     task: str | None = None,
-    features: str | None = None,
-    drop: str | None = None,
-    categorical: str | None = None,
-    impute: str | None = None,
-    na: str | None = None,
-    decimal: str | None = None,
+    columns: Texts,
     hidden: str = "5",
     grid_size: int = 5,
     spline_order: int = 3,
@@ -335,9 +318,7 @@ def sparsity_path(
 
     listing = output.parent / f"{output.stem}.path.csv"
     terminal.check([data], model=output, table=listing)
-    columns = {"features": features, "drop": drop, "categorical": categorical, "na": na}
-    cells = {"impute": impute, "decimal": decimal}
-    rows = open_columns(data, target, columns, groups, task=task, **cells)
+    rows = open_columns(data, target, columns, groups, task=task)
     table = held(rows, "kanlens")
     check_learnable(table, terminal.call)
     options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}

@@ -15,7 +15,7 @@ from kanlens._checks import check_count
 from kanlens._files import TEXT_SUFFIXES, text_columns
 from kanlens.attribution._problem import explained_output
 from kanlens.cli._console import Terminal
-from kanlens.cli._options import output_index, split_names
+from kanlens.cli._options import Texts, number, output_index, split_names
 from kanlens.data._cell_parsing import listed
 from kanlens.data._row_readers import open_rows as open_rows_of
 from kanlens.data._schema import Schema, default_schema
@@ -50,12 +50,15 @@ def output_to_explain(terminal: Terminal, kan: KAN, text: str | None, x: torch.T
 def open_columns(
     data: Path,
     target: str | list[str] | None,
-    columns: Mapping[str, str | None],
+    columns: Texts,
     groups: str | None = None,
-    **options: Any,
+    task: str | None = None,
 ) -> Table | Source:
     """Open a table to train on, as a source if memory does not hold it."""
-    names: dict[str, Any] = {key: column_names(text, data) for key, text in columns.items()}
+    options: dict[str, Any] = {name: columns[name] for name in ("impute", "decimal")}
+    options["task"] = task
+    texts = {key: text for key, text in columns.items() if key not in options}
+    names: dict[str, Any] = {key: column_names(text, data) for key, text in texts.items()}
     names["target"] = target if isinstance(target, list) else column_names(target, data)
     names = {key: own or () for key, own in names.items()}
     names["features"] = names.get("features") or None
@@ -90,16 +93,11 @@ def column_names(text: str | None, data: Path) -> list[str]:
 class LossOptions:
     """The loss of a command, and the columns that its targets account for."""
 
-    def __init__(
-        self,
-        loss: str | None,
-        quantile: float | None,
-        power: float | None,
-        exposure: str | None,
-        event: str | None,
-    ) -> None:
-        self.schema = choose_loss(default_schema(1, 1), loss, quantile, power, call="train")
-        self.columns = {"exposure": exposure, "event": event}
+    def __init__(self, losses: Texts) -> None:
+        numbers = {name: number(f"--{name}", losses[name]) for name in ("quantile", "power")}
+        self.loss: dict[str, Any] = {"loss": losses["loss"], **numbers}
+        self.schema = choose_loss(default_schema(1, 1), **self.loss, call="train")
+        self.columns = {name: losses[name] for name in ("exposure", "event")}
         self.weights: dict[str, Any] = {}
 
     def adjusted(self, rows: Any) -> Any:
@@ -152,7 +150,7 @@ def open_for_model(
 
 
 def held(rows: Table | Source, call: str, kan: KAN | None = None) -> Table:
-    """Return a table for a model; of a source, the rows that fit in memory."""
+    """Return a table, or the rows of a source that fit in memory."""
     if isinstance(rows, Table):
         return rows
     return rows.table(call=call, numbers=0 if kan is None else sum(kan.widths))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import csv
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -13,6 +13,7 @@ import typer
 
 from kanlens.errors import InvalidValueError
 
+Texts: TypeAlias = Mapping[str, str | None]  # of the options of a group
 EVERYWHERE: dict[str, Any] = {"rich_help_panel": "Options of every command"}
 SEEDS: dict[str, Any] = {"min": 0, "max": 2**63 - 1}  # what every generator takes
 Seed: TypeAlias = Annotated[
@@ -75,6 +76,11 @@ PANELS = {  # of help, by argument
     for name in names.split()
 }
 SHAPES = "increasing", "decreasing", "convex", "concave"
+GROUPS = {  # options that are one argument of a command, all of them texts
+    "columns": ("features", "drop", "categorical", "impute", "na", "decimal"),
+    "shapes": SHAPES,
+    "losses": ("loss", "quantile", "power", "exposure", "event"),
+}
 MINIMA = {"finetune": 0, "restarts": 1, "workers": 1}  # of numbers, by argument
 HELP = {  # of options of several commands, by argument
     "background": "Table of background rows.  [default: those stored in the model, else rows "
@@ -122,6 +128,14 @@ HELP = {  # of options of several commands, by argument
     "workers": "Number of Dask processes to start on this machine.",
     "task": "Kind of model.  [default: by the target's values]",
 }
+
+
+def options_of_group(parameter: inspect.Parameter) -> list[inspect.Parameter]:
+    """Return the options of a group, without a default; of another parameter itself."""
+    if parameter.name not in GROUPS:
+        return [parameter]
+    option = parameter.replace(annotation=str | None, default=None)
+    return [option.replace(name=name) for name in GROUPS[parameter.name]]
 
 
 def described(parameter: inspect.Parameter, texts: Mapping[str, str]) -> inspect.Parameter:
@@ -221,17 +235,23 @@ def read_interactions(text: str | None) -> int | list[tuple[str, str]] | None:
         return [(first, second) for first, second in pairs]
 
 
-def small_network(
-    max_edges: str | None, interactions: str | None, columns: Sequence[str | None]
-) -> dict[str, Any]:
-    """Return the options of a small network; `columns` are those of each of `SHAPES`."""
-    pairs = zip(SHAPES, columns, strict=True)
+def small_network(max_edges: str | None, interactions: str | None, shapes: Texts) -> dict[str, Any]:
+    """Return the options of a small network; `shapes` have the columns of each shape."""
+    pairs = ((shape, name) for shape, text in shapes.items() for name in split_names(text))
     options = {
         "max_edges": edge_limit(max_edges),
         "interactions": read_interactions(interactions),
-        "constraints": {name: shape for shape, text in pairs for name in split_names(text)} or None,
+        "constraints": {name: shape for shape, name in pairs} or None,
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def number(option: str, text: str | None) -> float | None:
+    """Return the number of an option, if given."""
+    if text is None:
+        return None
+    with refusing(option, text, "is not a number"):
+        return float(text)
 
 
 def edge_limit(text: str | None) -> int | Literal["few"] | None:

@@ -111,7 +111,7 @@ def report(
         raise typer.BadParameter("two models have one file name", param_hint="--compare")
     without = "predictions have no score on the page"
     table = read_rows(data, kan, column, terminal, without=without)
-    against = None  # the page names the rows that stand in
+    against = None  # the page names the substitute rows
     if background is not None:
         against = background_rows(background, kan, table, None, terminal)
     target = output_to_explain(terminal, kan, output_name, table.x)
@@ -205,7 +205,7 @@ def server(folder: Path, latest: Latest, port: int, terminal: Terminal) -> HTTPS
             try:
                 latest.update()
             except KanlensError as error:
-                terminal.say(f"kanlens: {error} The page of before is shown.")
+                terminal.say(f"kanlens: {error} The previous page is shown.")
             name, kind = PAGES[self.path]
             body = (folder / name).read_bytes()
             self.send_response(HTTPStatus.OK)

@@ -66,7 +66,7 @@ def predict(
 
 
 def _covered(model: KAN, frame: pd.DataFrame, table: Table) -> float:
-    """Return the number of targets in their intervals, a mean over outputs, or in their sets."""
+    """Return how many targets lie in their intervals (mean over outputs) or sets of classes."""
     from kanlens._model_inputs import encode_labelled
 
     _, y = encode_labelled(model, table, call="predict")

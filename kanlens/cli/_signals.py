@@ -68,7 +68,7 @@ class Interrupts:
             raise KeyboardInterrupt
 
     def pass_over(self, lost: sys.UnraisableHookArgs) -> None:
-        """Allow another interrupt after one that a finalizer has lost."""
+        """Accept another interrupt if a finalizer has swallowed the first."""
         if lost.exc_type is KeyboardInterrupt:
             self.raised = False
         else:

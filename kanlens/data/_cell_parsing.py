@@ -39,7 +39,7 @@ _UNIT = re.compile(  # around a number, roughly: a sign, a currency or letters a
 
 
 def _written(decimal: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Return patterns of a written number and of its thousands separators."""
+    """Return regular expressions for a number and for its thousands separators."""
     groups = rf"[{',' if decimal == '.' else '.'}'\u2019\u00a0\u202f ]"
     whole = rf"(?:[1-9]\d{{0,2}}(?P<group>{groups})\d{{3}}(?:(?P=group)\d{{3}})*|\d+)"
     sign = rf"\s*[-+\u2212]?\s*[{SYMBOLS[:-1]}]?\s*[-+\u2212]?\s*"
@@ -110,7 +110,7 @@ def parse_numbers(column: pd.Series, decimal: str = ".") -> Array:
         column = column.map(lambda cell: _plain(cell, decimal))
     try:
         numbers = pd.to_numeric(column, errors="coerce")
-    except OverflowError:  # integers beyond any float, which later count as infinite
+    except OverflowError:  # integers beyond float64 count as infinite
         numbers = pd.to_numeric(column.map(_within_floats), errors="coerce")
     values = np.array(numbers.to_numpy(dtype=np.float64, na_value=np.nan))
     unread = np.isnan(values) & np.array(column.notna(), dtype=bool)
@@ -188,7 +188,7 @@ def row_text(row: int) -> str:
 
 
 def listed(labels: Sequence[str]) -> str:
-    """Quote up to eight labels."""
+    """Return up to eight labels in quotes, as a list."""
     return ", ".join(cell_text(label) for label in labels[:8]) + ", ..." * (len(labels) > 8)
 
 
@@ -207,7 +207,7 @@ class Column:
     day_first: bool = False  # whether texts of dates begin with the day
 
     def total(self, mask: Array) -> int:
-        """Return the number of cells that those in a mask (rows,) stand for."""
+        """Return the number of cells in a mask (rows,), with the `counts` of distinct ones."""
         return int(mask.sum() if self.counts is None else self.counts[mask].sum())
 
     @cached_property
@@ -262,7 +262,7 @@ class Column:
         return texts[codes]
 
     def refuse(self, row: int | None, expected: str, *advice: str, **settings: Any) -> DataError:
-        """Return the error for the cell in a row, or for the column."""
+        """Return an error about the cell in a row, or about the column."""
         got = f"column {self.name!r}"
         if row is not None:
             got = f"{cell_text(self.cells.iloc[row])} in {self.place(row)} of {got}"
@@ -271,7 +271,7 @@ class Column:
         return self.worded(DataError(self.call, expected, got, *advice, drop=self.name, **settings))
 
     def worded(self, message: M) -> M:
-        """Return a message whose advice names only arguments of its call."""
+        """Return a message whose advice names only arguments that its call has."""
         if self.call == "fit":
             message.write = lambda name, value: f"read_table(..., {in_python(name, value)})"
         elif self.call not in READERS:
@@ -290,7 +290,7 @@ class Column:
         raise DataError(self.call, "no missing cells", got, *parts, impute="median")
 
     def read(self, filler: float | None = None, part: str = "") -> Array:
-        """Return cells, or a part of dates, as finite numbers; fill missing ones."""
+        """Return cells, or a part of dates, as finite numbers; impute missing ones."""
         wrong = np.array(self.dates.isna()) & self.present if part else self.unreadable
         self._refuse_first(wrong, "dates" if part else "numbers", self.cells)
         if filler is None:
@@ -310,7 +310,7 @@ class Column:
             raise DataError(self.call, f"{kind} in column {self.name!r}", got, "Correct that cell")
 
     def labels(self, known: Sequence[str]) -> Array:
-        """Return the labels of cells, spelled in any case; else their texts."""
+        """Return the known labels of cells, in any case; for others the text of the cell."""
         folded = [label.strip().casefold() for label in known]
         names = {key: known[i] for i, key in enumerate(folded) if folded.count(key) == 1}
         names |= {"0": "False", "1": "True"} if set(known) == {"False", "True"} else {}
@@ -319,7 +319,7 @@ class Column:
         return np.array([*read, ""], dtype=object)[codes]
 
     def read_labels(self, known: Sequence[str]) -> Array:
-        """Return the labels of cells; refuse other texts."""
+        """Return the known labels of cells; refuse cells with another text."""
         self.refuse_missing()
         texts, labels = self.labels(known), set(known)
         for row, text in enumerate(texts):

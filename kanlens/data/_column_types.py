@@ -120,7 +120,7 @@ def _dates(column: Column, impute: Impute | None) -> tuple[Feature, ...]:
 
 
 def _day_first(column: Column) -> bool:
-    """Return whether texts like 3/4/2021 begin with the day; warn of a doubt."""
+    """Return whether texts like 3/4/2021 begin with the day; warn if both are possible."""
     if column.inferred not in ("string", "mixed"):
         return False
     texts = column.cells[column.present].astype(str)
@@ -139,7 +139,7 @@ def _day_first(column: Column) -> bool:
 
 
 def is_classes(column: Column) -> bool:
-    """Return whether a target has classes: text, or two whole numbers."""
+    """Return whether a target is classes: text, or two distinct whole numbers."""
     kind = _column_type(column)
     if kind == "date":
         raise column.refuse(int(column.present.argmax()), "numbers or text", _TIMES)
@@ -195,7 +195,7 @@ def _column_type(column: Column) -> Literal["number", "text", "date"]:
         raise column.refuse(row, "numbers", *advice, decimal=",")
     units = set(units_of(texts))
     written = 1 < len(units) <= MAX_UNITS and "" not in units and len(max(units, key=len)) > 1
-    if written and 2 * len(texts) > column.total(column.present):  # else they are levels
+    if written and 2 * len(texts) > column.total(column.present):  # else categories
         got = f"{listed(sorted(units))} in column {column.name!r}"
         refusal = DataError(column.call, "numbers in one unit", got, *_CONVERT, drop=column.name)
         raise column.worded(refusal)
@@ -233,7 +233,7 @@ def _refuse_foreign(column: Column) -> None:
 
 
 def _identifies(column: Column, labels: Sequence[str]) -> str:
-    """Return the reason why text identifies rows, or ""."""
+    """Return why text identifies rows, or ""."""
     if len(labels) <= 2 or column.coded or column.inferred == "categorical":
         return ""  # categories that the user declared may be many
     if len(labels) > MAX_CATEGORIES:
@@ -254,7 +254,7 @@ def _identifier_error(column: Column, reason: str) -> DataError:
 
 
 def useless(column: Column) -> str:
-    """Return the reason to leave a column out by default, or ""."""
+    """Return why a column is left out by default, or ""."""
     if not column.present.any():
         return "no values"
     if column.coded or column.inferred == "categorical" or column.inferred in DATE_LIKE:
@@ -282,7 +282,7 @@ def has_decimal_comma(frame: pd.DataFrame) -> bool:
 
 
 def _labels(column: Column) -> tuple[str, ...]:
-    """Return the sorted texts of the present cells, rare spellings left out."""
+    """Return the sorted texts of the cells, without rare spellings in another case."""
     texts = set(column.texts[column.present])
     groups: dict[str, list[str]] = {}
     for text in sorted(texts):
@@ -292,7 +292,7 @@ def _labels(column: Column) -> tuple[str, ...]:
         usual = spellings[int(np.argmax(counts))]
         if (1 + USUAL) * max(counts) >= USUAL * sum(counts):
             texts -= {*spellings} - {usual}
-    if texts <= set(TRUTH_VALUES):  # as text too, which files do not tell apart
+    if texts <= set(TRUTH_VALUES):  # text and booleans look alike in files
         return TRUTH_VALUES
     try:
         return tuple(sorted(texts, key=lambda text: (float(text), text)))
@@ -301,7 +301,7 @@ def _labels(column: Column) -> tuple[str, ...]:
 
 
 def _warn_of_spellings(column: Column, labels: Sequence[str]) -> None:
-    """Warn about texts that differ in case alone."""
+    """Warn about texts that differ only in upper and lower case."""
     texts, read = column.texts[column.present], column.labels(labels)[column.present]
     other = texts != read
     pairs = sorted(set(zip(texts[other], read[other], strict=True)))

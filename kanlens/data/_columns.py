@@ -29,7 +29,7 @@ from kanlens.errors import DataError, InvalidValueError, KanlensWarning
 
 DECIMALS = (",", ".")
 TASKS = ("classification", "regression")
-MAX_CLASSES = 20  # up to which numbers are taken for classes without a word
+MAX_CLASSES = 20  # of numbers; more raise a warning
 
 
 def as_names(labels: object) -> list[str]:

@@ -1,4 +1,4 @@
-"""Groups of rows that folds must not separate: copies, equal labels.
+"""Groups of rows that folds must not separate: copies, and rows of one label.
 
 Rows are sorted by a weighted sum of their columns, so that copies are neighbors, and compared.
 """
@@ -18,13 +18,13 @@ from kanlens.data._cell_parsing import Array
 from kanlens.errors import DataError, InvalidValueError, ShapeError
 
 COPY_TOLERANCE = 1e-5  # of the range of a column: rounding, and noise of 1e-6 of it
-# times the middle nine tenths of a column: its range, at most, for bad cells
+# range of a column, at most, in ranges of its middle 90 %
 MAX_RANGE_RATIO = 20.0
-# times `COPY_TOLERANCE`: diameter of a group of near copies, which chains exceed
+# times `COPY_TOLERANCE`: largest diameter of a group of near copies
 MAX_DIAMETER = 3.0
 LAGS = 200  # neighbors that a row is compared with
 SAMPLE = 20_000  # rows that quantiles are taken from
-AGREE = 0.8  # of rows of equal x, agreement of targets beyond chance from which they are copies
+AGREE = 0.8  # agreement beyond chance of targets of equal x from which rows are copies
 CHANCE_FACTOR = 10  # times chance at which numbers agree; rows of a cell of a table of few values
 
 
@@ -97,7 +97,7 @@ def _copies(rows: Array) -> Array:
         weights = np.random.default_rng(0).uniform(0.5, 1.5, rows.shape[1])
         keys = np.zeros(len(rows))
         for column, weight in zip(rows.T, weights, strict=True):
-            keys += column * weight  # one after the other, so that equal rows have equal keys
+            keys += column * weight  # in a fixed order: equal rows get equal keys
         order = np.argsort(keys, kind="stable")
         rows, keys = rows[order], keys[order]
         new = np.concatenate(([True], (rows[1:] != rows[:-1]).any(1)))
@@ -108,7 +108,7 @@ def _copies(rows: Array) -> Array:
 
 
 def _near_copies(rows: Array, keys: Array, window: float) -> Array:
-    """Return the first near copy of each different row, sorted by keys."""
+    """Return for each row the first near copy of it, among rows sorted by keys."""
     own, links = np.arange(len(keys)), [np.empty((2, 0), dtype=np.int64)]
     left = own
     for lag in range(1, LAGS):
@@ -143,7 +143,7 @@ def _connected(left: Array, right: Array, count: int) -> Array:
 
 
 def _without_chance(codes: Array, columns: Array, targets: Array, classes: bool) -> Array:
-    """Return codes of copies, or of single rows if equal by chance.
+    """Return codes of copies; rows that are equal by chance get codes of their own.
 
     That is the case if rows of equal x have different targets, unless the whole table is repeated,
     or if many rows have few distinct x, although no column distinguishes all of these.

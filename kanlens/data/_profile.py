@@ -58,7 +58,7 @@ class ColumnProfile:
         self._add_cells(cells, start)
 
     def _add_cells(self, cells: pd.Series, start: int) -> None:
-        """Count the cells; new ones beyond `DISTINCT` overflow."""
+        """Count the cells; beyond `DISTINCT` different ones, new ones are not kept."""
         if self.overflow and cells.dtype.kind in "biuf" and not cells.isna().any():
             self.overflow += len(cells)
             return

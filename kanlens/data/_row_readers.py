@@ -1,4 +1,4 @@
-"""Random access to rows of tables, text by way of temporary Parquet files."""
+"""Random access to rows of tables; text is first written to temporary Parquet files."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def _batches(
         except (pa.lib.ArrowException, OSError) as error:
             got = f"{reason(error)} in {Path(fragment.path).name!r}"
             raise FileFormatError(call, "a readable file", got, "Write that file again") from error
-    raise FileFormatError(call, "the rows of the scan", "fewer rows", "Scan the table again")
+    raise FileFormatError(call, "as many rows as scanned", "fewer", "Scan the table again")
 
 
 RowReader: TypeAlias = FrameReader | ParquetReader
@@ -224,7 +224,7 @@ def _written(parts: Any, call: str, origin: Path | None = None) -> ParquetReader
     handle, name = tempfile.mkstemp(prefix="kanlens-", suffix=".parquet")
     os.close(handle)
     path = Path(name)
-    unfinished.add(path)  # so that it also goes where a command is left abruptly
+    unfinished.add(path)  # removed also when a command is killed
     try:
         if not write_frames(map(_general, parts()), path, call=call):
             raise DataError(call, "at least one row", "none", "Add the data")
@@ -244,7 +244,7 @@ def _removed(path: Path) -> None:
 
 
 def _general(part: pd.DataFrame) -> pd.DataFrame:
-    """Return columns of types that also hold the cells of later parts."""
+    """Return columns in types general enough for the cells of later parts."""
     types: dict[Any, Any] = {}
     for name, cells in part.items():
         if cells.dtype.kind in "iu":

@@ -53,7 +53,7 @@ class Feature:
 
     @property
     def filler(self) -> float | None:
-        """The number that replaces a missing cell, or None."""
+        """The number that replaces a missing cell, or None if such a cell is refused."""
         value = self.typical if self.imputation is None else self.imputation
         return None if value is None or self.category is not None else float(value)
 
@@ -374,7 +374,7 @@ class _FrameColumns:
             warnings.warn(KanlensWarning(self.call, expected, got, advice), stacklevel=4)
 
     def _fallback(self, name: str) -> str:
-        """Return the value that stands for an unknown cell of a column."""
+        """Return the value that replaces an unknown cell of a column."""
         features = [feature for feature in self.schema.features if feature.column == name]
         if features[0].category is None:
             return "date in the middle" if features[0].part else f"{features[0].typical:.6g}"

@@ -240,7 +240,7 @@ class Table(Displayed):
         left_out = [*as_names(self.roles.drop), *self.schema.target_columns]
         roles = dataclasses.replace(self.roles, target=None, drop=left_out)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about columns, as when all rows were read
+            warnings.simplefilter("ignore")  # already given when all rows were read
             features = roles.read_schema(parts[0].frame, row_text).features
         schema = dataclasses.replace(self.schema, features=features)
         return parts[0]._encode(schema), parts[1]._encode(schema)

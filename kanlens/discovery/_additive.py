@@ -1,6 +1,6 @@
-"""Sums and products of functions of columns, functions of a sum, and f(z) g(combination).
+"""Sums and products of functions of columns, of combinations, and of a sum.
 
-y = f(z) g(c) says that y / f(z) - g(c) is zero, which is linear in splines of z for 1 / f and of c
+If y = f(z) g(c), then y / f(z) - g(c) is zero, which is linear in splines of z for 1 / f and of c
 for g: their null vector has both functions.
 """
 
@@ -15,7 +15,7 @@ import sympy
 
 from kanlens._runtime import check_time
 from kanlens.discovery import _settings as tuned
-from kanlens.discovery._ansatz import Ansatz
+from kanlens.discovery._ansatz import Ansatz, sum_of_terms
 from kanlens.discovery._blocks import Argument, arguments
 from kanlens.discovery._curve_fitting import U, written
 from kanlens.discovery._pareto_front import Front
@@ -23,6 +23,7 @@ from kanlens.discovery._regression import (
     Array,
     Basis,
     away,
+    best_pairs,
     quick_errors,
     relative_error,
     solve,
@@ -66,7 +67,7 @@ def by_column(coefficients: Array, owners: Array) -> list[Array]:
 
 
 def _additive_matrix(problem: SearchProblem) -> tuple[list[Basis], Array, Array]:
-    """Return the `column_splines` of few pieces, fewer with few rows."""
+    """Return the matrix of `column_splines`, with fewer pieces for fewer rows."""
     most = problem.count // (3 * problem.width) - 4
     return column_splines(problem, max(1, min(tuned.ADDITIVE.pieces[0], most)))
 
@@ -99,7 +100,7 @@ class AdditiveModel(Ansatz):
     limits = tuned.ADDITIVE
 
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        """Yield the best transforms, and under noise the best weighted ones."""
+        """Yield formulas of the best transforms of y; with noise, weighted fits too."""
         views = transformed(problem, self.limits.targets)
         _, matrix, _ = _additive_matrix(problem)
         errors = quick_errors(matrix, [view.target for _, view in views], problem.held_out)
@@ -221,7 +222,7 @@ def spline_product(problem: SearchProblem) -> ColumnSplines:
 
 
 def null_vector(problem: SearchProblem, argument: Argument, column: int) -> tuple[float, Array]:
-    """Return what is left on rows held out, in deviations of g, and 1 / f on uniform points."""
+    """Return the held-out residual in standard deviations of g, and 1 / f on a uniform grid."""
     target = problem.target / (problem.target.std() or 1.0)
     basis = Basis(problem.columns[:, column], tuned.PRODUCTS.pieces[0])
     below = -target[:, None] * basis.at(problem.columns[:, column])
@@ -247,7 +248,7 @@ class ProductWithCombination(Ansatz):
     limits = tuned.PRODUCTS
 
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        """Divide by functions of a column and fit the rest to combinations."""
+        """Divide y by functions of a column, and fit the quotient to combinations of the others."""
         nulls = []
         for argument in arguments(problem) if problem.held_out.any() else ():
             for column in range(problem.width) if argument.used.sum() > 1 else ():
@@ -265,3 +266,72 @@ class ProductWithCombination(Ansatz):
                     yield from CURVE.formulas(rest.onto(argument.values, argument.name), front)
                 if front.done:
                     break
+
+
+class DictionarySum(Ansatz):
+    """A sum of two products of a monomial and a function."""
+
+    limits = tuned.DICTIONARY
+
+    def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
+        names, matrix = dictionary(problem)
+        rows = problem.fitted
+        for _, view in transformed(problem, self.limits.targets):
+            if front.done:
+                return
+            for terms in self._best(best_pairs(matrix[rows], view.target[rows])):
+                yield sum_of_terms(view, [names[k] for k in terms], matrix[:, terms])
+
+
+def dictionary(problem: SearchProblem) -> tuple[list[Expr], Array]:
+    """Return the terms and their values, (row, term)."""
+    monomials = _monomials(problem)
+    products = [
+        (factor * function, weight * values)
+        for name, u in _arguments(problem)
+        for function, values in functions_of(name, u)
+        for factor, weight in monomials[: 1 + problem.width + 2]
+    ]
+    names, columns = zip(*monomials, *products, strict=True)
+    matrix = np.stack(columns, axis=1)
+    good = np.isfinite(matrix).all(axis=0) & (np.abs(matrix).max(axis=0) < tuned.LARGEST_TERM)
+    good &= np.ptp(matrix, axis=0) > 0
+    terms = np.flatnonzero(good)[: tuned.DICTIONARY_TERMS]
+    return [names[k] for k in terms], matrix[:, terms]
+
+
+def _monomials(problem: SearchProblem) -> list[tuple[Expr, Array]]:
+    """Return 1, the columns, their inverses, and products of up to three."""
+    x, names, width = problem.columns, problem.names, problem.width
+    divides = away(x, tuned.CLEAR_OF_ZERO)
+    terms: list[tuple[Expr, Array]] = [(sympy.Integer(1), np.ones(len(x)))]
+    terms += zip(names, x.T, strict=True)
+    terms += [(1 / n, 1 / c) for n, c, ok in zip(names, x.T, divides, strict=True) if ok]
+    several = (itertools.combinations_with_replacement(range(width), count) for count in (2, 3))
+    for places in itertools.chain(*several):
+        terms.append((sympy.Mul(*(names[i] for i in places)), np.prod(x[:, places], axis=1)))
+    pairs = [(i, j) for i, j in itertools.permutations(range(width), 2) if divides[j]]
+    return terms + [(names[i] / names[j], x[:, i] / x[:, j]) for i, j in pairs]
+
+
+def _arguments(problem: SearchProblem) -> list[tuple[Expr, Array]]:
+    """Return arguments of functions: combinations of columns."""
+    simple = sorted(arguments(problem), key=lambda a: a.cost)[: tuned.DICTIONARY_ARGUMENTS]
+    inputs = [(argument.name, argument.values) for argument in simple]
+    columns = list(zip(problem.names, problem.columns.T, strict=True))
+    for (p, a), (q, b) in itertools.combinations(columns, 2):
+        inputs += [((p - 1) * (q - 1), (a - 1) * (b - 1)), ((p + 1) * (q + 1), (a + 1) * (b + 1))]
+    return inputs + [(n**2, c**2) for n, c in columns]
+
+
+def functions_of(name: Expr, u: Array) -> list[tuple[Expr, Array]]:
+    """Return functions of an argument that are defined on its values."""
+    functions = [(sympy.sin(name), np.sin(u)), (sympy.cos(name), np.cos(u))]
+    if np.abs(u).max() < tuned.DICTIONARY_EXPONENT:
+        functions += [(sympy.exp(name), np.exp(u)), (sympy.exp(-name), np.exp(-u))]
+    if u.min() > 0:
+        functions += [(sympy.log(name), np.log(u)), (sympy.sqrt(name), np.sqrt(u))]
+    functions.append((sympy.tanh(name), np.tanh(u)))
+    if np.abs(np.sin(u)).min() > tuned.CLEAR_OF_POLE:
+        functions.append((1 / sympy.tan(name), 1 / np.tan(u)))
+    return functions

@@ -1,4 +1,4 @@
-"""Interface of the ansatzes; linear models and power laws."""
+"""Interface of an ansatz (an assumed form of the formula); linear models and power laws."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import sympy
 
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._pareto_front import Front
-from kanlens.discovery._regression import Array, eliminate, solve, weighted
+from kanlens.discovery._regression import Array, eliminate, solve
 from kanlens.discovery._search_problem import (
     SearchProblem,
     exponents_of,
@@ -29,19 +29,18 @@ class Ansatz(ABC):
     """A family of models of a target, each with its formula."""
 
     limits = tuned.Limits()
-    costly = False  # for wide problems: then only near the top of the search
 
     @abstractmethod
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
         """Fit models and yield the promising ones as formulas of y, best first."""
 
     def _best(self, fits: Iterable[tuple[float, Fit]]) -> Iterator[Fit]:
-        """Yield the fits of least error within the limits."""
+        """Yield the fits with the smallest errors, within the limits."""
         ranked = sorted(fits, key=lambda pair: pair[0])[: self.limits.tried]
         return (fit for error, fit in ranked if error < self.limits.error)
 
     def formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        """Yield formulas of y if the problem is as wide as the limits say."""
+        """Yield formulas of y if the number of columns is within the limits."""
         if self.limits.narrowest <= problem.width <= self.limits.widest:
             yield from self._formulas(problem, front)
 
@@ -58,13 +57,10 @@ def submit_all(formulas: Iterable[Expr], front: Front) -> None:
             return
 
 
-def sum_of_terms(
-    problem: SearchProblem, names: Sequence[Expr], values: Array, weights: Array | None = None
-) -> Expr:
+def sum_of_terms(problem: SearchProblem, names: Sequence[Expr], values: Array) -> Expr:
     """Return y as a least-squares sum of terms (row, term) and a constant."""
     columns, rows = np.column_stack((np.ones(len(values)), values)), problem.fitted
-    heavy, target = weighted(weights, columns, problem.target)
-    coefficients = solve(heavy[rows], target[rows])
+    coefficients = solve(columns[rows], problem.target[rows])
     sizes = np.abs(coefficients) * np.abs(columns).max(axis=0)
     coefficients[~(sizes > tuned.NEGLIGIBLE_TERM * sizes.max())] = 0.0
     return problem.rebuild(linear(coefficients, (sympy.Integer(1), *names)))
@@ -99,7 +95,7 @@ class LinearModel(Ansatz):
 
 @dataclass(frozen=True)
 class PowerLaw(Ansatz):
-    """Products of powers of the fewest columns, and of all."""
+    """Power laws: products of powers of as few columns as possible, and of all."""
 
     targets: tuple[str, ...] = ("id",)  # names of transforms
 

@@ -79,18 +79,18 @@ def arguments(problem: SearchProblem) -> list[Argument]:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Functions of a combination of columns, or 1, times a monomial of others."""
+    """An unknown function of a combination of columns, or 1, times a monomial of others."""
 
     argument: Argument | None
     powers: Array  # (feature,)
 
     def name(self, problem: SearchProblem) -> Expr:
-        """Return it with an unknown function."""
+        """Return the block as an expression, with an unknown function."""
         inside = self.argument.name if self.argument else sympy.Integer(1)
         return monomial(problem.names, self.powers) * _UNKNOWN(inside)
 
     def matrix(self, problem: SearchProblem, pieces: int) -> tuple[Array, Basis | None]:
-        """Return its splines, (row, spline)."""
+        """Return the splines of the block, (row, spline)."""
         factor = evaluate(problem.columns, self.powers[None])
         if self.argument is None:
             return factor, None
@@ -98,7 +98,7 @@ class Block:
         return basis.at(self.argument.scaled) * factor, basis
 
     def curve(self, basis: Basis | None, coefficients: Array) -> tuple[Array, Array]:
-        """Return uniform points between low and high quantiles, and splines there."""
+        """Return a uniform grid between low and high quantiles, and the function there."""
         if basis is None or self.argument is None:
             return coefficients, coefficients
         values = self.argument.values
@@ -152,7 +152,7 @@ def directions(columns: Array) -> Array:
 
 
 class BlockGroup:
-    """Centered and normalized blocks (block, spline, row), orthogonal to given directions."""
+    """Centered and normalized blocks (block, spline, row), orthogonalized to some directions."""
 
     def __init__(self, matrix: Array, spanned: Array) -> None:
         matrix = matrix - matrix.mean(axis=2, keepdims=True)
@@ -215,7 +215,7 @@ class BlockLibrary:
         return np.concatenate([group.gains(used) for group in self.groups if len(group.matrix)])
 
     def begun(self, target: Array) -> BlockSum:
-        """Return the empty sum."""
+        """Return the sum without blocks."""
         y = target[self.rows] - target[self.rows].mean()
         y = y / (np.sqrt(y @ y) or 1.0)
         return BlockSum((), np.zeros((len(y), 0)), y - self.spanned @ (self.spanned.T @ y))

@@ -32,7 +32,7 @@ class CurveFormula:
     make: Callable[[], Expr]
 
     def score(self, epsilon: float) -> float:
-        """Return error and length together; epsilon is the noise."""
+        """Return a criterion of error and length; epsilon is the noise."""
         return float(tuned.INDEPENDENT * np.log(self.error + epsilon) + self.price)
 
     @cached_property
@@ -47,7 +47,7 @@ _INNER = {name: _BY_NAME[undone] for name, undone in _UNDO.items()}  # whose inv
 
 
 def _fits_inside(name: str, x: Array) -> bool:
-    """Return whether a column is one-to-one with a bounded function of it."""
+    """Return whether a bounded function, such as sin, is one-to-one on a column."""
     if name == "exp":
         return bool(np.abs(x).max() < tuned.EXPONENT_INSIDE)
     if name == "sq":
@@ -56,14 +56,14 @@ def _fits_inside(name: str, x: Array) -> bool:
 
 
 def clear(x: Array) -> bool:
-    """Return whether a column is positive and clear of zero."""
+    """Return whether a column is positive, and not close to zero."""
     return bool(x.min() > tuned.CLEAR_OF_ZERO * x.max() and x.min() > 0)
 
 
 def written(
     x: Array, values: Sequence[Array], names: Sequence[Expr], *, most: int, **options: Any
 ) -> Iterator[list[Expr]]:
-    """Yield a formula of each curve: the best, then with one exchanged."""
+    """Yield sums with a formula for each curve: the best ones, then one replaced at a time."""
     for curves in fit_curves(x, values, **options):
         for choice in itertools.islice(_choices(curves), most):
             pairs = zip(choice, names, strict=True)
@@ -88,7 +88,7 @@ def fit_curves(
     epsilon: float = tuned.CURVE_ERROR,
     count: int = tuned.CURVES_KEPT,
 ) -> Iterator[list[list[CurveFormula]]]:
-    """Yield formulas of curves (curve, point), best first, short ones before."""
+    """Yield lists of formulas for each curve (curve, point), short formulas first."""
     formulas = [_powers(x[k], v, outer) for k, v in enumerate(values)]
     own, level = {"id"}, min(tuned.AS_NEAR * epsilon, tuned.NEAR_CURVE)
     rest, nothing = set(inner) - own, set[str]()
@@ -115,7 +115,7 @@ def fit_curves(
 
 
 def _ranked(curves: list[CurveFormula], epsilon: float) -> list[CurveFormula]:
-    """Order by score, in turns for curves known that well and less well."""
+    """Order by score, alternating between two noise levels."""
     levels = (epsilon, tuned.LESS_WELL) if epsilon < tuned.LESS_WELL else (epsilon,)
     orders = [sorted(curves, key=lambda c: c.score(level)) for level in levels]
     ranked = [curve for turn in zip(*orders, strict=True) for curve in turn]

@@ -56,7 +56,7 @@ class StopReason(str, Enum):
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Discovery(SymbolicResult):
-    """Formulas found in a table, and why the search ended.
+    """Formulas for the target of a table, and why the search ended.
 
     Attributes
     ----------
@@ -175,7 +175,7 @@ def discover(
 def _searched(
     table: ScaledTable, start: float, time_limit: float, progress: bool | None
 ) -> tuple[ScaledTable, Front, StopReason]:
-    """Search to the end, and again without outliers of a formula."""
+    """Search to the end; search again if a formula reveals outliers."""
     reserved = max(time_limit - tuned.RESERVE, 0.3 * time_limit)
     deadline = Deadline(start, start + min(tuned.SEARCHING * time_limit, reserved))
     stop, formulas = Interruption(), list[Expr]()
@@ -252,7 +252,7 @@ def _result(
 
 
 def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
-    """Evaluate a formula on other rows, and on outliers that it follows."""
+    """Evaluate a formula on test rows if any, and on outliers that are close to it."""
     x, y, fitted_to, chosen_on = table.judged
     others, values = table.aside
     fit = evaluator((picked.expression,), table.symbols)(np.concatenate((table.x, others)))
@@ -272,7 +272,7 @@ def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
 
 
 def chosen_entry(table: ScaledTable, front: Front) -> tuple[ScaledTable, Entry]:
-    """Return the front's choice, or a shorter one better on unseen rows."""
+    """Return the choice of the front, or a shorter formula that is better on validation rows."""
     best = front.chosen()
     if not len(table.choosing[1]):
         return table, best
@@ -317,7 +317,7 @@ def rule_of(chosen: Entry) -> dict[str, float]:
 
 
 def constant(table: ScaledTable) -> Entry:
-    """Return the constant formula, if the target or no column varies."""
+    """Return the constant formula, for a target or columns that do not vary."""
     mean = float(table.y[0] + (table.y - table.y[0]).mean())
     return Entry(number(mean), 1.0, 1) if resolved(table.y) else Entry(shortest(mean, 0.0), 0.0, 1)
 
@@ -363,7 +363,7 @@ def _rounded_term(total: Expr, room: float) -> Expr:
 
 
 def _error(table: ScaledTable, expression: Expr, x: Array, y: Array) -> float:
-    """Return the error of a formula on the rows that judge."""
+    """Return the error of a formula on the validation rows."""
     judged = table.held_out if table.held_out.any() else ~table.held_out
     values = evaluator((expression,), table.symbols)(x)[:, 0]
     return relative_error(values[judged], y[judged], table.error_scale)

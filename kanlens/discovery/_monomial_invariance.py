@@ -1,8 +1,8 @@
 """Functions of few monomials or of a sum, by slopes of a smooth model.
 
-By the logarithms of the columns, the slopes of a function of few monomials lie in the span of
-their exponents [1]_, and those of a monomial times it in a shifted plane; those of a function of a
-sum are everywhere in the ratio of those of the sum.
+With respect to the logarithms of the columns, the slopes of a function of few monomials lie in the
+span of their exponents [1]_; if a monomial multiplies it, in a shifted plane. The slopes of a
+function of a sum are in the same ratios as those of the sum.
 
 References
 ----------
@@ -46,7 +46,7 @@ class Slopes:
     @classmethod
     @lru_cache(maxsize=4)  # a problem asks for them twice
     def of(cls, problem: SearchProblem) -> Slopes:
-        """Take the slopes of a smooth model of the target or its logarithm."""
+        """Return the slopes of a smooth model of the target or its logarithm."""
         x, (_, stretches, target) = problem.columns, smooth_model(problem)
         rows = spread_rows(len(target), tuned.SLOPE_ROWS)
         slopes, variance = _slopes(_seen(x)[rows] * stretches, target[rows])
@@ -59,7 +59,7 @@ class Slopes:
 
 @lru_cache(maxsize=64)  # a problem that is searched asks for it once more
 def smooth_model(problem: SearchProblem) -> tuple[float, Array, Array]:
-    """Return error, stretches and target, or its log, of the smoothest model."""
+    """Return error, length scales and target (or its log) of the smoothest model."""
     x, target = _seen(problem.columns), problem.target
     rows, few = (spread_rows(len(x), n) for n in (tuned.SMOOTH_ROWS, tuned.STRETCH_ROWS))
     sizes = [target, np.log(np.abs(target))] if problem.one_sign and away(target) else [target]
@@ -80,7 +80,7 @@ def error_of_y(problem: SearchProblem) -> float:
 
 
 def _seen(x: Array) -> Array:
-    """Return columns, those of a wide range as logarithms."""
+    """Return the columns, with logarithms for those of a wide range."""
     return np.stack([np.log(c) if logarithmic(c) else c for c in x.T], axis=1)
 
 
@@ -98,7 +98,7 @@ def _loo_errors(x: Array, target: Array, stretches: Array) -> Array:
 
 
 def _stretches(x: Array, target: Array, stretches: Array) -> Array:
-    """Improve the stretches of columns of a smooth model by coordinate search."""
+    """Optimize the length scales of the columns of a smooth model by coordinate search."""
     best, factor = _loo_error(x, target, stretches), tuned.STRETCH
     while factor > tuned.LEAST_STRETCH:
         before = best
@@ -124,7 +124,7 @@ def _slopes(x: Array, target: Array) -> tuple[Array, Array]:
 
 
 def few_monomials(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProblem]:
-    """Yield problems of fewer columns, monomials, the fewest first."""
+    """Yield problems in which few monomials replace the columns, the fewest first."""
     moved = slopes.values * slopes.columns
     if len(moved) <= problem.width or not np.isfinite(moved).all():
         return
@@ -151,7 +151,7 @@ def few_monomials(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProb
 def _basis(
     problem: SearchProblem, across: Array, sizes: Array, count: int
 ) -> tuple[list[Array], Array]:
-    """Return the simplest exponents of the span, and those of factors."""
+    """Return the simplest exponents in the span, and the exponents of factors."""
     exponents, _ = simplest(problem.width)
     extra = len(sizes) - problem.width
     able = exponents[_near(exponents, 0.0, across, sizes, count + extra)]
@@ -183,7 +183,7 @@ def _near(exponents: Array, last: float, across: Array, sizes: Array, count: int
 
 
 def sum_of_splines(problem: SearchProblem, slopes: Slopes) -> ColumnSplines:
-    """Return a sum of splines of columns of which the target is a function."""
+    """Return a sum of splines of columns, if the target is a function of it."""
     bases, matrix, owners = column_splines(problem, tuned.SUMMED_PIECES)
     first = _matched_to_slopes(problem, slopes, bases, owners[1:] - 1)
     error, weights = _improved(problem, matrix[:, 1:], first, tuned.SUM_PIECES)

@@ -28,7 +28,7 @@ Powers = tuple[float, ...]
 
 
 def libraries(problem: SearchProblem) -> list[list[Powers]]:
-    """Return sets of exponents, one per column."""
+    """Return sets of monomials, each as exponents (monomial, column)."""
     width = problem.width
     degrees = tuned.DEGREES_OF_ONE if width == 1 else tuned.DEGREES
     sets = [total_degree(width, degree) for degree in degrees]
@@ -104,7 +104,7 @@ class MonomialSum(Ansatz):
     limits = tuned.MONOMIALS
 
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        """Yield the best fits; under noise, a weighted one per target too."""
+        """Yield the best fits; with noise, also a weighted fit for each transformed target."""
         pairs = [(library, evaluate(problem.columns, library)) for library in libraries(problem)]
         problems = [p for _, p in transformed(problem, self.limits.targets)]
         targets = [p.target for p in problems]
@@ -140,7 +140,7 @@ class MonomialSum(Ansatz):
 
 
 def _ratios(problem: SearchProblem, over: list[Powers], under: list[Powers]) -> Iterator[Expr]:
-    """Yield the ratios of two sums, weighted by the denominator under noise."""
+    """Yield the ratios of two sums; with noise, refitted with weights by the denominator."""
     above, below = (evaluate(problem.columns, library) for library in (over, under))
     matrix = np.concatenate((above, -problem.target[:, None] * below), axis=1)
     names = [[monomial(problem.names, powers) for powers in library] for library in (over, under)]
@@ -161,7 +161,7 @@ def _ratios(problem: SearchProblem, over: list[Powers], under: list[Powers]) -> 
 
 
 def _null_vectors(problem: SearchProblem, matrix: Array, first: int) -> tuple[float, list[Array]]:
-    """Return the singular value ratio and sparse null vectors of a quotient."""
+    """Return the ratio of singular values, and sparse null vectors, of a quotient's equations."""
     matrix = matrix[problem.fitted]
     size = np.sqrt(np.mean(np.square(matrix), axis=0))
     size = np.where(size > 0, size, 1.0)

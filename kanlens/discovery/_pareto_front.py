@@ -41,7 +41,7 @@ class Entry:
 
     @property
     def length(self) -> int:
-        """Nodes of the formula, an inexact number as several."""
+        """Number of nodes of the formula; a fitted constant counts as several."""
         return self.complexity + tuned.NUMBER * count_numbers(self.expression)
 
     @property
@@ -52,7 +52,7 @@ class Entry:
 
     @property
     def constants(self) -> tuple[str, ...]:
-        """The exact constants put in that the written formula shows."""
+        """The exact constants in the formula, of those that replaced fitted ones."""
         nodes = list(sympy.preorder_traversal(self.expression))
         factors = [n.as_independent(*n.free_symbols, as_Add=False)[0] for n in nodes if n.is_Mul]
         shown = {str(n) for n in (*(f for f in factors if f != 1), *nodes) if n.is_number}
@@ -78,14 +78,14 @@ def _unsound(expression: Expr) -> bool:
 
 
 def _extreme(expression: Expr, largest: float) -> bool:
-    """Return whether a number is so large or small that the form is wrong."""
+    """Return whether a constant is so large or small that the form must be wrong."""
     numbers = expression.atoms(sympy.Float, sympy.Rational)
     sizes = [abs(float(number)) for number in numbers if number and number.is_finite]
     return any(not 1 / largest < size < largest for size in sizes)
 
 
 def _pareto(entries: list[Entry]) -> list[Entry]:
-    """Return the Pareto front of error, nodes and numbers."""
+    """Return the Pareto front of error, number of nodes and number of constants."""
     ranks = [
         (max(e.error, tuned.EXACT), e.complexity, count_numbers(e.expression)) for e in entries
     ]
@@ -100,7 +100,7 @@ def _pareto(entries: list[Entry]) -> list[Entry]:
 
 
 class Front:
-    """Pareto front of the formulas of a problem, with the end of the search."""
+    """Pareto front of the formulas of a problem, and when its search ends."""
 
     def __init__(
         self,
@@ -145,7 +145,7 @@ class Front:
 
     @property
     def converged(self) -> bool:
-        """True if a formula leaves only noise, and no better one came in time."""
+        """True if a formula leaves only noise, and none better was found for a while."""
         return self._spent >= self._enough
 
     @property
@@ -153,7 +153,7 @@ class Front:
         return self._whole - self.deadline.left
 
     def is_new(self, *key: Expr) -> bool:
-        """Return whether a piece of work is new, and remember it."""
+        """Return whether a task is new, and remember it."""
         count = len(self._tried)
         self._tried.add(key)
         return len(self._tried) > count
@@ -206,7 +206,7 @@ class Front:
             self._probe(entry)
 
     def _put_exactly(self, entry: Entry) -> None:
-        """Simplify an exact formula; if it has few numbers, the search ends."""
+        """Simplify an exact formula; if it has few constants, the search ends."""
         limit = max(2 * entry.error, self.exact)
         lean = self._lean(entry.expression, limit)
         self._keep(self._entry(lean))
@@ -223,7 +223,7 @@ class Front:
             self._settle(0.0 if numbers <= min(tuned.MAX_EXACT_NUMBERS, enough) else numbers)
 
     def _lean(self, expression: Expr, limit: float) -> Expr:
-        """Leave out parts one by one as long as the error stays within a limit."""
+        """Drop parts one by one while the error stays within a limit."""
         for shorter in thinner(expression):
             if self._error(shorter) <= limit:
                 return self._lean(shorter, limit)
@@ -250,7 +250,7 @@ class Front:
         return min(informative, key=self._cost, default=best)
 
     def _unexplained(self, entry: Entry) -> float:
-        """Return the error on all rows, or that on the judging ones if far larger."""
+        """Return the error on all rows, or on validation rows if it is far larger there."""
         overall = entry.error if math.isnan(entry.overall) else entry.overall
         return max(overall, entry.error / tuned.UNSURE)
 
@@ -260,12 +260,12 @@ class Front:
         return len(self.y) * math.log(error) + price
 
     def _promise(self, entry: Entry) -> float:
-        """Return the cost of a formula if most of its numbers were exact."""
+        """Return the cost that a formula would have if most of its constants were exact."""
         saved = tuned.NODE * tuned.NUMBER * count_numbers(entry.expression)
         return self._cost(entry) - tuned.SNAP_FRACTION * saved
 
     def start(self, formulas: Iterable[Expr] = ()) -> None:
-        """Begin with the mean, which always stays, and with unchanged formulas."""
+        """Start with the mean, which always stays, and with some formulas unchanged."""
         mean = self._entry(sympy.Float(float(self.y[self.fitted].mean())))
         self._mean_error = mean.error
         for entry in (mean, *map(self._entry, formulas)):
@@ -298,17 +298,17 @@ class Front:
                 self._settle(count_free(self._polish(entry, self.deadline).expression))
 
     def exceptions(self, entry: Entry) -> Array:
-        """Return the few rows without which a formula leaves nothing but noise."""
+        """Return the few outlier rows of a formula that otherwise leaves only noise."""
         values = self.scale(self.values(entry.expression))
         return exceptions(self.x, values, self.scale(self.y), self.exact)
 
     def _settle(self, numbers: float) -> None:
-        """Wait for a better formula the longer, the more numbers this one holds."""
+        """Set how long to wait for a better formula: longer for more `numbers` in this one."""
         wait = numbers * (tuned.REFIT_LIMITS[0] + tuned.REFIT_LIMITS[1] * self._spent)
         self._enough = min(self._enough, self._spent + wait)
 
     def _polish(self, entry: Entry, deadline: Deadline) -> Entry:
-        """Drop needless parts of a formula and put exact constants in."""
+        """Drop needless parts of a formula, and replace constants by exact ones."""
         best = entry
         for step in (self._exact, self._thinned, self._exact):
             best = step(best, deadline)
@@ -317,14 +317,14 @@ class Front:
         return best
 
     def _exact(self, entry: Entry, deadline: Deadline) -> Entry:
-        """Put exact constants in, if that pays."""
+        """Replace constants by exact ones if that lowers the cost."""
         if not count_numbers(entry.expression) or deadline.passed:
             return entry
         snapped = self._snap(self._shortened(even_ratios(entry.expression)), entry.error)
         return snapped if snapped and self._cost(snapped) < self._cost(entry) else entry
 
     def _thinned(self, entry: Entry, deadline: Deadline) -> Entry:
-        """Leave out parts of a formula while that pays."""
+        """Drop parts of a formula while that lowers the cost."""
         best = entry
         for _ in range(tuned.THIN_ROUNDS):
             numerous = count_numbers(best.expression) > tuned.NUMEROUS
@@ -343,12 +343,12 @@ class Front:
         return best
 
     def _refined(self, expression: Expr, rows: Array | slice) -> Expr:
-        """Refit the numbers of a formula to some rows."""
+        """Refit the constants of a formula to some rows."""
         x, y = self.x[rows], self.y[rows]
         return refine(expression, self.symbols, x, y, self.scale).expression
 
     def _snap(self, expression: Expr, error: float) -> Entry | None:
-        """Put exact constants in and keep the result, if about as near or cheaper."""
+        """Replace constants by exact ones; keep the result if the error or the cost allows it."""
         if not can_refine(expression) or complexity(expression) > tuned.MAX_REFIT_NODES:
             return None
         rows = self.fitted if error < tuned.NOISELESS else slice(None)

@@ -1,4 +1,4 @@
-"""Linear least squares: errors, elimination, short sums, splines."""
+"""Linear least squares: errors, elimination, pairs of terms, splines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from kanlens.discovery import _settings as tuned
 from kanlens.splines import _spline as spline
 
 Array: TypeAlias = np.ndarray[Any, np.dtype[Any]]
-Sum = tuple[float, tuple[int, ...]]  # relative squared error, and the columns
 
 
 @dataclass(frozen=True)
@@ -75,14 +74,14 @@ def weighted(weights: Array | None, matrix: Array, target: Array) -> tuple[Array
 
 
 def solve(matrix: Array, target: Array) -> Array:
-    """Return least-squares coefficients, columns scaled to unit size first."""
+    """Return least-squares coefficients; columns are scaled to unit size first."""
     check_time()
     size = _sizes(matrix)
     return np.asarray(np.linalg.lstsq(matrix / size, target, rcond=tuned.RIDGE)[0] / size)
 
 
 def _sizes(matrix: Array) -> Array:
-    """Return the root mean square of every column, 1 for those of zeros."""
+    """Return the root mean square of every column; 1 for columns of zeros."""
     size = np.sqrt(np.mean(np.square(matrix), axis=0))
     return np.where(size > 0, size, 1.0)
 
@@ -92,8 +91,8 @@ def eliminate(
 ) -> list[tuple[float, list[int]]]:
     """Drop groups of columns one by one, always the least important.
 
-    `groups` numbers the group of each column from 0; default: each column is one. The ridge is in
-    parts of the largest singular value. The relative squared errors and the groups are sorted by
+    `groups` numbers the group of each column from 0; default: each column is one. The ridge is
+    relative to the largest singular value. The relative squared errors and the groups are sorted by
     the Bayesian information criterion, best first.
     """
     groups = np.arange(matrix.shape[1]) if groups is None else groups
@@ -116,7 +115,7 @@ def eliminate(
 def _losses(
     packed: Array, groups: Array, columns: Array, active: list[int], ridge: float
 ) -> tuple[float, dict[int, float]]:
-    """Return the squared error with all kept groups, and the share of each."""
+    """Return the squared error with the active groups, and the increase without each."""
     part, right = packed[:, :-1][:, columns], packed[:, -1]
     u, s, vt = np.linalg.svd(part, full_matrices=False)
     damped = np.square(s) + (ridge * s[0]) ** 2
@@ -136,8 +135,8 @@ def _losses(
     return float(residual @ residual), losses
 
 
-def best_pairs(matrix: Array, target: Array) -> list[Sum]:
-    """Return the best sums of a constant and two columns, of all pairs."""
+def best_pairs(matrix: Array, target: Array) -> list[tuple[float, tuple[int, int]]]:
+    """Return relative squared errors and columns of the best sums of two and a constant."""
     centered = matrix - matrix.mean(axis=0)
     size = np.sqrt(np.square(centered).sum(axis=0))
     centered = centered / np.where(size > 0, size, 1.0)
@@ -148,7 +147,7 @@ def best_pairs(matrix: Array, target: Array) -> list[Sum]:
     cross = gram[i, j]
     determinant = np.maximum(1 - cross**2, 1e-9)
     gain = (right[i] ** 2 + right[j] ** 2 - 2 * cross * right[i] * right[j]) / determinant
-    pairs: list[Sum] = []
+    pairs = []
     for k in np.argsort(-gain)[: tuned.PAIRS_COMPARED]:
         pair = centered[:, [i[k], j[k]]]
         residual = y - pair @ np.linalg.lstsq(pair, y, rcond=None)[0]
@@ -156,113 +155,8 @@ def best_pairs(matrix: Array, target: Array) -> list[Sum]:
     return sorted(pairs)
 
 
-def grown_sums(matrix: Array, target: Array, weights: Array | None = None) -> list[Sum]:
-    """Return the best sums of a constant and 1, 2, ... columns [1]_.
-
-    References
-    ----------
-    .. [1] S. Chen, S. A. Billings, W. Luo, Orthogonal least squares methods and their application
-       to non-linear system identification, Int. J. Control 50, 1989.
-    """
-    constant = np.ones(len(target)) if weights is None else weights
-    constant = constant / np.sqrt(constant @ constant)
-    matrix, target = weighted(weights, matrix, target)
-    centered = matrix - constant[:, None] * (constant @ matrix)
-    size = np.sqrt(np.square(centered).sum(axis=0))
-    centered = centered / np.where(size > 0, size, np.inf)
-    y = target - constant * (constant @ target)
-    y = y / (np.sqrt(y @ y) or 1.0)
-    states = [_ColumnSum((), np.zeros((len(y), 0)), np.ones(len(size)), y)]
-    sums: list[Sum] = []
-    for _ in range(tuned.SPARSE_TERMS):
-        states = _grown(states, centered)
-        first, rest = states[: tuned.EXCHANGED_SUMS], states[tuned.EXCHANGED_SUMS :]
-        better = (_exchanged(state, centered, y) for state in first)
-        states = sorted(better, key=lambda s: s.error) + rest
-        if not states or (sums and states[0].error > 0.9 * sums[-1][0]):
-            break
-        sums.append((states[0].error, states[0].columns))
-        if states[0].error < tuned.EXACT_SUM:
-            break
-    return sums
-
-
-@dataclass(frozen=True, eq=False)
-class _ColumnSum:
-    """A sum of columns by their orthonormal basis."""
-
-    columns: tuple[int, ...]
-    basis: Array
-    left: Array  # (column,): squared size of every column without its projection
-    residual: Array
-
-    @property
-    def error(self) -> float:
-        return float(self.residual @ self.residual)
-
-
-def _gains(overlaps: Array, left: Array) -> Array:
-    """Return the gain of adding each column, 0 for those in use."""
-    least = tuned.NEGLIGIBLE_TERM
-    return np.where(left > least, overlaps**2, 0.0) / np.maximum(left, least)
-
-
-def _grown(states: list[_ColumnSum], matrix: Array) -> list[_ColumnSum]:
-    """Add one column to each sum and return the best."""
-    check_time()
-    overlaps = matrix.T @ np.stack([s.residual for s in states], axis=1)  # (column, state)
-    chosen: dict[tuple[int, ...], tuple[float, int, int]] = {}
-    for s, state in enumerate(states):
-        gains = _gains(overlaps[:, s], state.left)
-        for k in np.argpartition(-gains, min(tuned.BEAM, len(gains) - 1))[: tuned.BEAM]:
-            if gains[k] > 0 and int(k) not in state.columns:
-                columns = tuple(sorted((*state.columns, int(k))))
-                chosen.setdefault(columns, (state.error - float(gains[k]), s, int(k)))
-    most = tuned.BEAM if states[0].columns else tuned.FIRST_BEAM
-    best = sorted(chosen.items(), key=lambda item: item[1])[:most]
-    grown = []
-    for columns, (_, s, k) in best:
-        state = states[s]
-        fresh = matrix[:, k] - state.basis @ (state.basis.T @ matrix[:, k])
-        fresh = fresh - state.basis @ (state.basis.T @ fresh)
-        fresh = fresh / (np.sqrt(fresh @ fresh) or 1.0)
-        residual = state.residual - fresh * (fresh @ state.residual)
-        grown.append((columns, state, fresh, residual))
-    if not grown:
-        return []
-    shares = np.square(matrix.T @ np.stack([fresh for _, _, fresh, _ in grown], axis=1)).T
-    sums = (
-        _ColumnSum(columns, np.column_stack((state.basis, fresh)), state.left - share, residual)
-        for (columns, state, fresh, residual), share in zip(grown, shares, strict=True)
-    )
-    return sorted(sums, key=lambda each: each.error)
-
-
-def _exchanged(state: _ColumnSum, matrix: Array, target: Array) -> _ColumnSum:
-    """Replace columns by better ones."""
-    best = state
-    for place in range(tuned.EXCHANGE_ROUNDS * len(state.columns)):
-        check_time()
-        if len(state.columns) < 2 or best.error < tuned.EXACT_SUM:
-            break
-        less = tuple(c for k, c in enumerate(best.columns) if k != place % len(best.columns))
-        rest = _solved(less, matrix, target)
-        gains = _gains(matrix.T @ rest.residual, rest.left)
-        gains[list(less)] = 0.0
-        k = int(gains.argmax())
-        if rest.error - float(gains[k]) < 0.999 * best.error:
-            best = _solved(tuple(sorted((*less, k))), matrix, target)
-    return best
-
-
-def _solved(columns: tuple[int, ...], matrix: Array, target: Array) -> _ColumnSum:
-    basis, _ = np.linalg.qr(matrix[:, columns])
-    left = 1 - np.square(matrix.T @ basis).sum(axis=1)
-    return _ColumnSum(columns, basis, left, target - basis @ (basis.T @ target))
-
-
 class Basis:
-    """Cubic B-splines on the range of one column, the knots half even, half where values are."""
+    """Cubic B-splines on the range of a column; half of the knots are even, half are quantiles."""
 
     def __init__(self, x: Array, pieces: int) -> None:
         values = np.unique(x)
@@ -290,7 +184,7 @@ def varies(x: Array) -> bool:
 
 
 def away(values: Array, share: float | Array = tuned.DIVISOR) -> Any:
-    """Return whether each column's size stays away from zero, outliers aside."""
+    """Return whether the absolute values of each column, without outliers, stay away from zero."""
     size = np.abs(values)
     least, most = size.min(axis=0), size.max(axis=0)
     if np.all(least > share * most):
@@ -300,7 +194,7 @@ def away(values: Array, share: float | Array = tuned.DIVISOR) -> Any:
 
 
 def decades(values: Array) -> tuple[Any, Any]:
-    """Return the decimal logarithms of the core range of a column's sizes."""
+    """Return the decimal logarithms of a low and a high quantile of each column's |values|."""
     with np.errstate(divide="ignore"):
         low, high = np.log10(np.quantile(np.abs(values), tuned.CORE, axis=0))
     return low, high

@@ -69,7 +69,7 @@ class Scale:
 
     @property
     def origin(self) -> Expr:
-        """Scaled distance to zero; 0 if that is too far away to search for it."""
+        """Position of zero on the scale; 0 if that is too far away to matter."""
         return _ZERO if self.distance > tuned.DIGITS_LOST else self.shift / _TEN**self.power
 
     def scaled(self, values: Array) -> Array:
@@ -78,7 +78,7 @@ class Scale:
 
 
 def resolved(values: Array) -> bool:
-    """Return whether values differ by more than the rounding of one number."""
+    """Return whether values differ by more than rounding."""
     return bool(values.max() - values.min() > tuned.ROUNDING_STEPS * rounding_step(values))
 
 
@@ -88,7 +88,7 @@ def rounding_step(values: Array) -> float:
 
 
 def shortest(value: float, room: float) -> Expr:
-    """Return the number of fewest decimals within a distance of a value."""
+    """Return the number with the fewest decimals within a distance of a value."""
     rounded = (round(value, digits) for digits in range(tuned.DECIMALS))
     return number(next((short for short in rounded if abs(short - value) <= room), value))
 
@@ -100,7 +100,7 @@ def number(value: float) -> Expr:
 
 
 def _apart(u: Expr) -> Expr:
-    """Return log(u), with an extreme factor of u as a term of its own."""
+    """Return log(u), split into log(u / c) + log(c) if a factor c is very large or small."""
     factor, rest = u.as_coeff_Mul()
     usual = 1 / tuned.LARGEST_FACTOR < factor < tuned.LARGEST_FACTOR
     if not factor.is_Float or factor <= 0 or usual:
@@ -128,7 +128,7 @@ class ScaledTable:
     aside: _Rows  # outliers
 
     def without(self, rows: Array) -> ScaledTable:
-        """Set rows aside."""
+        """Return the table without some rows, which are kept in `aside`."""
         return dataclasses.replace(
             self,
             x=self.x[~rows],
@@ -144,7 +144,7 @@ class ScaledTable:
 
     @property
     def judged(self) -> tuple[Array, Array, Array | None, bool]:
-        """X and y to judge by, rows fitted to, and whether the former chose."""
+        """The x and y of the receipt, rows fitted to, and whether the formula was chosen on x."""
         if len(self.judging[1]):
             return (*self.judging, self.x, False)
         if len(self.choosing[1]):
@@ -154,7 +154,7 @@ class ScaledTable:
         return self.x[self.held_out], self.y[self.held_out], self.x[~self.held_out], True
 
     def all_choosing(self) -> ScaledTable:
-        """Return the same rows when those that judge choose too."""
+        """Return the table with its test rows among the validation rows."""
         empty = self.judging[0][:0], self.judging[1][:0]
         rows = _joined(self.choosing, self.judging)
         return dataclasses.replace(self, choosing=rows, judging=empty)
@@ -174,7 +174,7 @@ class ScaledTable:
         return scale_of(self.x[:, self.useful], self.y)
 
     def from_both_zeros(self, problem: SearchProblem) -> list[SearchProblem]:
-        """Return the problem, and that with the zero of the data."""
+        """Return the problem, and the problem with origins at the zero of the data."""
         zeros = [self.scales[i].origin for i in self.useful]
         above = self.y_scale.origin
         if not any((*zeros, above)):
@@ -229,7 +229,7 @@ def table_of(
     *,
     seconds: float = math.inf,
 ) -> ScaledTable:
-    """Check a table, choose rows, and set outliers aside while there is time."""
+    """Check a table, choose rows, and remove outliers while there is time."""
     names, columns, target = _checked(x, y, feature_names)
     pick, held_out = _rows(columns, target, generator)
     unseen = np.setdiff1d(np.arange(len(columns)), pick)
@@ -343,7 +343,7 @@ def _rows(columns: Array, target: Array, generator: torch.Generator | None) -> t
 
 
 def _telling(held_out: Array, target: Array, wrong: Array) -> Array:
-    """Return the mask of held-out rows, spread over the targets if flat."""
+    """Return the mask of held-out rows, chosen evenly by target if their targets hardly vary."""
     held_out, target = held_out[~wrong], Scale.of(target[~wrong]).scaled(target[~wrong])
     count = int(held_out.sum())
     if count and target[held_out].var() < tuned.TELLING * target.var():
@@ -353,7 +353,7 @@ def _telling(held_out: Array, target: Array, wrong: Array) -> Array:
 
 
 def _useful(columns: Array) -> tuple[int, ...]:
-    """Return the columns that are no affine function of a previous one."""
+    """Return the columns that are not affine functions of an earlier one."""
     units: dict[int, Array] = {}
     for i, column in enumerate(columns.T):
         if resolved(column):

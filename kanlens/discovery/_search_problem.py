@@ -40,7 +40,7 @@ class SearchProblem:
 
     @property
     def fitted(self) -> Array:
-        """Rows that are fitted."""
+        """Mask of the rows that are fitted."""
         return ~self.held_out
 
     @property
@@ -50,7 +50,7 @@ class SearchProblem:
 
     @property
     def judged(self) -> Array:
-        """Rows that judge: those held out, or all if there are none."""
+        """Mask of the validation rows: those held out, or all if there are none."""
         return self.held_out if self.held_out.any() else ~self.held_out
 
     @property
@@ -60,7 +60,7 @@ class SearchProblem:
 
     @property
     def positive(self) -> Array:
-        """Mask of the columns that are positive, with some room."""
+        """Mask of the columns that are positive and away from zero."""
         return np.asarray((self.columns.min(axis=0) > 0) & away(self.columns))
 
     @property
@@ -80,25 +80,25 @@ class SearchProblem:
 
     @property
     def steepness(self) -> Array:
-        """The slope, 1 where it is not known."""
+        """The slope of y by the target, 1 where it is not known."""
         return np.ones(len(self.target)) if self.slope is None else self.slope
 
     def with_target(
         self, target: Array, rebuild: Inverse, slope: Array | None = None
     ) -> SearchProblem:
-        """Return the problem of another target, of which `rebuild` makes this one."""
+        """Return the problem with another target, from which `rebuild` computes the present one."""
         outer = self.rebuild
         return dataclasses.replace(
             self, target=target, rebuild=lambda e: outer(rebuild(e)), slope=slope
         )
 
     def over(self, factor: Array, name: Expr) -> SearchProblem:
-        """Divide the target by a factor."""
+        """Return the problem with the target divided by a factor."""
         slope = self.steepness * np.abs(factor)
         return self.with_target(self.target / factor, lambda e: e * name, slope)
 
     def through(self, transform: Transform) -> SearchProblem:
-        """Take a function of the target."""
+        """Return the problem with a function of the target."""
         side, slope = transform.side(self.target), self.slope
         if transform.name != "id":
             step = tuned.DIFFERENCE_STEP * np.abs(self.target)
@@ -109,7 +109,7 @@ class SearchProblem:
         return self.with_target(target, lambda e: side * transform.expression(e), slope)
 
     def without(self, drop: set[int]) -> SearchProblem:
-        """Leave out columns."""
+        """Return the problem without some columns."""
         rest = [i for i in range(self.width) if i not in drop]
         names = tuple(self.names[i] for i in rest)
         return dataclasses.replace(self, columns=self.columns[:, rest], names=names)
@@ -141,7 +141,7 @@ class Transform:
         return self.name in ("sq", "invsq", "sqrt", "invsqrt", "log")
 
     def side(self, target: Array) -> int:
-        """Return the sign of a target if its transform loses it; else 1."""
+        """Return the sign of a target if it is lost by the transform; else 1."""
         return -1 if self.one_sign and target[0] < 0 else 1
 
     def fits(self, target: Array) -> bool:
@@ -240,7 +240,7 @@ def exponents_of(problem: SearchProblem) -> Array:
 
 
 def few_powers(problem: SearchProblem) -> list[tuple[float, ...]]:
-    """Return the simplest powers of the fewest sufficient columns."""
+    """Return power-law exponents: the fewest columns that suffice, the simplest powers."""
     usable = np.flatnonzero(np.isfinite(exponents_of(problem)))
     size = np.abs(problem.target)
     if not 2 <= len(usable) <= tuned.MAX_SELECTABLE_COLUMNS or not size.min() > 0:
@@ -265,7 +265,7 @@ def few_powers(problem: SearchProblem) -> list[tuple[float, ...]]:
 
 
 def best_loo_error(problem: SearchProblem) -> float:
-    """Return the loo_error of the target, or of its logarithm if that is less."""
+    """Return the leave-one-out error of the target, or of its logarithm if lower."""
     targets = [problem.target]
     if problem.one_sign and away(problem.target, tuned.LOGARITHM_OF_SURFACE):
         targets.append(np.log(np.abs(problem.target)))
@@ -275,7 +275,7 @@ def best_loo_error(problem: SearchProblem) -> float:
 
 
 def _ways_without(problem: SearchProblem) -> Iterator[tuple[int, float, SearchProblem]]:
-    """Yield a column, a power of it, and the problem without both."""
+    """Yield each column, a power of it, and the problem divided by it without the column."""
     estimate = exponents_of(problem)
     half = np.round(2 * estimate) / 2
     good = np.abs(estimate - half) < tuned.HALF_TOLERANCE
@@ -305,7 +305,7 @@ def remove_power_factors(problem: SearchProblem, deadline: Deadline) -> SearchPr
 
 
 def _without_powers(problem: SearchProblem, moves: list[tuple[int, float]]) -> SearchProblem:
-    """Divide by powers of columns and leave these out, all but one at most."""
+    """Divide by powers of columns and drop these columns, but keep at least one."""
     powers: dict[int, float] = {}
     for i, power in moves:
         if len(powers) < problem.width - 1:

@@ -19,7 +19,7 @@ from kanlens.discovery._regression import Array, Basis, relative_error, solve, s
 
 
 def _loo(columns: Array, target: Array, slope: Array | float = 1.0, noise: float = 0.0) -> float:
-    """Return the least mean squared leave-one-out error times slope."""
+    """Return the lowest mean square of leave-one-out errors times slopes."""
     x, spread = even(columns), float(target.std())
     t = target - target.mean()
     if x.shape[1] == 0 or spread == 0:
@@ -37,7 +37,7 @@ def loo_error(columns: Array, target: Array) -> float:
 
 
 def noise_ratio(columns: Array, target: Array, slope: Array, noise: float) -> float:
-    """Return the squared leave-one-out error over the noise, in units of y."""
+    """Return the mean squared leave-one-out error of y divided by the noise variance."""
     rows = spread_rows(len(target), tuned.SMOOTH_ROWS)
     return _loo(columns[rows], target[rows], slope[rows], noise) / noise
 
@@ -53,7 +53,7 @@ def noise_of(columns: Array, target: Array) -> float:
 
 
 def left_out(x: Array, target: Array, scale: float, nugget: Array | float) -> tuple[Array, Array]:
-    """Return leave-one-out errors and their variances, 1 far from others."""
+    """Return leave-one-out errors and their variances (1 far from other rows)."""
     check_time()
     matrix = kernel(x, x, scale)
     matrix[np.diag_indices_from(matrix)] += nugget
@@ -86,7 +86,7 @@ def _squared_distances(first: Array, second: Array) -> Array:
 
 
 def even(columns: Array) -> Array:
-    """Return columns of unit deviation, those of a wide range as logarithms."""
+    """Return standardized columns, with logarithms for those of a wide range."""
     inputs = (np.log(x) if logarithmic(x) else x for x in columns.T if varies(x))
     scaled = [(u - u.mean()) / u.std() for u in inputs]
     return np.stack(scaled, axis=1) if scaled else np.zeros((len(columns), 0))
@@ -98,11 +98,11 @@ def logarithmic(x: Array) -> bool:
 
 
 def is_noise(columns: Array, values: Array, target: Array) -> bool:
-    """Return whether target minus formula is noise, by a regression.
+    """Test whether target minus formula is noise, by a regression.
 
     The residual is fitted by splines of every column and of the formula's own value, and by
-    products of the columns; noise lets these explain no more than their number does [2]_. Nor is
-    it correlated with the residual at the nearest other row. Too few rows show nothing.
+    products of the columns; of noise these explain no more than expected from their number [2]_,
+    and residuals of nearest neighbors are uncorrelated. False with too few rows.
     """
     left, rows = target - values, len(target)
     if rows < tuned.TEST_ROWS * columns.shape[1]:  # of terms, which are more than columns
@@ -148,7 +148,7 @@ def _terms(columns: Array, values: Array) -> Array:
 
 
 def outlier_rows(columns: Array, target: Array) -> Array:
-    """Return the rows far from their leave-one-out prediction, round by round."""
+    """Return the rows far from their leave-one-out prediction, removing some in each round."""
     wrong = np.zeros(len(target), dtype=bool)
     if len(target) < tuned.MIN_ROWS_FOR_OUTLIERS:
         return wrong
@@ -174,14 +174,14 @@ def _if_few(mask: Array) -> Array:
 
 
 def distant_rows(columns: Array, others: Array) -> Array:
-    """Return the other rows with an extreme feature."""
+    """Return which other rows have an extreme feature."""
     low, high = np.quantile(columns, tuned.CORE, axis=0)
     room = tuned.DISTANT * (high - low)
     return _if_few((((others < low - room) | (others > high + room)) & (room > 0)).any(1))
 
 
 def other_outliers(columns: Array, target: Array, others: Array, values: Array) -> Array:
-    """Return the other rows far from the predictions of sound rows."""
+    """Return which other rows are far from predictions from `columns` and `target`."""
     middle, spread = _middle(target)
     if len(values) and np.ptp(target) == 0:
         return _if_few(values != middle)
@@ -221,7 +221,7 @@ def _middle(target: Array) -> tuple[float, float]:
 
 
 def _wrong_in(x: Array, size: Array) -> Array:
-    """Return the outliers of one block."""
+    """Return the outliers of one block of rows."""
     sound = np.ones(len(size), dtype=bool)
     for _ in range(tuned.WRONG_ROUNDS if x.shape[1] else 0):
         own = size[sound] - np.median(size[sound])
@@ -235,13 +235,13 @@ def _wrong_in(x: Array, size: Array) -> Array:
 
 
 def _smoothed(x: Array, target: Array) -> tuple[float, Array, Array]:
-    """Return length, leave-one-out errors and variances of the best model."""
+    """Return length scale, leave-one-out errors and variances of the best model."""
     models = ((k, *left_out(x, target, k, tuned.WRONG_NUGGET)) for k in tuned.WRONG_LENGTHS)
     return min(models, key=lambda model: float(np.median(np.abs(model[1]))))
 
 
 def _limit(errors: Array, variance: Array, size: Array) -> Array:
-    """Return the errors beyond which rows are wrong."""
+    """Return the errors beyond which rows are outliers."""
     usual = tuned.NORMAL * float(np.median(np.abs(errors)))
     alone = tuned.ALONE * np.minimum(variance, 1.0) * float(size.std())
     return max(tuned.OUTLIER_DEVIATIONS * usual, tuned.MIN_OUTLIER_DISTANCE) + alone
@@ -258,7 +258,7 @@ def unfollowed(values: Array, target: Array) -> Array:
 
 
 def exceptions(columns: Array, values: Array, target: Array, exact: float) -> Array:
-    """Return the few scattered outliers of an otherwise perfect formula."""
+    """Return the few scattered outliers of a formula that fits all other rows."""
     far, none = unfollowed(values, target), np.zeros(len(target), dtype=bool)
     few = 0 < far.mean() <= tuned.MAX_OUTLIER_SHARE
     if not few or len(target) < tuned.MIN_ROWS_FOR_OUTLIERS:

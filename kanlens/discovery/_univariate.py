@@ -115,7 +115,7 @@ def _products(grid: Array, values: Array, epsilon: float) -> Iterator[Expr]:
 
 
 def multipliers(x: Array) -> list[tuple[Array, Expr]]:
-    """Return powers and exponentials as possible factors, with names."""
+    """Return powers and exponentials of a column as possible factors, with names."""
     powers = [p for p in (-3, -2, -1, 1, 2, 3) if (away(x, tuned.POWER) if p < 0 else clear(x))]
     factors: list[tuple[Array, Expr]] = [(x ** float(p), U**p) for p in powers]
     middle = float(x.mean())
@@ -141,7 +141,7 @@ class PairOfAtoms(Ansatz):
 
 @lru_cache(maxsize=1)
 def atoms() -> tuple[Expr, ...]:
-    """Return functions without free numbers, of the symbol `U`."""
+    """Return the atoms: functions of the symbol `U` without parameters."""
     waves = (sympy.sin, sympy.cos)
     forms = [U**k for k in range(1, 7)]
     forms += [1 / U, 1 / U**2, sympy.sqrt(U), U ** sympy.Rational(3, 2), abs(U)]
@@ -162,7 +162,7 @@ def atoms() -> tuple[Expr, ...]:
 
 
 def atoms_on(x: Array) -> tuple[list[Expr], Array]:
-    """Return the functions finite on a column, and values (row, function)."""
+    """Return the atoms that are finite on a column, and their values (row, atom)."""
     matrix = _evaluate()(x[:, None])
     with np.errstate(all="ignore"):
         good = np.isfinite(matrix).all(axis=0)

@@ -5,27 +5,23 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from kanlens._atomic_files import Pathlike
 from kanlens._checks import check_count, check_generator
+from kanlens._pandas import pd
 from kanlens._runtime import Interruption, interrupts_pass, progress_bar
 from kanlens.attribution import _attribute as attribute_module
 from kanlens.attribution._problem import explained_output
 from kanlens.attribution._result import Attribution, Importance
 from kanlens.data._source import Source, scan_features
 from kanlens.distributed import _jobs as jobs
-from kanlens.distributed._jobs import Job, Summary
-from kanlens.distributed._tasks import Workers, completed, workers_for
+from kanlens.distributed._jobs import Job, Summary, Workers, completed, workers_for
 from kanlens.errors import DataError, DTypeError, InvalidValueError, MethodError, rewording
 from kanlens.model._analysis import Model, check_model
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from kanlens.model._network import KAN, Rows
+from kanlens.model._network import KAN, Rows
 
 BLOCK = 4096  # rows of one generator, which are explained at once
 PART = 16 * BLOCK  # rows of a task, and of a file
@@ -64,8 +60,6 @@ class AttributionFolder:
 
     def to_frame(self) -> pd.DataFrame:
         """Read all rows."""
-        import pandas as pd
-
         return pd.read_parquet(self.folder)
 
 
@@ -107,10 +101,6 @@ def attribute(
     workers : int, str or Client, optional
         Number of Dask processes to start on this machine for the call, the address of a
         scheduler, or a client of one. Default: no other process.
-
-    Returns
-    -------
-    AttributionFolder
 
     Raises
     ------
@@ -200,8 +190,6 @@ def importance(
     >>> list(importance(KAN([2, 1]), path, method="gradient"))
     ['output', 'feature', 'importance', 'low', 'high', 'unit']
     """
-    import pandas as pd
-
     call, frames = "importance", []
     model, source = _open(call, model, data, workers, generator, part_rows)
     options |= {"method": method, "background": background}
@@ -282,7 +270,7 @@ def _plan(
 
 
 def _all_parts(client: Any, job: Job, progress: bool | None) -> tuple[list[Summary], int]:
-    """Do the missing parts; return all summaries, and the number kept."""
+    """Compute the missing parts; return all summaries, and how many files existed before."""
     numbers = range(job.parts)
     done = {n: part for n in numbers if (part := jobs.read_summary(job, n)) is not None}
     count, left = len(done), [number for number in numbers if number not in done]

@@ -14,9 +14,8 @@ from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.discovery._discover import Discovery
 from kanlens.discovery._discover import discover as discover_once
-from kanlens.distributed._jobs import new_seed, seeded
-from kanlens.distributed._tasks import Workers, completed, workers_for
-from kanlens.errors import DataError, DTypeError, InvalidValueError, KanlensError, TrainingError
+from kanlens.distributed._jobs import Workers, completed, new_seed, seeded, workers_for
+from kanlens.errors import DataError, DTypeError, InvalidValueError, TrainingError
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._network import KAN, Rows, Targets
 from kanlens.symbolic._pareto_front import choose
@@ -167,15 +166,13 @@ def _run(call: str, job: Any, restarts: int, workers: Workers, progress: bool | 
     return results
 
 
-def attempt(job: tuple[Any, ...], number: int) -> list[Any] | KanlensError:
-    """Return the result or TrainingError of a start, or another refusal."""
+def attempt(job: tuple[Any, ...], number: int) -> list[Any]:
+    """Return the result or TrainingError of a start."""
     function, *arguments = job
     try:
         return [function(*arguments, number)]
     except TrainingError as error:  # other weights may do better
         return [error]
-    except KanlensError as error:
-        return error
 
 
 def fit_again(kan: KAN, data: Any, options: dict[str, Any], seed: int, number: int) -> FitResult:

@@ -224,7 +224,7 @@ class EdgeEditor:
         return self._change(action, change, recenter=self._of_term)
 
     def _only(self, method: str) -> tuple[Place, float]:
-        """Return the only edge; refuse terms of several, and products."""
+        """Return the edge if there is only one; refuse other terms, and products."""
         if len(self._places) == 1 and not (self._of_term and self._places[0][0][0]):
             return self._places[0]
         advice = "Name one of its edges: edit.edge(layer, out, in_)"
@@ -241,7 +241,7 @@ class EdgeEditor:
         return self._reshape(f"{method}({direction!r})", solve)
 
     def _reshape(self, action: str, solve: Callable[[EdgeProjection], Array]) -> EdgeEditor:
-        """Record the change to a spline; one that is there already stays to the byte."""
+        """Record the change to a spline; one with the wanted shape is not changed at all."""
         self._only(action.partition("(")[0])
 
         def change(layer: KANLinear, out: int, in_: int, u: Array) -> None:
@@ -255,7 +255,7 @@ class EdgeEditor:
         return self._change(action, change)
 
     def _change(self, action: str, change: Change, *, recenter: bool = False) -> EdgeEditor:
-        """Record a change of each edge; changes of their means go to the biases if `recenter`."""
+        """Record a change of each edge; with `recenter`, biases take up the changes of means."""
         folds = dict[Place, float]()
 
         def run(layer: KANLinear, x: Array) -> float | None:

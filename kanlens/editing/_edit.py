@@ -40,7 +40,7 @@ POINTS = 65  # of a recorded curve, in addition to breakpoints
 
 
 class Snapshot(NamedTuple):
-    """A layer before an edit, the edits until then, the edges changed, and means they lost."""
+    """State before an edit: a layer, earlier edits, edges to change, means moved to biases."""
 
     level: int
     layer: KANLinear
@@ -138,7 +138,7 @@ class Edit(Displayed):
         return EdgeEditor(self, " * ".join(columns), places, of_term=True)
 
     def _curve(self, form: SumForm, features: set[int]) -> Places:
-        """Return the edges of features to the only sum that they enter; none if there are more."""
+        """Return the first-layer edges of features if all enter one sum of terms; else none."""
         edges = self.model.layers[0].nonzero_edges()
         places = [
             [((0, sub, i), weight) for i in sorted(features) if edges[sub, i]]
@@ -148,7 +148,7 @@ class Edit(Displayed):
         return places[0] if len(places) == 1 else []
 
     def _product(self, form: SumForm, groups: Sequence[set[int]]) -> Places:
-        """Return the edges that leave the products of two columns."""
+        """Return the edges from products of two columns to the sum of terms."""
         first, places = self.model.layers[0].nonzero_edges(), Places()
         for *sides, _ in form.products if len(self.model.layers) > 1 else ():
             reads = [set(first[sub].nonzero()[:, 0].tolist()) for sub in sides]
@@ -160,7 +160,7 @@ class Edit(Displayed):
         return places
 
     def _features(self, column: str, call: str) -> set[int]:
-        """Return the features of a column, or the one of a name."""
+        """Return the features of a table column, or the feature of that name."""
         features = self.model.schema.features
         places = {k for k, one in enumerate(features) if column in (one.column, one.name)}
         names = list(dict.fromkeys(feature.column for feature in features))
@@ -218,9 +218,9 @@ class Edit(Displayed):
         return self
 
     def diff(self, x: Rows, y: Targets | None = None, *, by: str | PerRow = None) -> EditDiff:
-        """Return the difference that all edits make on rows; with targets y, in losses too.
+        """Return how all edits change the outputs of rows and, with targets y, the losses.
 
-        `by` is a column of x, or values of the rows, to group them by; many numbers by quartiles.
+        `by` groups the rows: a column of x, or one value per row; many numbers become quartiles.
         """
         folds = dict[Place, float]()
         for snapshot in self._snapshots:
@@ -261,7 +261,7 @@ class Edit(Displayed):
         folds: Mapping[Place, float],
         new: KANLinear | None = None,
     ) -> None:
-        """Put a changed copy of a layer in its place, and record the step."""
+        """Replace a layer by a changed copy, and record the step."""
         index = places[0][0][0]
         old = self.model.layers[index]
         x = old.places() if self._rows is None else levels_of(self.model, self._rows)[0][index]

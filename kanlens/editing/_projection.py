@@ -93,7 +93,7 @@ class EdgeProjection:
         return self._solve(np.column_stack([*ends, inner]).astype(np.float64))
 
     def _solve(self, free: Array, cone: Array | None = None) -> Array:
-        """Return the best sum of columns, those of `cone` with coefficients of at least 0."""
+        """Return the least-squares sum of columns; coefficients of `cone` are nonnegative."""
         from scipy.optimize import nnls
 
         base, left, part = self._matrix @ free, self._target, np.zeros(len(free))

@@ -56,7 +56,7 @@ def refit_layer(model: KAN, index: int, x: Tensor, y: Tensor, held: Tensor) -> K
 def _refit_sum(
     work: KAN, node: tuple[int, int], data: Rows, judged: Rows, edges: list[int], loss: float
 ) -> float:
-    """Fit edges of a sum in place if that lowers the loss on rows judged; return the loss."""
+    """Fit edges of a sum in place if that lowers the validation loss; return that loss."""
     (index, out), (x, y) = node, data
     layer = work.layers[index]
     arrays = quadratic_loss(work, index, out, x, y, call="edit.refit")
@@ -88,7 +88,7 @@ def _refit_sum(
 
 
 def _modes(layer: KANLinear, in_: int, inputs: Tensor, edges: int) -> Tensor:
-    """Return changes of control points (basis, mode): polylines with few places."""
+    """Return changes of control points (basis, mode): polylines with few breakpoints."""
     places = spline.greville(layer.grid, layer.spline_order)[in_].cpu().numpy()
     count = min(max(len(inputs) // (ROWS_PER_PLACE * edges), 2), PLACES)
     if len(places) <= count:

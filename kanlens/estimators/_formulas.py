@@ -146,7 +146,7 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
         return self
 
     def _search(self, schema: Schema, x: Tensor, y: Tensor) -> SymbolicResult:
-        """Return the shortest description of the starts until an interrupt."""
+        """Return the formula with the shortest description among the starts, until an interrupt."""
         generator, stop, call = generator_from(self), Interruption(), type(self).__name__
         parts = partition(len(x), generator, groups=row_groups(x, y, call=call))
         rows = parts.fitted
@@ -216,7 +216,7 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
         parts: Partition,
         stop: Interruption,
     ) -> SymbolicResult:
-        """Read the formula of a trained network, in all features."""
+        """Symbolize a trained network; return the formula as a function of all features."""
         x, y = data
         rows, choosing, judging = parts.of(_columns_of(network, schema, x), y)
         how = Reading(
@@ -290,7 +290,7 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
 
 
 def _hidden(features: int, hidden: int | None, start: int) -> list[Any]:
-    """Return the hidden layer of a start: sums, or products too."""
+    """Return the hidden layer of a start: sums alone, or also products."""
     width = hidden or min(2 * features + 1, _MAX_HIDDEN)
     return [width if start % 2 else ((width + 1) // 2, _PRODUCTS)]
 
@@ -301,7 +301,7 @@ def _columns_of(network: KAN, schema: Schema, x: Tensor) -> Tensor:
 
 
 def _budget(network: KAN, x: Tensor, y: Tensor) -> float:
-    """Return the allowed rise of the loss by pruning, small under noise."""
+    """Return the allowed rise of the loss by pruning; it is small if there is noise."""
     with torch.no_grad():
         gap = (network(x) - y).square().mean(0) / y.var(0, unbiased=False).clamp(min=1e-300)
     if float(gap.max()) < _CLEAN:

@@ -116,7 +116,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
         self._keep(self._trained(build, data, common), places)
 
     def _trained(self, build: Build, data: Data, common: dict[str, Any]) -> FitResult:
-        """Train a network with the settings of `fit`, or a default one, perhaps of given widths."""
+        """Train a network with the settings of `fit`, or by `fit_default`."""
         size = self.grid_size
         of_grid = size is not None and not self.hidden  # which no default network has
         if of_grid or self.steps is not None or self.penalty is not None or self.strength != 0:
@@ -140,7 +140,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
         )
 
     def _keep(self, result: FitResult, places: Array) -> None:
-        """Keep a result of training on the rows at `places` of the data."""
+        """Store a result of training; `places` are the indices of its rows in the data."""
         self.model_, self._formula = result.model, None
         self.result_ = dataclasses.replace(result, held_out=torch.tensor(places)[result.held_out])
 
@@ -153,7 +153,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
             raise InvalidValueError(call, *fields) from error
 
     def _train_on(self, rows: Array, y: Array, sample_weight: PerRow) -> None:
-        """Take a few passes over more rows, with small steps."""
+        """Train for a few passes over more rows, with small steps."""
         rows, y, weights, places = inputs.distinct(rows, y, sample_weight)
         result = fit(
             self.model_,

@@ -1,4 +1,4 @@
-"""Elementary functions and unrolled networks in the syntax of languages."""
+"""Networks as arrays, and as formulas in the syntax of languages."""
 
 from __future__ import annotations
 
@@ -6,18 +6,177 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
+from typing import Any, NoReturn
 
 import numpy as np
 import sympy
+import torch
 from sympy.printing.precedence import PRECEDENCE
 from sympy.printing.str import StrPrinter
 
-from kanlens.exporters._exported_model import Description, FunctionTerms, Layer, Splines, refuse
+from kanlens.errors import MethodError
 from kanlens.functions._elementary import Array, ElementaryFunction
+from kanlens.model._kan_linear import KANLinear
+from kanlens.model._network import KAN
+from kanlens.model._nodes import Nodes
+from kanlens.splines._pieces import Index
 
 Pieces = tuple[int, Array]  # an input, and the coefficients (power, out) of a piece, from power 1
 _SAME = "exp sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Splines:
+    """The piecewise polynomials of a layer, on shared breaks of an input.
+
+    Pieces are polynomials in the distance from their start, the first from its end; the first and
+    the last are straight. The value at u is the sum of the rises of all pieces up to u, so that
+    no number next to a break is in the wrong piece.
+    """
+
+    breaks: Array  # (in, break), increasing
+    powers: Array  # (in, break + 1, degree + 1, out): coefficients of every piece, constant first
+
+    @property
+    def degree(self) -> int:
+        """Degree of the pieces."""
+        return int(self.powers.shape[2]) - 1
+
+    @property
+    def matrix(self) -> Array:
+        """Weights (in, column, out) of distances below, above and inside pieces."""
+        inner = self.powers[:, 1:-1, 1:].swapaxes(1, 2)  # (in, power, piece, out)
+        tails = self.powers[:, [0, -1], 1]
+        return np.concatenate([tails, inner.reshape(len(tails), -1, tails.shape[-1])], axis=1)
+
+    def combined(self, in_: int) -> tuple[Index, Array]:
+        """Return outputs whose splines span those of all, and weights (rank, out)."""
+        from scipy.linalg import qr, solve_triangular
+
+        inner = np.diff(self.breaks[in_])
+        widths = np.concatenate(([1.0], inner, [1.0]))[:, None] ** np.arange(1, self.degree + 1)
+        sizes = self.powers[in_, :, 1:] * widths[:, :, None]
+        r, order = qr(sizes.reshape(-1, sizes.shape[-1]), mode="r", pivoting=True)
+        diagonal = np.abs(r.diagonal())
+        rank = int((diagonal > len(widths) * np.finfo(float).eps * diagonal[0]).sum())
+        weights = np.zeros((rank, len(order)))
+        weights[:, order[:rank]] = np.eye(rank)
+        weights[:, order[rank:]] = solve_triangular(r[:rank, :rank], r[:rank, rank:])
+        return order[:rank], weights
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FunctionTerms:
+    """Columns ``g(a * u[input] + b)`` with their weights (column, out)."""
+
+    g: ElementaryFunction
+    inputs: Index  # (column,)
+    a: Array
+    b: Array
+    weights: Array
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Layer:
+    """One layer: its splines and functions, and the nodes made of its sums."""
+
+    width: int  # number of inputs
+    bias: Array  # (out,): constants of all edges, and values of splines at their first break
+    splines: Splines | None
+    terms: tuple[FunctionTerms, ...]
+    members: list[list[int]]  # the sums that each node is the product of
+    scale: Array  # (node,)
+    shift: Array
+
+    @property
+    def plain(self) -> bool:
+        """True if nodes are neither scaled nor shifted."""
+        return bool((self.scale == 1).all() and (self.shift == 0).all())
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Description:
+    """A network as arrays, independent of torch."""
+
+    features: tuple[str, ...]
+    outputs: tuple[str, ...]
+    scaling: tuple[Array, ...]  # low, high, shift, scale of features; shift, scale of outputs
+    layers: tuple[Layer, ...]
+
+    @cached_property
+    def functions(self) -> Mapping[str, ElementaryFunction]:
+        """Every elementary function in use, by name."""
+        return {terms.g.name: terms.g for layer in self.layers for terms in layer.terms}
+
+
+@torch.no_grad()
+def describe(model: KAN) -> Description:
+    """Describe a float64 network."""
+    inputs = (model.input_low, model.input_high, model.input_shift, model.input_scale)
+    scaling = (*inputs, model.output_shift, model.output_scale)
+    return Description(
+        features=model.feature_names,
+        outputs=model.output_names,
+        scaling=tuple(buffer.numpy() for buffer in scaling),
+        layers=tuple(map(_layer, model.layers, model.nodes)),
+    )
+
+
+def _layer(layer: KANLinear, nodes: Nodes) -> Layer:
+    bias, size = layer.bias.numpy().copy(), nodes.grouping.nodes
+    columns: dict[ElementaryFunction, dict[tuple[int, float, float], Array]] = {}
+    splines: list[tuple[int, int, Any]] = []
+
+    def add(g: ElementaryFunction, place: tuple[int, float, float], weights: Array) -> None:
+        if g.line != 0.0:
+            row = columns.setdefault(g, {}).setdefault(place, np.zeros(len(bias)))
+            row += weights
+
+    for term in layer.terms():
+        for in_ in (term.weight != 0).any(0).nonzero()[:, 0].tolist():
+            place = in_, float(term.a[in_]), float(term.b[in_])
+            add(term.g, place, term.weight[:, in_].numpy())
+    for out, in_ in layer.mask.nonzero().tolist():
+        edge = layer.edge(out, in_)
+        if (single := edge.single) is None:
+            splines.append((out, in_, edge.to_scipy().spline))
+        else:
+            bias[out] += single.d
+            add(single.g, (in_, single.a, single.b), single.c * (np.arange(len(bias)) == out))
+    return Layer(
+        width=layer.in_features,
+        splines=_splines(splines, layer.in_features, bias),
+        bias=bias,
+        terms=tuple(_terms(g, rows) for g, rows in columns.items()),
+        members=[list(nodes.grouping.members(node)) for node in range(size)],
+        scale=nodes.scale.numpy() if nodes.scaled else np.ones(size),
+        shift=nodes.shift.numpy() if nodes.scaled else np.zeros(size),
+    )
+
+
+def _splines(edges: list[tuple[int, int, Any]], n_in: int, bias: Array) -> Splines | None:
+    """Stack the splines of edges; add their values at the first break to `bias`."""
+    if not any(spline.c.any() for _, _, spline in edges):
+        return None
+    n_powers, n_pieces = edges[0][2].c.shape
+    breaks = np.tile(np.arange(n_pieces - 1.0), (n_in, 1))  # of inputs that no spline reads
+    powers = np.zeros((n_in, n_pieces, n_powers, len(bias)))
+    for out, in_, spline in edges:
+        breaks[in_] = spline.x[1:-1]
+        powers[in_, :, :, out] = spline.c[::-1].T
+        powers[in_, 0, 0, out] += powers[in_, 0, 1, out]  # SciPy's starts one unit before its end
+        bias[out] += powers[in_, 0, 0, out]
+    return Splines(breaks=breaks, powers=powers)
+
+
+def _terms(g: ElementaryFunction, rows: dict[tuple[int, float, float], Array]) -> FunctionTerms:
+    places = np.array(list(rows))  # (column, 3)
+    inputs = places[:, 0].astype(np.int64)
+    return FunctionTerms(
+        g=g, inputs=inputs, a=places[:, 1], b=places[:, 2], weights=np.stack(list(rows.values()))
+    )
 
 
 def formula(g: ElementaryFunction, u: sympy.Expr) -> sympy.Expr:
@@ -48,6 +207,11 @@ class Dialect:
     def text(self, expression: sympy.Expr) -> str:
         """Write a sympy expression; names of symbols are not changed."""
         return str(_DialectPrinter(self).doprint(expression))
+
+
+def refuse(expected: str, got: str, advice: str) -> NoReturn:
+    """Refuse a model that a format cannot hold."""
+    raise MethodError("export", expected, got, advice)
 
 
 class _DialectPrinter(StrPrinter):  # type: ignore[misc]  # untyped
@@ -171,7 +335,7 @@ class Unrolled(ABC):
 
     @abstractmethod
     def define(self, names: Sequence[str], formulas: Sequence[str]) -> list[str]:
-        """Add a column for each formula and return the references to them."""
+        """Add a named column for each formula; return references to the columns."""
 
     @abstractmethod
     def sums(self, index: int, layer: Layer, inputs: Sequence[str]) -> list[str]:
@@ -179,32 +343,36 @@ class Unrolled(ABC):
 
     def outputs(self, description: Description, features: Sequence[str]) -> list[str]:
         """Add all levels; return the formulas of the outputs."""
-        names = self.level("u", self._scaled(features, *description.scaling[:4]))
+        columns = zip(features, *map(np.ndarray.tolist, description.scaling[:4]), strict=True)
+        texts = [
+            f"({self._held(name, low, high)} - {self.number(shift)})/{self.number(scale)}"
+            for name, low, high, shift, scale in columns
+        ]
+        names = self.level("u", texts)
         for index, layer in enumerate(description.layers):
             names = self.sums(index, layer, names)
             if any(len(members) > 1 for members in layer.members) or not layer.plain:
-                names = self.level(f"h{index}_", self._nodes(names, layer))
+                nodes = zip(layer.members, layer.scale, layer.shift, strict=True)
+                texts = [
+                    f"{'*'.join([*(names[k] for k in members), self.number(scale)])}"
+                    f" + {self.number(shift)}"
+                    for members, scale, shift in nodes
+                ]
+                names = self.level(f"h{index}_", texts)
         shift, scale = map(np.ndarray.tolist, description.scaling[4:])
-        texts = zip(names, scale, shift, strict=True)
-        return [f"{name}*{self.number(a)} + {self.number(b)}" for name, a, b in texts]
+        ends = zip(names, scale, shift, strict=True)
+        return [f"{name}*{self.number(a)} + {self.number(b)}" for name, a, b in ends]
 
     def level(self, prefix: str, formulas: Sequence[str]) -> list[str]:
-        """Add columns with counted names."""
+        """Add columns named by a prefix and a number."""
         return self.define([f"{prefix}{k}" for k in range(len(formulas))], formulas)
 
     def number(self, value: float) -> str:
         """Write a number to the last digit."""
         return self.dialect.number(float(value))
 
-    def _scaled(self, names: Sequence[str], *scaling: Array) -> list[str]:
-        columns = zip(names, *map(np.ndarray.tolist, scaling), strict=True)
-        return [
-            f"({self._held(name, low, high)} - {self.number(shift)})/{self.number(scale)}"
-            for name, low, high, shift, scale in columns
-        ]
-
     def _held(self, name: str, low: float, high: float, origin: float = 0.0) -> str:
-        """Clip a column, subtract an origin, and keep missing cells."""
+        """Clip a column and subtract an origin; missing cells stay missing."""
         text = f"({name} - {self.number(origin)})" if origin else name
         for sign, end in ((">=", high), ("<=", low)):
             if np.isfinite(end):
@@ -213,7 +381,7 @@ class Unrolled(ABC):
         return text
 
     def rises(self, names: Sequence[str], splines: Splines) -> tuple[list[str], list[Pieces]]:
-        """Return distances within pieces as text, and the sloped pieces."""
+        """Return as text how far u is within each piece, and which pieces have a slope."""
         texts, pieces = [], []
         for in_, (name, breaks) in enumerate(zip(names, splines.breaks.tolist(), strict=True)):
             for piece, (start, end) in enumerate(pairwise([-np.inf, *breaks, np.inf])):
@@ -228,10 +396,3 @@ class Unrolled(ABC):
         u, a, b = sympy.Symbol(names[terms.inputs[column]]), terms.a[column], terms.b[column]
         inner = u if (a, b) == (1, 0) else float(a) * u + float(b)
         return self.dialect.text(formula(terms.g, inner))
-
-    def _nodes(self, names: Sequence[str], layer: Layer) -> list[str]:
-        nodes = zip(layer.members, layer.scale, layer.shift, strict=True)
-        return [
-            f"{'*'.join([*(names[k] for k in members), self.number(scale)])} + {self.number(shift)}"
-            for members, scale, shift in nodes
-        ]

@@ -14,12 +14,11 @@ import torch
 from kanlens._atomic_files import atomic_write, ending_of
 from kanlens._checks import check_choice
 from kanlens.errors import DTypeError, InvalidValueError, OutputError
-from kanlens.exporters._c_header import C_HEADER
-from kanlens.exporters._exported_model import Export, Format, chances, predicted, refuse
-from kanlens.exporters._numpy_module import NUMPY_MODULE
+from kanlens.exporters._dialects import refuse
+from kanlens.exporters._exported_model import Export, Format, chances, predicted
 from kanlens.exporters._onnx_file import ONNX
 from kanlens.exporters._sql_query import SQL_QUERY
-from kanlens.exporters._symbolic_text import LATEX, SYMPY
+from kanlens.exporters._text_files import C_HEADER, LATEX, NUMPY_MODULE, SYMPY
 from kanlens.exporters._workbook import WORKBOOK
 from kanlens.functions._elementary import Array
 from kanlens.model import kernels
@@ -123,10 +122,6 @@ def export(
         Name of the table that SQL reads.
     keep : sequence of str
         Columns of `table` that SQL returns together with the outputs. Default: the features.
-
-    Returns
-    -------
-    Exported
 
     Raises
     ------

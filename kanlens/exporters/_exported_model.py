@@ -1,189 +1,104 @@
-"""The description of a model, and the rows that exports are compared on."""
+"""A model with the rows that exports are compared on, and rules that encode raw cells."""
 
 from __future__ import annotations
 
 import math
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
+import sympy
 import torch
 
+from kanlens._pandas import pd
 from kanlens.attribution import attribute
-from kanlens.errors import MethodError
-from kanlens.exporters._cells import Cell, blank_numbers, blank_texts, cell_rule, column_kinds
-from kanlens.functions._elementary import Array, ElementaryFunction
+from kanlens.data._schema import Feature, Schema
+from kanlens.exporters._dialects import Description, describe
+from kanlens.functions._elementary import Array
 from kanlens.model import kernels
 from kanlens.model._analysis import float64_copy
-from kanlens.model._kan_linear import KANLinear
+from kanlens.model._conversion import expand_normalization
 from kanlens.model._network import KAN
-from kanlens.model._nodes import Nodes
-from kanlens.model._normalization import expand_normalization
 from kanlens.splines._pieces import Index
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 RANDOM = 64  # rows drawn evenly over the range of every feature, and a tenth beyond
 SHOWN = 4  # rows that a file carries with what the model says of them
+_TRUTH = {"True": ("true", "TRUE", "1", "1.0"), "False": ("false", "FALSE", "0", "0.0")}
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Splines:
-    """The piecewise polynomials of a layer, on shared breaks of an input.
+class Cell(NamedTuple):
+    """The rule of a feature: a number, a part of a date, or an indicator."""
 
-    Pieces are polynomials in the distance from their start, the first from its end; the first and
-    the last are straight. The value at u is the sum of the rises of all pieces up to u, so that
-    rounding cannot put a number next to a break into the wrong piece.
-    """
-
-    breaks: Array  # (in, break), increasing
-    powers: Array  # (in, break + 1, degree + 1, out): coefficients of every piece, constant first
-
-    @property
-    def degree(self) -> int:
-        """Degree of the pieces."""
-        return int(self.powers.shape[2]) - 1
-
-    @property
-    def matrix(self) -> Array:
-        """Weights (in, column, out) of distances below, above and inside pieces."""
-        inner = self.powers[:, 1:-1, 1:].swapaxes(1, 2)  # (in, power, piece, out)
-        tails = self.powers[:, [0, -1], 1]
-        return np.concatenate([tails, inner.reshape(len(tails), -1, tails.shape[-1])], axis=1)
-
-    def combined(self, in_: int) -> tuple[Index, Array]:
-        """Return outputs whose splines span those of all, and weights (rank, out)."""
-        from scipy.linalg import qr, solve_triangular
-
-        inner = np.diff(self.breaks[in_])
-        widths = np.concatenate(([1.0], inner, [1.0]))[:, None] ** np.arange(1, self.degree + 1)
-        sizes = self.powers[in_, :, 1:] * widths[:, :, None]
-        r, order = qr(sizes.reshape(-1, sizes.shape[-1]), mode="r", pivoting=True)
-        diagonal = np.abs(r.diagonal())
-        rank = int((diagonal > len(widths) * np.finfo(float).eps * diagonal[0]).sum())
-        weights = np.zeros((rank, len(order)))
-        weights[:, order[:rank]] = np.eye(rank)
-        weights[:, order[rank:]] = solve_triangular(r[:rank, :rank], r[:rank, rank:])
-        return order[:rank], weights
+    column: str
+    kind: str  # "number", "date" or "text"
+    content: tuple[str, ...]  # texts, or the part of a date
+    blank: float  # the feature of a blank cell, NaN where these are refused
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FunctionTerms:
-    """Columns ``g(a * u[input] + b)`` with their weights (column, out)."""
-
-    g: ElementaryFunction
-    inputs: Index  # (column,)
-    a: Array
-    b: Array
-    weights: Array
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Layer:
-    """One layer: its splines and functions, and the nodes made of its sums."""
-
-    width: int  # number of inputs
-    bias: Array  # (out,): constants of all edges, and values of splines at their first break
-    splines: Splines | None
-    terms: tuple[FunctionTerms, ...]
-    members: list[list[int]]  # the sums that each node is the product of
-    scale: Array  # (node,)
-    shift: Array
-
-    @property
-    def plain(self) -> bool:
-        """True if nodes are neither scaled nor shifted."""
-        return bool((self.scale == 1).all() and (self.shift == 0).all())
+def cell_rule(feature: Feature) -> Cell:
+    """Return the rule of a feature."""
+    if feature.kind == "missing":
+        return Cell(feature.column, "text", (), 1.0)
+    if feature.category is None:
+        blank = math.nan if feature.filler is None else feature.filler
+        return Cell(feature.column, "date" if feature.part else "number", (feature.part,), blank)
+    texts = _spellings(feature.category, feature.categories)
+    return Cell(feature.column, "text", texts, float(feature.imputation == feature.category))
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Description:
-    """A network as arrays, independent of torch."""
-
-    features: tuple[str, ...]
-    outputs: tuple[str, ...]
-    scaling: tuple[Array, ...]  # low, high, shift, scale of features; shift, scale of outputs
-    layers: tuple[Layer, ...]
-
-    @cached_property
-    def functions(self) -> Mapping[str, ElementaryFunction]:
-        """Every elementary function in use, by name."""
-        return {terms.g.name: terms.g for layer in self.layers for terms in layer.terms}
+def column_kinds(schema: Schema) -> dict[str, str]:
+    """Return the kinds of columns by name."""
+    kinds: dict[str, str] = {}
+    for feature in schema.features:
+        kind = "text" if feature.category or feature.categories else "number"
+        if kinds.setdefault(feature.column, kind) == "number" and feature.part:
+            kinds[feature.column] = "date"
+    return kinds
 
 
-@torch.no_grad()
-def describe(model: KAN) -> Description:
-    """Describe a float64 network."""
-    inputs = (model.input_low, model.input_high, model.input_shift, model.input_scale)
-    scaling = (*inputs, model.output_shift, model.output_scale)
-    return Description(
-        features=model.feature_names,
-        outputs=model.output_names,
-        scaling=tuple(buffer.numpy() for buffer in scaling),
-        layers=tuple(map(_layer, model.layers, model.nodes)),
-    )
+def blank_texts(schema: Schema) -> tuple[str, ...]:
+    """Return the texts of blank cells."""
+    return ("", *(text for mark in schema.format.missing for text in _spellings(mark)))
 
 
-def _layer(layer: KANLinear, nodes: Nodes) -> Layer:
-    bias, size = layer.bias.numpy().copy(), nodes.grouping.nodes
-    columns: dict[ElementaryFunction, dict[tuple[int, float, float], Array]] = {}
-    splines: list[tuple[int, int, Any]] = []
-
-    def add(g: ElementaryFunction, place: tuple[int, float, float], weights: Array) -> None:
-        if g.line != 0.0:
-            row = columns.setdefault(g, {}).setdefault(place, np.zeros(len(bias)))
-            row += weights
-
-    for term in layer.terms():
-        for in_ in (term.weight != 0).any(0).nonzero()[:, 0].tolist():
-            place = in_, float(term.a[in_]), float(term.b[in_])
-            add(term.g, place, term.weight[:, in_].numpy())
-    for out, in_ in layer.mask.nonzero().tolist():
-        edge = layer.edge(out, in_)
-        if (single := edge.single) is None:
-            splines.append((out, in_, edge.to_scipy().spline))
-        else:
-            bias[out] += single.d
-            add(single.g, (in_, single.a, single.b), single.c * (np.arange(len(bias)) == out))
-    return Layer(
-        width=layer.in_features,
-        splines=_splines(splines, layer.in_features, bias),
-        bias=bias,
-        terms=tuple(_terms(g, rows) for g, rows in columns.items()),
-        members=[list(nodes.grouping.members(node)) for node in range(size)],
-        scale=nodes.scale.numpy() if nodes.scaled else np.ones(size),
-        shift=nodes.shift.numpy() if nodes.scaled else np.zeros(size),
-    )
+def blank_numbers(schema: Schema) -> list[float]:
+    """Return the numbers that mark missing cells."""
+    return [float(mark) for mark in schema.format.missing if re.fullmatch(r"-?\d+(\.\d+)?", mark)]
 
 
-def _splines(edges: list[tuple[int, int, Any]], n_in: int, bias: Array) -> Splines | None:
-    """Stack splines; add their values at the first break to `bias`."""
-    if not any(spline.c.any() for _, _, spline in edges):
-        return None
-    n_powers, n_pieces = edges[0][2].c.shape
-    breaks = np.tile(np.arange(n_pieces - 1.0), (n_in, 1))  # of inputs that no spline reads
-    powers = np.zeros((n_in, n_pieces, n_powers, len(bias)))
-    for out, in_, spline in edges:
-        breaks[in_] = spline.x[1:-1]
-        powers[in_, :, :, out] = spline.c[::-1].T
-        powers[in_, 0, 0, out] += powers[in_, 0, 1, out]  # SciPy's starts one unit before its end
-        bias[out] += powers[in_, 0, 0, out]
-    return Splines(breaks=breaks, powers=powers)
+def _spellings(text: str, texts: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the spellings of a category that tables, databases and sheets use."""
+    if texts and set(texts) <= _TRUTH.keys():
+        return text, *_TRUTH[text]
+    if text.lstrip("-").isdigit():
+        return text, f"{text}.0"
+    alike = [other for other in texts if other.casefold() == text.casefold()]
+    usual = [text.lower(), text.upper(), text.capitalize(), text.title()]
+    return tuple(dict.fromkeys([text, *(usual if len(alike) == 1 else [])]))
 
 
-def _terms(g: ElementaryFunction, rows: dict[tuple[int, float, float], Array]) -> FunctionTerms:
-    places = np.array(list(rows))  # (column, 3)
-    inputs = places[:, 0].astype(np.int64)
-    return FunctionTerms(
-        g=g, inputs=inputs, a=places[:, 1], b=places[:, 2], weights=np.stack(list(rows.values()))
-    )
+def date_part(part: str, days: sympy.Expr) -> sympy.Expr:
+    """Return a part of a date as an expression of the days since 1970-01-01."""
+    floor, half = sympy.floor, sympy.Rational(1, 2)  # halves keep quotients off the steps of floor
+    day = floor(days)
+    if part in ("days", "hour"):
+        return days if part == "days" else floor((days - day) * 1440 + sympy.Float(1e-6)) / 60
+    if part == "weekday":
+        return day + 3 - 7 * floor((day + 3 + half) / 7)
+    era = floor((day + 719468 + half) / 146097)  # of 400 years, which begin in March
+    of_era = day + 719468 - 146097 * era
+    leaps = floor((of_era + half) / 1460) - floor((of_era + half) / 36524)
+    year = floor((of_era - leaps - floor((of_era + half) / 146096) + half) / 365)
+    of_year = of_era - 365 * year - floor((year + half) / 4) + floor((year + half) / 100)
+    month = floor((5 * of_year + 2 + half) / 153)
+    wraps = floor((month + half) / 10)  # 1 in January and February
+    return month + 3 - 12 * wraps if part == "month" else year + 400 * era + wraps
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -222,7 +137,7 @@ class Export:
 
     @cached_property
     def rules(self) -> list[Cell]:
-        """The rules of all features."""
+        """The rules that encode raw cells as features."""
         return [cell_rule(feature) for feature in self.model.schema.features]
 
     @cached_property
@@ -237,7 +152,7 @@ class Export:
 
     @property
     def classes(self) -> tuple[str | int, ...]:
-        """Labels of a classifier, as numbers if all are integers; else empty."""
+        """Class labels, as numbers if all are integers; empty for regression."""
         labels = self.model.class_labels
         whole = all(re.fullmatch(r"0|-?[1-9]\d{0,17}", label) for label in labels)
         return tuple(map(int, labels)) if whole else labels
@@ -245,8 +160,6 @@ class Export:
     @cached_property
     def frame(self) -> pd.DataFrame:
         """Raw rows with random numbers, knots, ends, blanks and unseen texts."""
-        import pandas as pd
-
         numbers, schema, columns = sample_rows(self.exact), self.model.schema, {}
         marks = {"text": blank_texts(schema)[-1], "number": next(iter(blank_numbers(schema)), None)}
         for place, (name, kind) in enumerate(self.columns.items(), start=1):
@@ -259,7 +172,8 @@ class Export:
                 cells[(place + RANDOM // 2) % RANDOM] = f"{max(texts)}?"
             elif kind == "date":
                 days = [numbers[:, k] for k in picks if schema.features[k].part == "days"]
-                cells = _dates(days[0] if days else 211.217 * np.arange(len(cells)))
+                since: Any = (days[0] if days else 211.217 * np.arange(len(cells))).clip(-7e4, 7e4)
+                cells = [*pd.to_datetime(since, unit="D").strftime("%Y-%m-%d %H:%M:%S")]
             if not math.isnan(self.rules[picks[0]].blank):
                 cells[0], cells[place % RANDOM] = None, marks.get(kind)
             columns[name] = pd.Series(cells, dtype=object)
@@ -297,7 +211,7 @@ class Export:
 
     @cached_property
     def shown(self) -> Index:
-        """Indices of the rows that a file shows: a few after those with blanks."""
+        """Indices of the rows shown in a file: a few after the rows with blanks."""
         finite = np.flatnonzero(np.isfinite(predicted(self.exact, self.rows)).all(1))
         full = finite[finite > len(self.columns)]
         return (full if len(full) else finite)[:SHOWN]
@@ -344,18 +258,6 @@ def rendered(template: str, **words: object) -> str:
     blocks: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=files, undefined=StrictUndefined, **blocks)
     return environment.get_template(template).render(words) + "\n"
-
-
-def refuse(expected: str, got: str, advice: str) -> NoReturn:
-    """Refuse a model that a format cannot hold."""
-    raise MethodError("export", expected, got, advice)
-
-
-def _dates(days: Any) -> list[str]:
-    """Write days since 1970-01-01 as dates, to the second."""
-    import pandas as pd
-
-    return list(pd.to_datetime(days.clip(-7e4, 7e4), unit="D").strftime("%Y-%m-%d %H:%M:%S"))
 
 
 def sample_rows(model: KAN) -> Array:  # (row, in)

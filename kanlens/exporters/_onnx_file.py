@@ -6,21 +6,25 @@ import json
 from collections.abc import Sequence
 from functools import partial, reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import sympy
+from numpy.typing import ArrayLike, DTypeLike
 
 from kanlens._checks import optional_module
 from kanlens._plain_json import to_plain
 from kanlens.data._schema import Schema
-from kanlens.exporters._cells import Cell, blank_numbers, blank_texts, date_part
-from kanlens.exporters._dialects import formula
-from kanlens.exporters._exported_model import Export, Format, FunctionTerms, Layer, Splines, refuse
+from kanlens.exporters._dialects import FunctionTerms, Layer, Splines, formula, refuse
+from kanlens.exporters._exported_model import (
+    Cell,
+    Export,
+    Format,
+    blank_numbers,
+    blank_texts,
+    date_part,
+)
 from kanlens.functions._elementary import Array
-
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, DTypeLike
 
 ML = "ai.onnx.ml"
 OPSETS, IR_VERSION = {"": 17, ML: 3}, 8
@@ -81,12 +85,12 @@ class Graph:
         return self.add("Cast", value, name=name, to=kind)
 
     def fold(self, kind: str, parts: Sequence[Any]) -> str:
-        """Join values by an operator of two."""
+        """Reduce values by a binary operator."""
         joined: str = reduce(partial(self.add, kind), parts)
         return joined
 
     def function(self, expression: sympy.Expr, u: str) -> str:
-        """Add a sympy expression of one symbol at a value, once."""
+        """Add a sympy expression of one symbol, evaluated at `u`; equal ones are added once."""
         key = expression, u, self.dtype
         if key not in self.values:
             self.values[key] = self.evaluated(expression, u)
@@ -232,7 +236,7 @@ def _add_outputs(graph: Graph, subject: Export, x: str) -> list[Any]:
 
 
 def _whole(subject: Export) -> bool:
-    """Return whether x is the input: every column is a number and a feature."""
+    """Return whether the input is x itself: every column is a number and a feature."""
     return all(rule.kind == "number" for rule in subject.rules)
 
 
@@ -253,7 +257,7 @@ def _add_inputs(graph: Graph, subject: Export) -> tuple[list[Any], str]:
 
 
 def _input(column: str) -> str:
-    """Return the name of the input for a raw column, which no output has."""
+    """Return the name of the input for a raw column, distinct from those of outputs."""
     return f"{column} " if column in ("y", "label", "probabilities", "scores") else column
 
 

@@ -14,9 +14,8 @@ import numpy as np
 import sympy
 
 from kanlens._atomic_files import reason
-from kanlens.exporters._cells import Cell, blank_texts, date_part
-from kanlens.exporters._dialects import MAX_CHARACTERS, SQL, Unrolled
-from kanlens.exporters._exported_model import Export, Format, Layer, refuse
+from kanlens.exporters._dialects import MAX_CHARACTERS, SQL, Layer, Unrolled, refuse
+from kanlens.exporters._exported_model import Cell, Export, Format, blank_texts, date_part
 from kanlens.functions._elementary import Array
 
 
@@ -45,7 +44,7 @@ class Query(Unrolled):
         return f"SELECT {self.before}, {pairs}\nFROM {source}"
 
     def sums(self, index: int, layer: Layer, inputs: Sequence[str]) -> list[str]:
-        """Add the sums of a layer; outputs share curves."""
+        """Add the sums of a layer; proportional curves of an input are written once."""
         sums: list[list[str]] = [[self.number(bias)] for bias in layer.bias]
         for weights, names in self._curves(index, layer, inputs):
             for out in np.flatnonzero(weights.any(0)):

@@ -15,9 +15,8 @@ import openpyxl.utils
 from openpyxl.worksheet.worksheet import Worksheet
 
 from kanlens._checks import optional_module
-from kanlens.exporters._cells import Cell, blank_texts
-from kanlens.exporters._dialects import EXCEL, MAX_CHARACTERS, Unrolled
-from kanlens.exporters._exported_model import Export, Format, Layer, refuse
+from kanlens.exporters._dialects import EXCEL, MAX_CHARACTERS, Layer, Unrolled, refuse
+from kanlens.exporters._exported_model import Cell, Export, Format, blank_texts
 from kanlens.functions._elementary import Array
 
 MAX_FORMULA_LENGTH = 8191  # characters without the equals sign
@@ -150,7 +149,7 @@ def _fill(page: Worksheet, subject: Export, sheet: Sheet) -> None:
 
 
 class _Row:
-    """The columns (batch, 1) of the formulas of a row, evaluated at every row."""
+    """The formulas of one row, evaluated at every row: columns (batch, 1)."""
 
     def __init__(self, weights: Worksheet, columns: list[Array]) -> None:
         with warnings.catch_warnings():
@@ -183,7 +182,7 @@ class _Row:
         self.columns.append(np.broadcast_to(values, (count, 1)))
 
     def block(self, place: str) -> Array:
-        """Return a number, or the cells of a place."""
+        """Return a number, or the cells in the range `place`."""
         if place[0].isdigit():
             return np.array([[float(place)]])
         bounds: Any = self.tools.range_boundaries(place.split("!")[-1])

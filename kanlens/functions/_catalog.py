@@ -20,8 +20,7 @@ from torch.nn import functional
 from kanlens._checks import check_choice, nearest
 from kanlens.errors import InvalidValueError
 from kanlens.functions import _activations as activations
-from kanlens.functions import _rational as rational
-from kanlens.functions import _wavelets as wavelets
+from kanlens.functions import _families as families
 from kanlens.functions._elementary import Domain, ElementaryFunction, Scalar, Symmetry, sympy_call
 
 _IN_TANH = re.compile(r"T([1-9][0-9]?)\(tanh\)")
@@ -32,9 +31,9 @@ USUAL = {"approximate": "none", "alpha": 1.0, "beta": 1.0, "negative_slope": 0.0
 def find_function(name: str, *, call: str = "find_function") -> ElementaryFunction:
     """Return the function of a name or alias."""
     if family := _IN_TANH.fullmatch(name):
-        return wavelets.chebyshev_in_tanh(int(family[1]))
-    if rational.NAME.fullmatch(name):
-        return rational.rational(name)
+        return families.chebyshev_in_tanh(int(family[1]))
+    if families.RATIONAL.fullmatch(name):
+        return families.rational(name)
     name = ALIASES.get(name, name)
     check_choice(call, "function", name, FUNCTIONS)
     return FUNCTIONS[name]
@@ -71,7 +70,7 @@ def base_name(base: object, *, call: str = "base_activation", others: Iterable[s
 
 
 def _analyzed(**facts: Any) -> ElementaryFunction:
-    """Return a function with turns from its closed form, or none."""
+    """Return a function with the turning points of its closed form, or none."""
     turns = () if facts.get("closed_form") else ((), (), ())
     return ElementaryFunction(**{"turns": turns, **facts})
 
@@ -289,8 +288,8 @@ _TRANSCENDENTAL = (
         expression=lambda u: sympy_call("exp", -(u**2)),
         complexity=3,
         symmetry="even",
-        closed_form=wavelets.gaussian_nth,
-        primitive=wavelets.gaussian_integral,
+        closed_form=families.gaussian_nth,
+        primitive=families.gaussian_integral,
     ),
     _common("cosh", 3, torch.sinh, symmetry="even", turns=((0.0,), (), (0.0,))),
     _common("sinh", 4, torch.cosh, symmetry="odd", turns=((), (0.0,), ())),
@@ -298,7 +297,7 @@ _TRANSCENDENTAL = (
 
 FUNCTIONS: dict[str, ElementaryFunction] = {
     entry.name: entry
-    for entry in (*_ALGEBRAIC, *_TRANSCENDENTAL, *activations.GATED, *wavelets.LOCALIZED)
+    for entry in (*_ALGEBRAIC, *_TRANSCENDENTAL, *activations.GATED, *families.LOCALIZED)
 }
 """Every elementary function by name, in the order of a table of functions."""
 

@@ -72,7 +72,7 @@ class ElementaryFunction:
         return self.together(u) if self.together else (self.value(u), self.derivative(u))
 
     def nth(self, u: Array | float, n: int) -> Array:
-        """Return the `n`-th derivative (0: the value) at `u`; a closed form has limits, too."""
+        """Return the `n`-th derivative (0: the value) at `u`, in closed form also limits."""
         points = np.asarray(u, dtype=np.float64)
         if self.closed_form is None:
             form = self.derivative if n else self.value
@@ -135,7 +135,7 @@ class ElementaryFunction:
 
     @property
     def ends(self) -> Interval:
-        """The infimum and the supremum of the domain."""
+        """The two ends of the domain."""
         if isinstance(self.domain, tuple):
             return self.domain
         return _ENDS.get(self.domain, (-math.inf, math.inf))

@@ -171,7 +171,7 @@ def _refused(expected: str, got: str, advice: str) -> InvalidValueError:
 
 
 def _looks(error: Exception) -> str:
-    """Return an error of a caller's function as one line."""
+    """Return an error raised by a caller's function as one line."""
     return " ".join(f"{type(error).__name__} from it: {error}".split())[:200]
 
 
@@ -197,7 +197,7 @@ def _checked_domain(domain: Interval | None) -> Interval:
 
 
 def _places(low: float, high: float) -> Tensor:
-    """Return points inside the domain, off its ends."""
+    """Return test points inside the domain, away from its ends."""
     start = low if math.isfinite(low) else min(high, _WIDTH) - 2 * _WIDTH
     end = high if math.isfinite(high) else max(start, -_WIDTH) + 2 * _WIDTH
     places = pytorch.linspace(0.0, 1.0, _POINTS + 2, dtype=pytorch.float64)[1:-1]
@@ -205,7 +205,7 @@ def _places(low: float, high: float) -> Tensor:
 
 
 def _checked(function: Scalar, u: Tensor, what: str) -> Tensor:
-    """Return the values of a function after checks of their form."""
+    """Return the values of a function; refuse other shapes, dtypes and values."""
     for point in (u.float(), u):
         try:
             value = function(point)
@@ -277,7 +277,7 @@ def _check_shape(u: Tensor, value: Tensor) -> None:
 def _check_turning(
     turning: Sequence[float] | None, period: float | None, u: Tensor, slopes: Tensor
 ) -> None:
-    """Refuse turning points that lack one of the derivative."""
+    """Refuse turning points if the derivative changes sign where none is listed."""
     if period is not None and (turning is None or not 0 < period < math.inf):
         expected = "period to be a positive number, with turning points"
         raise _refused(expected, repr(period), "Pass the turning points of one period")

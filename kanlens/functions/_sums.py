@@ -170,7 +170,7 @@ class ScaledFunction:
     distance: float = 0.0  # of u from its input, which bounds its rounding
 
     def __str__(self) -> str:
-        """Describe the function in one line."""
+        """Return the function as one line of text."""
         numbers = ", ".join(f"{name} {getattr(self, name):.4g}" for name in "abcd")
         return f"c * {self.g.name}(a * u + b) + d, {numbers}"
 
@@ -215,7 +215,7 @@ class ScaledFunction:
         return self._places(roots)
 
     def extrema(self, low: float, high: float) -> Array:
-        """Return where the function turns inside (low, high), increasing."""
+        """Return the local extrema inside (low, high), in increasing order."""
         turns = repeated(self.g.turning() or (), self.g.period, *self._range(low, high))
         places = np.unique(self._places(turns if self.c and self.a else []))
         return places[(low < places) & (places < high)]
@@ -229,7 +229,7 @@ class ScaledFunction:
         return pair[0] + self.d, pair[1] + self.d
 
     def places(self, points: tuple[float, ...], low: float, high: float) -> list[float]:
-        """Return the u in [low, high] of points of v, with their repetitions."""
+        """Return the u in [low, high] at which v = a * u + b is one of the (periodic) points."""
         if self.a == 0 or not points:
             return []
         ends = sorted((self.a * low + self.b, self.a * high + self.b))
@@ -246,7 +246,7 @@ class ScaledFunction:
         return np.asarray((np.asarray(v, dtype=np.float64) - self.b) / (self.a or 1.0))
 
     def _range(self, low: float, high: float) -> Interval:
-        """Return the ends of a * u + b, moved to those of the domain if close."""
+        """Return the range of a * u + b, clipped to the domain if it is outside by rounding."""
         slack, edges = self._slack(low, high), self.g.ends
         ends = np.sort(self.a * np.array([low, high]) + self.b)
         near = [[edge for edge in edges if abs(end - edge) <= slack] for end in ends]
@@ -259,7 +259,7 @@ class ScaledFunction:
         return 4 * _EPS * (abs(self.a) * reach + abs(self.b))
 
     def _above(self, v: float, level: float) -> tuple[float, float]:
-        """Return how far the function lies above a level at `v`, and its rounding."""
+        """Return the function minus a level at `v`, and a bound on its rounding error."""
         value = self.g.value(torch.tensor(v, dtype=torch.float64))
         term = self.c * float(value) if self.c else 0.0
         size = (abs(term) if math.isfinite(term) else 0.0) + abs(self.d) + abs(level)
@@ -271,7 +271,7 @@ def _pair(low: float, high: float) -> tuple[Tensor, Tensor]:
 
 
 def _number(value: float) -> Any:
-    """Return a sympy number; 0, 1 and -1 exact, so that they do not show."""
+    """Return a sympy number; 0, 1 and -1 are exact, so that sympy drops them."""
     import sympy
 
     return sympy.Integer(int(value)) if value in (0.0, 1.0, -1.0) else sympy.Float(value)

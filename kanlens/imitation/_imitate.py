@@ -1,7 +1,7 @@
 """Small networks that follow another model, with their fidelity and where it ends.
 
-A model follows the noise of the rows that it learned, which no small network can. It is asked about
-rows between them too, which have cells of other rows; a fifth of the rows is held out of both.
+A model may overfit the rows that it was trained on, which a small network cannot follow. So it is
+also evaluated on rows that mix cells of two rows. A fifth of the rows is held out.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ REGIONS, REGION_ROWS = 6, (5, 0.05)  # of `worst`, at most; and rows of one, at 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImitationReceipt(Receipt):
-    """Validation record of an imitation; its model is the `teacher`, given by name.
+    """Validation record of an imitation, whose `teacher` is the name of the imitated model.
 
-    `furthest` describes the region of rows that it follows least, if there are several.
+    `furthest` describes the region where the network differs most, if there are several regions.
     """
 
     teacher: str
@@ -201,7 +201,7 @@ def imitate(
 
 
 def _read(x: Inputs | Table) -> tuple[pd.DataFrame, Form, Schema]:
-    """Return rows in a frame, the function to their form, and the schema of features."""
+    """Return rows as a frame, a function that converts them back, and the schema of features."""
     import pandas as pd
 
     if isinstance(x, Table):
@@ -224,7 +224,7 @@ def _read(x: Inputs | Table) -> tuple[pd.DataFrame, Form, Schema]:
 
 
 def _with_rows_between(frame: pd.DataFrame, draw: np.random.Generator) -> pd.DataFrame:
-    """Return the rows of a frame, and rows drawn between them."""
+    """Return the rows of a frame, and synthetic rows with cells of other rows."""
     import pandas as pd
 
     rows = draw.integers(0, len(frame), (2, BETWEEN, frame.shape[1]))
@@ -236,7 +236,7 @@ def _with_rows_between(frame: pd.DataFrame, draw: np.random.Generator) -> pd.Dat
 
 
 def _beyond(frame: pd.DataFrame, draw: np.random.Generator) -> pd.DataFrame:
-    """Return rows drawn beyond those of a frame, each column on its own."""
+    """Return synthetic rows whose columns are drawn independently over the range of a frame."""
     import pandas as pd
 
     columns = []
@@ -253,7 +253,7 @@ def _beyond(frame: pd.DataFrame, draw: np.random.Generator) -> pd.DataFrame:
 
 
 def _labelled(frame: pd.DataFrame, teacher: Teacher, schema: Schema) -> Table:
-    """Return rows with the outputs of a teacher as targets of a regression."""
+    """Return rows with the outputs of a teacher as regression targets."""
     y = teacher(frame)
     outputs = schema.outputs
     if schema.task == "classification" or len(outputs) != y.shape[1]:
@@ -270,9 +270,9 @@ def _grown(
     deadline: Deadline,
     progress: bool | None,
 ) -> tuple[KAN, bool]:
-    """Return the network that predicts other rows drawn best, and whether its growth was cut.
+    """Return the network that predicts other synthetic rows best, and whether growth was cut short.
 
-    One fold is enough: there are many rows, without noise.
+    One fold is enough, because there are many rows without noise.
     """
     stop, schema = Interruption(), table.schema
     model = KAN([len(schema.features), len(schema.outputs)]).double()
@@ -292,7 +292,7 @@ def _grown(
 def _compared(
     model: KAN, teacher: Teacher, held: Table, far: Table, *, interrupted: bool
 ) -> Imitation:
-    """Return a network with its differences from its teacher."""
+    """Return the imitation: a network with its differences from its teacher."""
     import pandas as pd
 
     outputs, expected = model(held.x), cast("Tensor", held.y)
@@ -326,7 +326,7 @@ def _compared(
 
 
 def _regions(held: Table, expected: Array, outputs: Array) -> pd.DataFrame:
-    """Return regions of rows by their share of the squared difference."""
+    """Return regions of rows, sorted by their share of the squared difference."""
     import pandas as pd
     from sklearn.tree import DecisionTreeRegressor
 

@@ -1,7 +1,7 @@
 """Models of any kind as functions of rows, for a network to imitate.
 
-Classes are followed by their log-odds: of two classes those of the second, of more the logarithms
-of the shares less their mean over the classes.
+A classifier's outputs are log-odds: for two classes those of the second, for more the logarithms of
+the probabilities minus their mean over the classes.
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ TYPES = {  # of an ONNX input; others are float32
 
 @dataclass(frozen=True)
 class Teacher:
-    """A model to imitate: its name, the labels of its classes, if any, and its outputs of rows."""
+    """A model to imitate: its name, class labels, if any, and the function from rows to outputs."""
 
     name: str
     labels: tuple[str, ...]
     call: Callable[[pd.DataFrame], object]
 
     def __call__(self, rows: pd.DataFrame) -> Tensor:
-        """Return outputs (batch, out): numbers, or log-odds of classes."""
+        """Return the outputs (batch, out): predictions, or log-odds of classes."""
         raw, count = self.call(rows), len(self.labels)
         raw = raw.detach().cpu().numpy() if isinstance(raw, Tensor) else raw
         try:
@@ -62,7 +62,7 @@ class Teacher:
         if not fits:
             each = f"{len(rows)} rows" + f" and {count} classes" * bool(count)
             got = f"{type(raw).__name__} of shape {np.shape(cast('Array', raw))}"
-            advice = "Of a classifier pass predict_proba, and class_labels"
+            advice = "For a classifier, pass its predict_proba and class_labels"
             raise DataError("imitate", f"numbers for {each} from the model", got, advice)
         with rewording("imitate", part="outputs of the model"):
             check_finite("imitate", torch.from_numpy(outputs))
@@ -90,7 +90,7 @@ def read_teacher(
 ) -> Teacher:
     """Return a model, or the one in a file, as a teacher.
 
-    `first` are a few rows; `form` turns rows into the form of those that the user passed.
+    `first` are a few rows; `form` converts rows to the type that the user passed.
     """
     own, name = tuple(map(str, labels or ())), _name(model)
     if isinstance(model, str | Path):
@@ -114,7 +114,7 @@ def read_teacher(
 
 
 def _name(model: object) -> str:
-    """Return the name of a file, a function, or a class, of a pipeline that of its last step."""
+    """Return the name of a file, function or class; for a pipeline, of its last step."""
     if isinstance(model, str | Path):
         return Path(model).name
     if steps := getattr(model, "steps", None):
@@ -124,7 +124,7 @@ def _name(model: object) -> str:
 
 @torch.no_grad()
 def _run_module(module: nn.Module, rows: pd.DataFrame) -> object:
-    """Return the outputs of a module for all columns, in the type of its weights."""
+    """Return the outputs of a module for rows in the dtype of its weights."""
     weights = [part for part in module.parameters() if part.is_floating_point()]
     training = [part for part in module.modules() if part.training]
     x = torch.from_numpy(_numbers(rows)).to(weights[0] if weights else torch.zeros(()))
@@ -142,17 +142,17 @@ def _numbers(rows: pd.DataFrame) -> Array:
         return np.array(rows, dtype=np.float64, order="C")
     except (TypeError, ValueError):
         names = [str(name) for name, kind in rows.dtypes.items() if kind.kind not in "biuf"]
-        expected, got = "columns of numbers", f"{listed(names)} of other cells"
+        expected, got = "columns of numbers", f"other cells in {listed(names)}"
         advice = (
-            "Put the numbers that the model takes in their place",
-            "leave out with {drop} what it does not take",
+            "Encode them as the numbers that the model takes",
+            "drop columns that it does not take",
             "pass a function that encodes them",
         )
-        raise DataError("imitate", expected, got, *advice, drop=",".join(names)) from None
+        raise DataError("imitate", expected, got, *advice) from None
 
 
 def _read_onnx(path: Path, first: pd.DataFrame, labels: tuple[str, ...]) -> Teacher:
-    """Return an ONNX file; its output of probabilities, if it has one, else the first."""
+    """Return an ONNX model as a teacher, with its output of probabilities, else its first."""
     if path.suffix != ".onnx":
         advice = "Load it in Python, and pass the model to kanlens.imitate"
         raise FileFormatError("imitate", "an .onnx file", repr(path.name), advice)
@@ -172,7 +172,8 @@ def _read_onnx(path: Path, first: pd.DataFrame, labels: tuple[str, ...]) -> Teac
         raise
     except Exception as error:  # those of the runtime have no public base
         got = f"{path.name!r}: {str(error).splitlines()[0]}"
-        raise FileFormatError("imitate", "an ONNX model of such rows", got, "Check it") from error
+        expected, advice = "an ONNX model that runs on these rows", "Compare its inputs with them"
+        raise FileFormatError("imitate", expected, got, advice) from error
     if isinstance(answer, list):  # of one map for each row, from the classes
         own = tuple(map(str, answer[0]))
         return Teacher(path.name, own, lambda rows: [[*row.values()] for row in run(rows)])
@@ -181,14 +182,14 @@ def _read_onnx(path: Path, first: pd.DataFrame, labels: tuple[str, ...]) -> Teac
 
 
 def _feed(rows: pd.DataFrame, inputs: Sequence[tuple[str, str, object]]) -> dict[str, Array]:
-    """Return the inputs of an ONNX model, of names, types and widths: all columns, or each one."""
+    """Return the inputs of an ONNX model: all columns as one array, or one input per column."""
     names, (first, _, width), feed = list(map(str, rows.columns)), inputs[0], dict[str, Array]()
     wide = isinstance(width, int) and width > 1  # an input `x` is no column of that name
     whole = len(inputs) == 1 and (wide or first not in names)
     if whole and isinstance(width, int) and width != len(names):
         got = f"{len(names)} ({listed(names)})"
-        advice = "Leave out what is not a feature, such as the target, with {drop}"
-        raise ShapeError("imitate", f"{width} columns, as the model has", got, advice, drop=...)
+        advice = "Drop columns that are not features, such as the target"
+        raise ShapeError("imitate", f"{width} columns, as the model has", got, advice)
     for name, kind, _ in inputs:
         if not whole and name not in names:
             raise DataError("imitate", f"a column {name!r}", f"columns {listed(names)}", "Add it")

@@ -38,14 +38,14 @@ FORMAT_VERSION = 5
 
 
 def _upgrade_1(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Version 1 had no ranges that inputs are clipped to."""
+    """Upgrade version 1, which had no ranges that inputs are clipped to."""
     shift = tensors.get("input_shift", torch.zeros(0))
     for name, end in (("input_low", -torch.inf), ("input_high", torch.inf)):
         tensors[name] = torch.full_like(shift, end)
 
 
 def _upgrade_4(config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Version 4 had layers of kind "series" and "function", now "spline"."""
+    """Upgrade version 4, whose layers had kinds "series" and "function", now "spline"."""
     for layer in config["layers"]:
         if layer["kind"] in ("series", "function"):
             layer["kind"] = "spline"
@@ -178,7 +178,7 @@ def load(path: Pathlike) -> KAN:
 
 @contextlib.contextmanager
 def _building(call: str, expected: str, kind: type[KanlensError]) -> Iterator[None]:
-    """Reraise any error of building a configuration as an error of one kind."""
+    """Raise any error in building a configuration as an error of one type."""
     try:
         yield
     except KanlensError as error:
@@ -237,7 +237,7 @@ def _upgraded(config: str, tensors: dict[str, Tensor], version: int) -> str:
 
 
 def _build(text: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> KAN:
-    """Build a model with room for all tensors; refuse layers far larger than the file."""
+    """Build a model for the tensors; refuse layers far larger than the file."""
     try:
         config = KANConfig.from_json(text)
     except RecursionError as error:
@@ -267,7 +267,7 @@ def _build(text: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> KAN:
 
 
 def _floating(tensor: Tensor | None, default: torch.dtype) -> torch.dtype:
-    """Return the dtype of a tensor if it is a floating one, else the default."""
+    """Return the dtype of a tensor if it is a floating-point one, else the default."""
     return tensor.dtype if tensor is not None and tensor.is_floating_point() else default
 
 

@@ -29,7 +29,7 @@ def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict
 
 
 def checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of tensors and of other metadata than it and version."""
+    """Return the SHA-256 of tensors and metadata, without the checksum and the version."""
     texts = sorted(pair for pair in metadata.items() if pair[0] not in (CHECKSUM, WRITER))
     digest = hashlib.sha256(json.dumps(texts).encode())
     for name, tensor in sorted(tensors.items()):
@@ -62,7 +62,7 @@ def _opened(path: Pathlike, call: str) -> Iterator[Any]:
 
 
 def check_file(path: Pathlike, *, call: str) -> Path:
-    """Return the path of a file that is there to be read."""
+    """Return the path of a file; refuse a missing or unreadable one."""
     if not isinstance(path, str | os.PathLike):
         raise DTypeError(call, "a path", type(path).__name__, "Pass the name of a file")
     file = Path(path)
@@ -88,7 +88,7 @@ def first_bytes(path: Pathlike) -> bytes:
 
 
 def looks_like_torch(start: bytes) -> bool:
-    """Return whether first bytes are those of torch.save, new or old."""
+    """Return whether a file's first bytes are those of torch.save, new or old."""
     return start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[8:] != b"{")
 
 

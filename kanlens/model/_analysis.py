@@ -99,7 +99,7 @@ def float64_copy(model: KAN) -> KAN:
     """Return a float64 copy with frozen parameters, without hooks, which may not be copyable."""
     parts = [part for module in model.modules() for part in vars(module).items()]
     memo: dict[int, Any] = {
-        id(value): type(value)()  # most of the time of a copy otherwise
+        id(value): type(value)()  # copying them takes most of the time
         for name, value in parts
         if name.startswith("_") and "_hook" in name and isinstance(value, dict)
     }
@@ -131,21 +131,25 @@ def live_features(model: KAN, target: int) -> Tensor:
 
 def separates(model: KAN, target: int, features: Sequence[int]) -> bool:
     """Return whether an output is, by the structure, f(some features) + g(all others)."""
-    ours = torch.zeros(model.widths[0], dtype=torch.bool, device=model.input_shift.device)
+    reads = features_read(model, target)
+    ours = torch.zeros_like(reads[0])
     ours[list(features)] = True
-    reads = torch.stack([ours, ~ours], 1)  # (node, 2): what is read on the way to the output
-    ways = zip(model.layers, model.nodes, reaching(model, target), strict=True)
-    for layer, nodes, live in ways:
-        if bool(reads.all(1).any()):
-            return False
-        edges = layer.nonzero_edges() & live[:, None]
-        sums = edges.float() @ reads.float()  # (sub, 2)
+    return not bool((reads[:, ours].any(1) & reads[:, ~ours].any(1)).any())
+
+
+def features_read(model: KAN, target: int) -> Tensor:
+    """Return masks (part, in) of the features that each summand of an output may read."""
+    reads = torch.eye(model.widths[0], dtype=torch.bool, device=model.input_shift.device)
+    wanted = reaching(model, target)
+    for layer, nodes, live in zip(model.layers, model.nodes, wanted[:-1], strict=False):
+        sums = (layer.nonzero_edges() & live[:, None]).float() @ reads.float()  # (sub, in)
         reads = nodes.linked.float() @ sums > 0
-    return model.nodes[-1].grouping.sums > target or not bool(reads.all(1).any())
+    reads = reads[(model.layers[-1].nonzero_edges() & wanted[-1][:, None]).any(0)]
+    return reads if target < model.nodes[-1].grouping.sums else reads.any(0, keepdim=True)
 
 
 def find_node(model: KAN, layer: int, argument: str, node: int | str, *, call: str) -> int:
-    """Return the index of an end of an edge: `in_` a node, `out` a node or factor of a product."""
+    """Return the index of one end of an edge: a node for `in_`, a node or factor for `out`."""
     if argument == "in_":
         names = [model.node_name(layer, unit) for unit in range(model.widths[layer])]
     else:
@@ -165,7 +169,7 @@ def check_layer(model: KAN, layer: Any, *, call: str) -> int:
 
 
 def usual_range(values: Array) -> tuple[float, float]:
-    """Return the smallest and largest of some values that are not outliers."""
+    """Return the range of some values without outliers."""
     away, ordered = int(TAILS * len(values)), np.sort(values)
     low, high = float(ordered[away]), float(ordered[-1 - away])
     room = FAR * (high - low) or np.inf
@@ -187,7 +191,7 @@ def edge_units(model: KAN, layer: int, out: int, in_: int) -> tuple[float, float
 def check_weights(
     call: str, model: KAN, error: type[KanlensError] = InvalidValueError, *, place: str = ""
 ) -> None:
-    """Refuse values that are missing or not finite; `place` follows the names in the error."""
+    """Refuse missing and non-finite weights; `place` is appended to names in the error."""
     for name, tensor in model.state_dict().items():
         if tensor.is_meta:
             expected, got = f"values in {name}{place}", "a tensor on the meta device"

@@ -21,14 +21,14 @@ from kanlens.model._losses import loss_of
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.model._training_record import EditStep, GrowthRecord, TrainingRecord
 
-UNTRAINED: dict[str, Any] = {  # what a network keeps of its training and its edits, before both
+UNTRAINED: dict[str, Any] = {  # attributes set by training and edits, before either
     **dict.fromkeys(("record", "growth", "held_out")),
     "constraints": {},
     "edits": (),
 }
 _BYTES = 50  # for drawing each weight of a layer; measured: 100
 _SOLVED = 8  # bytes of a number in the equations by which its splines are drawn
-# of a network, as they are where the JSON lacks them
+# defaults of a network for values missing in the JSON
 _FACTS: dict[str, Any] = {"scaled": False, "holds_inputs": False, "provenance": ""}
 
 
@@ -131,7 +131,7 @@ class KANConfig:
         True
         """
         data = dataclasses.asdict(self)
-        for layer in data["layers"]:  # as in files from before there were any
+        for layer in data["layers"]:  # omitted, as by versions without them
             if not layer["series"]:
                 del layer["series"]
         for nodes in data["nodes"]:

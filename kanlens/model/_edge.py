@@ -58,6 +58,18 @@ class Edge(Displayed):
     >>> tent = Edge(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
     >>> tent(np.array([0.5, 1.0, 3.0]))
     array([ 0.5,  1. , -1. ])
+    >>> tent.derivative(np.array([0.5, 1.0, 2.0]))
+    array([ 1., -1., -1.])
+    >>> tent.breakpoints, tent.extrema(), tent.roots(level=0.5)
+    (array([0., 1., 2.]), array([1.]), array([0.5, 1.5]))
+    >>> tent.integral(0.0, 2.0), tent.bounds(), tent.scaled(-2.0).bounds()
+    (1.0, (0.0, 1.0), (-2.0, 0.0))
+    >>> tent.in_units(100.0, 10.0, unit="K").domain
+    (100.0, 120.0)
+    >>> tent.to_scipy().spline.integrate(0.0, 2.0).item(), tent.to_sympy().subs("x", 0.5)
+    (1.0, 0.500000000000000)
+    >>> Edge.of("x^2", b=-0.5).roots()
+    array([0.5])
     """
 
     knots: Array
@@ -109,11 +121,6 @@ class Edge(Displayed):
             Ends of the grid of its layer, in units of x.
         **units
             `input_shift`, `input_scale`, `name` and `unit`.
-
-        Examples
-        --------
-        >>> Edge.of("x^2", b=-0.5).roots()
-        array([0.5])
         """
         check_finite("Edge", "d", d)
         find_function(function, call="Edge")
@@ -156,13 +163,7 @@ class Edge(Displayed):
 
     @property
     def breakpoints(self) -> Array:
-        """Breakpoints in units of x: ends of pieces, and kinks of functions.
-
-        Examples
-        --------
-        >>> Edge(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1).breakpoints
-        array([0., 1., 2.])
-        """
+        """Breakpoints in units of x: ends of pieces, and kinks of functions."""
         if self.single is None:
             return self._outward(self._pieces.breaks)
         kinks, _ = self.functions.jumps(1)
@@ -170,27 +171,13 @@ class Edge(Displayed):
         return self._outward(np.array([low, *kinks[(low < kinks) & (kinks < high)], high]))
 
     def scaled(self, factor: float) -> Edge:
-        """Return `factor` times the edge.
-
-        Examples
-        --------
-        >>> tent = Edge(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
-        >>> tent.scaled(-2.0).bounds()
-        (-2.0, 0.0)
-        """
+        """Return `factor` times the edge."""
         terms = dataclasses.replace(self.functions, weights=factor * self.functions.weights)
         coefficients = factor * self.coefficients
         return dataclasses.replace(self, coefficients=coefficients, functions=terms)
 
     def __call__(self, x: Array | float) -> Array:
-        """Return phi at `x`, in the shape of `x`.
-
-        Examples
-        --------
-        >>> line = Edge(knots=range(-3, 5), coefficients=[-1, 0, 1, 2], degree=3)
-        >>> line(np.array([0.25, 7.0])).round(12)
-        array([0.25, 7.  ])
-        """
+        """Return phi at `x`, in the shape of `x`."""
         return np.asarray(self._nth(x, 0))
 
     def derivative(self, x: Array | float, order: int = 1) -> Array:
@@ -202,12 +189,6 @@ class Edge(Displayed):
         ------
         InvalidValueError
             If `order` is not a positive integer.
-
-        Examples
-        --------
-        >>> tent = Edge(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
-        >>> tent.derivative(np.array([0.5, 1.0, 2.0]))
-        array([ 1., -1., -1.])
         """
         check_count("Edge.derivative", "order", order)
         return np.asarray(self._nth(x, order) / self.input_scale**order)
@@ -223,12 +204,6 @@ class Edge(Displayed):
             If an end is not finite.
         MethodError
             If the function is not defined on the whole interval.
-
-        Examples
-        --------
-        >>> tent = Edge(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
-        >>> tent.integral(0.0, 2.0)
-        1.0
         """
         for name, end in (("a", a), ("b", b)):
             check_finite("Edge.integral", name, end)
@@ -253,20 +228,10 @@ class Edge(Displayed):
             Default: the ends of the grid.
         level : float
 
-        Returns
-        -------
-        ndarray, shape (root,)
-
         Raises
         ------
         InvalidValueError
             If the ends or the level are not finite, or `low` exceeds `high`.
-
-        Examples
-        --------
-        >>> tent = Edge(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
-        >>> tent.roots(level=0.5)
-        array([0.5, 1.5])
         """
         low, high = self._interval("roots", low, high)
         check_finite("Edge.roots", "level", level)
@@ -281,22 +246,8 @@ class Edge(Displayed):
 
         Parameters
         ----------
-        low, high : float, optional
-            Default: the ends of the grid.
-
-        Returns
-        -------
-        ndarray, shape (extremum,)
-
-        Raises
-        ------
-        InvalidValueError
-            If the ends are not finite, or `low` exceeds `high`.
-
-        Examples
-        --------
-        >>> Edge(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1).extrema()
-        array([1.])
+        low, high
+            As for `roots`, which raises the same errors.
         """
         low, high = self._interval("extrema", low, high)
         extrema = self._outward(self._form.extrema(*self._span(low, high)))
@@ -309,18 +260,8 @@ class Edge(Displayed):
 
         Parameters
         ----------
-        low, high : float, optional
-            Default: the ends of the grid.
-
-        Raises
-        ------
-        InvalidValueError
-            If the ends are not finite, or `low` exceeds `high`.
-
-        Examples
-        --------
-        >>> Edge(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1).bounds()
-        (0.0, 1.0)
+        low, high
+            As for `roots`, which raises the same errors.
         """
         return self._form.bounds(*self._span(*self._interval("bounds", low, high)))
 
@@ -338,12 +279,6 @@ class Edge(Displayed):
         ------
         InvalidValueError
             If `scale` is not positive or a number is not finite.
-
-        Examples
-        --------
-        >>> tent = Edge(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
-        >>> tent.in_units(100.0, 10.0, unit="K").domain
-        (100.0, 120.0)
         """
         check_positive("Edge.in_units", "scale", scale)
         start, width = shift + scale * self.input_shift, scale * self.input_scale
@@ -356,12 +291,6 @@ class Edge(Displayed):
         -------
         ScipyEdge
             Callable, equal to the edge also outside the grid.
-
-        Examples
-        --------
-        >>> tent = Edge(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
-        >>> tent.to_scipy().spline.integrate(0.0, 2.0).item()
-        1.0
         """
         from scipy.interpolate import PPoly
 
@@ -391,12 +320,6 @@ class Edge(Displayed):
         -------
         sympy.Expr
             Each polynomial is in powers of the distance from the start of its piece.
-
-        Examples
-        --------
-        >>> tent = Edge(knots=range(-1, 4), coefficients=[0, 1, 0], degree=1)
-        >>> tent.to_sympy().subs("x", 0.5)
-        0.500000000000000
         """
         import sympy
 

@@ -55,8 +55,8 @@ class EdgeLayer(nn.Module):
     _names: list[str]
 
     def weights(self) -> Weights:
-        """Return the tensors of the spline edges; the mask is 0 for functions."""
-        own: Any = self._parameters  # asked one by one, torch takes a microsecond longer
+        """Return the tensors of the spline edges; the mask is 0 for function edges."""
+        own: Any = self._parameters  # faster than through torch's __getattr__
         scaled = self.enable_standalone_scale_spline
         try:
             scale = own["spline_scaler"] if scaled else None
@@ -76,7 +76,7 @@ class EdgeLayer(nn.Module):
         return LayerBasis(self.grid, self.spline_order, self.extrapolation, self.base_name)
 
     def terms(self) -> list[Term]:
-        """Return the functions of every edge besides its spline: the base and the series."""
+        """Return the functions that every edge adds to its spline: the base and the series."""
         ones, weights = torch.ones_like(self.grid[:, 0]), self.series_weights()
         terms = [Term(BASES[self.base_name], ones, 0 * ones, self.weights().base_weights())]
         for k, name in enumerate(self.series):
@@ -147,7 +147,7 @@ class EdgeLayer(nn.Module):
     def basis(self, x: Tensor) -> Tensor:
         """Return the basis functions of the edges at x, shape (batch, in, n).
 
-        B-splines, then the base unless it is zero, then the series.
+        These are the B-splines, the base unless it is zero, and the series.
         """
         mode = self.extrapolation
         columns = [spline.basis(x, self.grid, self.spline_order, extrapolation=mode)]
@@ -169,30 +169,24 @@ class EdgeLayer(nn.Module):
             Differentiable in `x` and the weights.
         """
         check_columns("KANLinear.edge_values", x, self.in_features)
-        values = self._nth(x, 0)
-        if not self._names:
-            return values
-        return placed(values, self.edge_terms(), lambda term: term.at(x[:, term.in_]))
+        return self._nth(x, 0)
 
     def edge_derivatives(self, x: Tensor) -> Tensor:
         """Return phi_oi'(x_i), shape (batch, out, in), for x (batch, in)."""
         check_columns("KANLinear.edge_derivatives", x, self.in_features)
-        slopes = self._nth(x, 1)
-        if not self._names:
-            return slopes
-        return placed(slopes, self.edge_terms(), lambda term: term.slopes_at(x[:, term.in_]))
+        return self._nth(x, 1)
 
     def _nth(self, x: Tensor, order: int) -> Tensor:
-        """Return values or slopes of the spline edges, zero where functions are."""
+        """Return values or slopes of all edges."""
         weights, degree, mode = self.weights(), self.spline_order, self.extrapolation
         coef, base = weights.coefficients(), BASES[self.base_name]
         values = spline.evaluate(x, coef, self.grid, degree, derivative=order, extrapolation=mode)
         form = base.derivative if order else base.value
         values = values + form(x).unsqueeze(1) * weights.base_weights()
-        if not self.series:
-            return values
-        basis = self.series_basis(x, order=order)
-        return values + torch.einsum("bik,oik->boi", basis, self.series_weights())
+        if self.series:
+            basis = self.series_basis(x, order=order)
+            values = values + torch.einsum("bik,oik->boi", basis, self.series_weights())
+        return placed(values, self.edge_terms(), lambda term: term.nth(x[:, term.in_], order))
 
     def breakpoints(self) -> Tensor:
         """Return the breakpoints (in, n): ends of spline pieces, and kinks."""
@@ -221,7 +215,7 @@ class EdgeLayer(nn.Module):
     def nonzero_edges(self) -> Tensor:
         """Return the mask (out, in) of edges neither masked nor identically zero."""
         mask = self.mask != 0
-        if type(self).edge_values is not EdgeLayer.edge_values:  # which may have other tensors
+        if type(self).edge_values is not EdgeLayer.edge_values:  # it may have other tensors
             return mask
         nonzero = (self.coefficients() != 0).any(-1) | (self.base_weights() != 0)
         if self.series:
@@ -276,7 +270,7 @@ class EdgeLayer(nn.Module):
         pad = 32 * torch.finfo(self.grid.dtype).eps * inside.size(low, high, lower, upper)
         lower, upper = (lower - pad).to(self.grid), (upper + pad).to(self.grid)
         for term in self.edge_terms():
-            least, most = term.value_bounds(low[term.in_], high[term.in_])
+            least, most = term.bounds(low[term.in_], high[term.in_])
             lower = lower.index_put((term.out, term.in_), least)
             upper = upper.index_put((term.out, term.in_), most)
         return lower, upper
@@ -286,13 +280,8 @@ class EdgeLayer(nn.Module):
 
         Parameters
         ----------
-        low, high : Tensor, shape (in,) or (box, in)
-            Interval of each input, in the scaled units of the layer.
-
-        Returns
-        -------
-        lower, upper : Tensor, shape (out, in) or (box, out, in)
-            Infinite where no bound is known.
+        low, high
+            As for `edge_bounds`, whose shapes the bounds have; infinite where none is known.
         """
         boxes = low.reshape(-1, self.in_features), high.reshape(-1, self.in_features)
         bounds = self.enclosure(*boxes).slopes(*boxes).bounds()
@@ -306,12 +295,8 @@ class EdgeLayer(nn.Module):
         Parameters
         ----------
         low, high : Tensor, shape (in,) or (box, in)
-            Boxes that contain all boxes to be bounded, in the scaled units of the layer.
-
-        Returns
-        -------
-        Enclosure
-            Bounds for the current weights, in float64.
+            Boxes that contain all boxes to be bounded, in the scaled units of the layer. Bounds
+            are for the current weights, in float64.
         """
         ends = low.reshape(-1, self.in_features).amin(0), high.reshape(-1, self.in_features).amax(0)
         return Enclosure(self, *ends)
@@ -374,7 +359,7 @@ class EdgeLayer(nn.Module):
         weights, line = self.weights(), BASES[self.base_name].line
         coef, weight = weights.coefficients(), weights.base_weights()
         mean = (coef * means[:, :-1]).sum(-1) + weight * means[:, -1]
-        if line is not None:  # the splines can write it: it counts as theirs
+        if line is not None:  # splines represent it exactly
             places = spline.greville(self.grid, self.spline_order)
             coef, weight = coef + line * weight.unsqueeze(-1) * places, torch.zeros_like(weight)
         return (coef - mean.unsqueeze(-1)).abs().mean(-1) + weight.abs()

@@ -1,4 +1,6 @@
-"""Polynomials that approximate the edges of a layer on pieces, with their errors.
+"""Edges of a layer on pieces as polynomials and their control points, with errors.
+
+Control points of several edges of one input can be added before their hull is taken.
 
 Functions other than splines are replaced by the polynomial through their values at Chebyshev
 nodes, whose error the sixth derivative bounds; intervals wider than 0.75 of a function's argument
@@ -23,17 +25,82 @@ from kanlens.functions._catalog import BASES
 from kanlens.functions._elementary import ElementaryFunction
 from kanlens.model._terms import Term
 from kanlens.splines import _spline as spline
-from kanlens.splines._control_points import chebyshev, from_nodes
 
 if TYPE_CHECKING:
     from kanlens.model._layer_enclosures import Enclosure
 
 PAD = 1e-12
 MAX_PIECE_WIDTH = 0.75  # of a piece with a base function near 0
-SETTLED = 32.0  # beyond it pieces double in width, at the latest
+SETTLED = 32.0  # beyond it pieces double in width
 MAX_PARTS = 1024  # that a piece is cut into
 STRAIGHT = 2e-12  # error of a polynomial there: bases differ from lines by 33 exp(-32) at most
 VALUE, SLOPE = 6, 5  # coefficients of a value, of a slope: splines have degree 5 at most
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ControlPoints:
+    """Every edge of a layer on boxes of its inputs, piece by piece.
+
+    On a piece, an edge is the polynomial with these Bernstein control points, plus a number between
+    `below` and `above`; `lower` and `upper` are other bounds on the box.
+    """
+
+    points: Tensor  # (box, out, in, piece, point)
+    below: Tensor  # (box, out, in, piece)
+    above: Tensor  # (box, out, in, piece)
+    start: Tensor  # (box, in, piece)
+    end: Tensor  # (box, in, piece)
+    lower: Tensor  # (box, out, in)
+    upper: Tensor  # (box, out, in)
+
+    def bounds(self) -> tuple[Tensor, Tensor]:  # (box, out, in) twice
+        """Bound every edge on its box by the hull of its control points."""
+        low = (self.points.amin(-1) + self.below).amin(-1)
+        high = (self.points.amax(-1) + self.above).amax(-1)
+        return torch.maximum(low, self.lower), torch.minimum(high, self.upper)
+
+
+@functools.cache
+def chebyshev(count: int) -> Tensor:  # (count,)
+    """Return the Chebyshev nodes in (-1, 1), where polynomials are sampled."""
+    places = torch.arange(count, dtype=torch.float64)
+    return torch.cos((2 * places + 1) * math.pi / (2 * count))
+
+
+@functools.cache
+def from_nodes(count: int) -> Tensor:  # (power, node)
+    """Return the matrix from values at the Chebyshev nodes to coefficients of powers."""
+    powers = torch.arange(count, dtype=torch.float64)
+    inverse: Tensor = torch.linalg.inv(chebyshev(count)[:, None] ** powers)
+    return inverse
+
+
+@functools.cache
+def to_bernstein(count: int) -> Tensor:  # (point, power)
+    """Return the matrix from coefficients of powers on [-1, 1] to Bernstein control points."""
+    degree = count - 1
+    rows = [[0.0] * count for _ in range(count)]
+    for power in range(count):  # s**power with s = 2 t - 1, in powers of t, then to Bernstein
+        for k in range(power + 1):
+            term = math.comb(power, k) * 2.0**k * (-1.0) ** (power - k)
+            for point in range(k, count):
+                rows[point][power] += term * math.comb(point, k) / math.comb(degree, k)
+    return torch.tensor(rows, dtype=torch.float64)
+
+
+def restrict(middle: Tensor, half: Tensor, count: int) -> Tensor:  # (..., point, power)
+    """Return the matrices from `count` coefficients on [-1, 1] to control points on parts of it.
+
+    The parts are given by their middles and half their widths, of shape (...).
+    """
+    exponents = torch.arange(count, dtype=torch.float64, device=middle.device)
+    shifts = middle[..., None] ** exponents  # 0**0 is 1
+    widths = half[..., None] ** exponents
+    shifted = middle.new_zeros(*middle.shape, count, count)  # (..., new power, old power)
+    for new in range(count):
+        for old in range(new, count):
+            shifted[..., new, old] = math.comb(old, new) * shifts[..., old - new] * widths[..., new]
+    return to_bernstein(count).to(middle) @ shifted
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +123,7 @@ def slope_range(base: ElementaryFunction, low: Tensor, high: Tensor) -> tuple[Te
 
 
 def cuts_of(own: Enclosure) -> Tensor:  # (in, cut)
-    """Return the ends of pieces: knots, kinks, cuts of curved functions and beyond the grid."""
+    """Return the ends of pieces: knots, kinks, and cuts where functions are curved."""
     knots = own.knots if own.mode == "zero" else spline.breakpoints(own.knots, own.degree)
     rows = []
     for i, (row, low, high) in enumerate(
@@ -87,7 +154,7 @@ def _outward(start: float, end: float, curved: bool) -> list[float]:
 
 
 def _refined(cuts: list[float], curved: list[Term], i: int) -> list[float]:
-    """Cut pieces that are too wide for a polynomial in place of functions of input i."""
+    """Cut pieces that are too wide to approximate the functions of input i by a polynomial."""
     width = MAX_PIECE_WIDTH / max(float(term.a[i].abs()) for term in curved)
     ends = [end for term in curved for end in term.places((-settled(term.g), settled(term.g)), i)]
     first, last = min(ends), max(ends)
@@ -111,7 +178,7 @@ def settled(g: ElementaryFunction) -> float:
 
 
 def table_of(own: Enclosure, cuts: Tensor, derivative: int) -> PieceTable:
-    """Return the polynomials of the edges, or of their slopes, between the cuts."""
+    """Return polynomials that approximate the edges, or their slopes, between the cuts."""
     count = SLOPE if derivative else VALUE
     nodes = chebyshev(count).to(cuts)
     middle, half = 0.5 * (cuts[:, 1:] + cuts[:, :-1]), 0.5 * cuts.diff(dim=1)
@@ -135,7 +202,7 @@ def table_of(own: Enclosure, cuts: Tensor, derivative: int) -> PieceTable:
 
 
 def _terms(own: Enclosure, derivative: int) -> Tensor:  # (out, in)
-    """Return the size of the terms that an edge, or its slope, is summed from."""
+    """Return the sum of the absolute terms of each edge or its slope."""
     size = own.coef.abs().amax(-1)
     if derivative:
         narrowest = (own.knots[:, own.degree :] - own.knots[:, : -own.degree]).amin(1)

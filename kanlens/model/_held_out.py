@@ -1,8 +1,8 @@
 """Predictions of rows held out of training, kept with a model, and conformal sets from them.
 
-An interval of a prediction has the width that held-out rows needed [1]_ [2]_; a set of classes has
-those of at least the probability that the true classes of held-out rows had [3]_. With `by`, each
-category of a column has rows of its own [4]_.
+The width of an interval is a quantile of the errors on held-out rows [1]_ [2]_; a set of classes
+has those more probable than a quantile of the true classes' probabilities on held-out rows [3]_.
+With `by`, quantiles are computed for each category of a column [4]_.
 
 References
 ----------
@@ -86,7 +86,7 @@ class HeldOut:
         return {name: _decoded(text, "<u2") for name, text in self.levels.items()}
 
     def scores(self, loss: Loss) -> Array:
-        """Return errors (row, out), or 1 less the probabilities of the true classes (row, 1)."""
+        """Return errors (row, out), or 1 minus the probabilities of the true classes (row, 1)."""
         outputs, targets = self.arrays
         if not loss.classes:
             return np.asarray(abs(targets - loss.response(outputs)) * self.shrink)
@@ -97,7 +97,7 @@ class HeldOut:
 def keep_held_out(
     model: KAN, x: Tensor, outputs: Tensor, y: Tensor, *, shrink: float = 1.0
 ) -> None:
-    """Keep outputs and targets of rows x (row, in) that training did not see.
+    """Store outputs and targets of rows x (row, in) that training did not see.
 
     Outputs are (row, out) in the units of the data; `shrink` scales their errors.
     """
@@ -124,7 +124,7 @@ def keep_held_out(
 
 
 def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, call: str) -> Tensor:
-    """Return half the width of the interval of each output of rows x, or 1 less the least chance.
+    """Return half the width of each interval for rows x, or 1 minus the least probability.
 
     Shape (row, out) in the units of the data, or (row, 1) for classes.
 

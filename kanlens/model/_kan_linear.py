@@ -191,7 +191,7 @@ class KANLinear(EdgeLayer):
         """Build a layer of this kind; its weights are zero until a state dict is loaded."""
         options = dataclasses.asdict(config)
         del options["kind"]
-        options = {name: value for name, value in options.items() if value != ()}  # some kinds'
+        options = {name: value for name, value in options.items() if value != ()}  # of any kind
         layer = cls(**options, generator=torch.Generator())  # keeps torch's random state unchanged
         with torch.no_grad():
             for parameter in layer.parameters():
@@ -223,7 +223,7 @@ class KANLinear(EdgeLayer):
         return self.functions[out][in_], tuple(numbers)
 
     def _set_functions(self, functions: Sequence[Sequence[str]]) -> None:
-        """Check and store the table, () for splines alone; list function edges name by name."""
+        """Check and store the functions of edges, () for splines alone; list edges by function."""
         n_out, n_in = self.out_features, self.in_features
         spline = ((SPLINE,) * n_in,) * n_out
         self.functions = check_table(functions, n_out, n_in) if functions else spline
@@ -279,7 +279,7 @@ class KANLinear(EdgeLayer):
             y = y + F.linear(self.series_basis(x).flatten(1), self.series_weights().flatten(1))
         total = torch.zeros_like(y)
         for term in self.edge_terms():
-            total = total.index_add(1, term.out, term.at(x[:, term.in_]))
+            total = total.index_add(1, term.out, term.nth(x[:, term.in_]))
         return y + total if self._names else y
 
     @torch.no_grad()
@@ -360,7 +360,7 @@ class KANLinear(EdgeLayer):
         return 0.0 if torch.equal(cuts, old) else self._move(cuts, self.even_points(201))
 
     def _move(self, cuts: Tensor, x: Tensor) -> float:
-        """Take other breakpoints (in, G + 1), refit the splines; return the change on x inside."""
+        """Set breakpoints (in, G + 1) and refit the splines; return the change at the x inside."""
         inside = x[~self.outside(x).any(1)]
         if not len(inside):
             inside = x[torch.isfinite(x).all(1)].clamp(*self.domain())
@@ -423,7 +423,7 @@ class KANLinear(EdgeLayer):
             norms = mean_absolute_edges(x, self.weights(), self.spline_basis)
         if not self._names:
             return norms
-        return placed(norms, self.edge_terms(), lambda term: term.at(x[:, term.in_]).abs().mean(0))
+        return placed(norms, self.edge_terms(), lambda term: term.nth(x[:, term.in_]).abs().mean(0))
 
     def regularization_loss(
         self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0
@@ -456,7 +456,7 @@ def entropy(scores: Tensor) -> Tensor:
     """Return the entropy of scores divided by their sum; finite, with its gradient, at zero."""
     tiny = torch.finfo(scores.dtype).tiny
     total = scores.sum()
-    share = scores / torch.where(total > tiny**0.5, total, 1.0)  # scores of zero share nothing
+    share = scores / torch.where(total > tiny**0.5, total, 1.0)  # all scores 0
     return -(share * share.clamp_min(tiny).log()).sum()
 
 

@@ -16,15 +16,16 @@ from torch import Tensor
 
 from kanlens.model._enclosure_tables import (
     PAD,
+    ControlPoints,
     PieceTable,
     cuts_of,
+    restrict,
     slope_hulls,
     slope_range,
     table_of,
 )
 from kanlens.model._terms import EdgeTerm, times
 from kanlens.splines import _spline as spline
-from kanlens.splines._control_points import ControlPoints, restrict
 
 if TYPE_CHECKING:
     from kanlens.model._edge_layer import EdgeLayer
@@ -57,12 +58,12 @@ class NoEnclosure:
     slopes = values
 
     def rounding(self, low: Tensor, high: Tensor) -> Tensor:
-        """Add nothing to infinite edges."""
+        """Return zero: infinite bounds need no margin."""
         return torch.zeros_like(self.reach).expand(len(low), *self.reach.shape)
 
 
 def encloses(layer: EdgeLayer) -> bool:
-    """Return whether a layer bounds its edges: no subclass changes their values alone."""
+    """Return whether `enclosure` is valid: no subclass overrides the values without it."""
     both = {"enclosure", "edge_values"}
     return "enclosure" in next(vars(k) for k in type(layer).__mro__ if both & vars(k).keys())
 
@@ -95,9 +96,9 @@ class Enclosure:
         """Enclose the edges on boxes (box, in)."""
         edges, _ = self._on(self._values, low, high)
         for term, inside, start, end in self._pieces(edges, low, high):
-            least, most = term.value_bounds(start, end)
-            at_start, at_end = term.at(start), term.at(end)
-            reach = _off_chord(at_start, at_end, term.slope_bounds(start, end), end - start)
+            least, most = term.bounds(start, end)
+            at_start, at_end = term.nth(start), term.nth(end)
+            reach = _off_chord(at_start, at_end, term.bounds(start, end, 1), end - start)
             size = at_start.abs() + at_end.abs() + term.affine[:, 3].abs()[:, None]
             reach = reach + PAD * size
             chord = torch.isfinite(reach) & (reach <= most - least)
@@ -127,7 +128,7 @@ class Enclosure:
         lower, upper = lower.masked_fill(unknown, -torch.inf), upper.masked_fill(unknown, torch.inf)
         edges = replace(edges, lower=lower, upper=upper)
         for placed, inside, start, end in self._pieces(edges, low, high):
-            least, most = placed.slope_bounds(start, end)
+            least, most = placed.bounds(start, end, 1)
             middle = 0.5 * (least + most)
             middle = middle.masked_fill(~torch.isfinite(middle), 0.0)
             points = middle[..., None].expand(*middle.shape, edges.points.shape[-1])
@@ -161,7 +162,7 @@ class Enclosure:
         return lower, torch.where(alone, torch.minimum(upper, above), upper)
 
     def _ranges(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:  # (..., out, in) twice
-        """Add up the ranges of the functions on intervals (..., in) whose ends may be infinite."""
+        """Sum the ranges of the functions on intervals (..., in), whose ends may be infinite."""
         least = most = low.new_zeros(*low.shape[:-1], *self.dead.shape)
         for term in self.terms:
             ends = term.g.extremes(*term.inner(low, high))
@@ -170,7 +171,7 @@ class Enclosure:
         return least, most
 
     def rounding(self, low: Tensor, high: Tensor) -> Tensor:
-        """Return the sizes (box, out, in) that rounding is relative to, besides the edges'.
+        """Return magnitudes (box, out, in) to which rounding is relative, besides edge values.
 
         In units of 1e-13: terms may cancel, and slopes turn rounding of a * x + b into one of g.
         """
@@ -185,14 +186,14 @@ class Enclosure:
         for placed in self.edge_terms:
             a, b, _, d, mask = placed.parameters(low)
             start, end = low[:, placed.in_], high[:, placed.in_]
-            steep = torch.stack(placed.slope_bounds(start, end)).abs().amax(0)
+            steep = torch.stack(placed.bounds(start, end, 1)).abs().amax(0)
             size = torch.maximum(start.abs(), end.abs()) + (b / a).abs()
             inner = times(_or_infinite(steep), 0.01 * size)
             sizes[:, placed.out, placed.in_] = _or_infinite(inner) + 2 * (mask * d).abs()
         return sizes
 
     def _beyond(self, grid: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:  # (end, ray, out, in)
-        """Return the splines at x (end, ray, in) beyond both ends of the grid, and its rounding."""
+        """Return the splines and their rounding at x (end, ray, in) beyond the grid's ends."""
         shape = (*x.shape[:2], *self.dead.shape)
         if self.mode == "zero":
             return x.new_zeros(shape), x.new_zeros(shape)
@@ -203,7 +204,7 @@ class Enclosure:
         return value + times(terms.sum(-1), way), room
 
     def size(self, low: Tensor, high: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
-        """Return the sizes (out, in) that the rounding of edges with bounds is relative to."""
+        """Return the magnitudes (out, in) to which the rounding of bounded edges is relative."""
         ends = torch.stack([low, high]).abs().to(self.knots), torch.stack([lower, upper]).abs()
         reach, most = (end.masked_fill(end.isinf(), 0.0).amax(0) for end in ends)
         total = self.coef.abs().amax(-1) + most
@@ -214,7 +215,7 @@ class Enclosure:
     def _pieces(
         self, edges: ControlPoints, low: Tensor, high: Tensor
     ) -> Iterator[tuple[EdgeTerm, Tensor, Tensor, Tensor]]:
-        """Yield each term with a mask of its boxes inside, and the ends of its pieces."""
+        """Yield each term, the mask of boxes where it is defined, and the ends of its pieces."""
         inside = (low >= self.low) & (high <= self.high)
         for term in self.edge_terms:
             yield term, inside[:, term.in_], edges.start[:, term.in_], edges.end[:, term.in_]
@@ -261,7 +262,7 @@ def _or_infinite(bound: Tensor) -> Tensor:
 
 
 def _off_chord(first: Tensor, last: Tensor, slopes: tuple[Tensor, Tensor], width: Tensor) -> Tensor:
-    """Bound how far functions with slopes in an interval leave their chords."""
+    """Bound the distance of functions from their chords by intervals of their slopes."""
     chord = torch.where(width > 0, (last - first) / width.clamp_min(1e-300), 0.0)
     low, high = torch.minimum(slopes[0], chord), torch.maximum(slopes[1], chord)
     gap = (high - low).clamp_min(1e-300)
@@ -277,7 +278,7 @@ def _put(
     bounds: tuple[Tensor, Tensor],  # (box, edge, piece)
     inside: Tensor,  # (box, edge)
 ) -> ControlPoints:
-    """Set the edges of one term; infinite bounds on boxes that are not inside."""
+    """Set the edges of one term; bounds are infinite on boxes where it is not defined."""
     free = ~(inside | (term.mask == 0))
     places = torch.arange(len(inside), device=inside.device)[:, None], term.out, term.in_
     limits = {

@@ -93,7 +93,7 @@ grid_range, enable_standalone_scale_spline
     constraints: dict[str, str]  # shape of the effect of a column
     edits: tuple[EditStep, ...]  # by `kanlens.edit`
     layers: Sequence[KANLinear]  # a torch.nn.ModuleList
-    nodes: Sequence[Nodes]  # likewise, one per layer
+    nodes: Sequence[Nodes]  # one per layer
 
     def __init__(
         self,
@@ -301,7 +301,7 @@ grid_range, enable_standalone_scale_spline
 
     @property
     def data_range(self) -> tuple[Tensor, Tensor] | None:
-        """Ends (in,) of each feature's clipped range in training; None before fit."""
+        """Ends (in,) of each feature's training data, clipped to its limits; None before fit."""
         if (statistics := self.layers[0].statistics) is None:
             return None
         ends = (end.to(self.input_scale) for end in (statistics.input_low, statistics.input_high))
@@ -393,7 +393,7 @@ grid_range, enable_standalone_scale_spline
         return rows * self.output_scale + self.output_shift
 
     def through(self, index: int, x: Tensor) -> Tensor:
-        """Return the nodes (..., node) of layer `index` for its inputs (..., in)."""
+        """Return the nodes (..., node) of layer `index` at its inputs (..., in)."""
         sums: Tensor = self.layers[index](x)
         return sums if self.nodes[index].plain else self.nodes[index](sums)
 

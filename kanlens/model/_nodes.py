@@ -1,7 +1,7 @@
-"""Nodes: sums of a layer, products of its last sums [1]_, and sums normalized over a row [3]_.
+"""Nodes: sums of a layer, products of its last sums [1]_, and layer normalization [3]_.
 
-The share of a factor in the change of a product between two points is its Shapley value [2]_;
-divided by the factor's step, the mean of the product of the others on the line between the points.
+The share of a factor in the change of a product between two points is its Shapley value [2]_: its
+step times the mean of the product of the others on the line between the points.
 
 References
 ----------
@@ -15,7 +15,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -24,8 +24,7 @@ from torch import Tensor, nn
 
 from kanlens.errors import InvalidValueError
 
-if TYPE_CHECKING:
-    Width: TypeAlias = int | tuple[int, int | Sequence[int]] | Sequence[int]
+Width: TypeAlias = int | tuple[int, int | Sequence[int]] | Sequence[int]
 
 
 def multiply(factors: Tensor) -> Tensor:  # (..., factor) -> (...)
@@ -58,10 +57,10 @@ def split(ours: Tensor, theirs: Tensor) -> Tensor:  # (..., factor)
 
 
 def pull_normalized(slopes: Tensor, eps: float, ours: Tensor, theirs: Tensor) -> Tensor:
-    """Turn slopes by normalized sums (..., node) into slopes by the sums (..., node).
+    """Backpropagate slopes from normalized sums (..., node) to sums (..., node).
 
-    Between two points, the change is shared exactly: a normalization is a product, and its inverse
-    root has a secant. At equal points, this is the derivative.
+    Between two points, the change is shared exactly, by a product and the secant of the inverse
+    root. At equal points, this is the derivative.
     """
     (d, r), (d0, r0) = (_distances(sums, eps) for sums in (ours, theirs))
     middle = (d + d0) / 2
@@ -109,7 +108,7 @@ class Grouping:
         return range(start, start + self.arities[node - self.sums])
 
     def place(self, subnode: int) -> tuple[int, int | None]:
-        """Return the node of a subnode, and its place among the factors; None for a sum."""
+        """Return the node of a subnode, and its index among the factors; None for a sum."""
         for node in range(self.nodes):
             if subnode in (members := self.members(node)):
                 return node, None if node < self.sums else subnode - members.start
@@ -156,13 +155,13 @@ class Nodes(nn.Module):
         return f"{self.grouping.sums} sums{products}{normalized}" + ", scaled" * self.scaled
 
     def together(self, nodes: Iterable[int]) -> list[int]:
-        """Return some nodes and those that are normalized with any of them, in order."""
+        """Return some nodes and all that are normalized together with any of them, in order."""
         block = set(range(self.apart, self.grouping.sums))  # empty where none is normalized
         chosen = set(nodes)
         return sorted(chosen | block if chosen & block else chosen)
 
     def select(self, places: Sequence[int]) -> Nodes:
-        """Return the nodes at some places, in their order; of normalized ones, all or none."""
+        """Return the nodes with some indices, in order; all or none of the normalized ones."""
         sums = self.grouping.sums
         arities = tuple(self.grouping.arities[k - sums] for k in places if k >= sums)
         few = Grouping(sum(k < sums for k in places), arities)
@@ -203,7 +202,7 @@ class Nodes(nn.Module):
         return mask
 
     def rates(self, ours: Tensor, theirs: Tensor | None = None) -> Tensor:  # (..., sub)
-        """Return nodes' slopes by their subnodes (..., sub), or the Shapley split to `theirs`."""
+        """Return the slopes of nodes by their subnodes (..., sub), or their secants to `theirs`."""
         if theirs is not None:
             ours, theirs = torch.broadcast_tensors(ours, theirs)
         rates = torch.ones_like(ours)
@@ -215,7 +214,7 @@ class Nodes(nn.Module):
         return rates * self.scale[self.owner] if self.scaled else rates
 
     def pull(self, slopes: Tensor, ours: Tensor, theirs: Tensor | None = None) -> Tensor:
-        """Turn slopes by nodes (..., node) into slopes by subnodes (..., sub), as `rates` are."""
+        """Backpropagate slopes from nodes (..., node) to subnodes (..., sub), by `rates`."""
         if self.plain:
             return slopes
         pulled = slopes[..., self.owner] * self.rates(ours, theirs)

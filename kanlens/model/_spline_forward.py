@@ -1,11 +1,21 @@
-"""A spline layer and the norms of its edges in torch operations, differentiable to any order.
+"""A layer of splines in torch operations, differentiable to any order, and moments of its edges.
 
-Means of the basis over reference points are kept; they are valid until the grid changes.
+Means of the basis over reference points are kept; they are valid until the grid changes. The
+variance of an edge follows from the moments of its basis, without the edge's values:
+
+    var(phi) = sum_cells share * (mean of phi in the cell - mean of phi)^2
+             + sum_cells share * (covariance in the cell, a quadratic form in the weights)
+
+A cell is a knot interval, where only degree + 1 B-splines and the base are nonzero. The terms of
+both sums, in float64, are not negative, and edge means are subtracted first, so that no digits
+cancel.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
@@ -17,6 +27,7 @@ from torch.utils.checkpoint import checkpoint
 from kanlens.functions._catalog import BASES
 from kanlens.model.kernels._choice import recorded
 from kanlens.splines import _spline as spline
+from kanlens.splines._local_basis import LocalBasis, local_basis
 from kanlens.splines._spline import Extrapolation
 
 if TYPE_CHECKING:
@@ -25,6 +36,12 @@ if TYPE_CHECKING:
 CHUNK = 2**20  # values of edges, or of their bases, held at once
 FINE, SPARSE = 64, 2**13  # functions of an input, and values of all, from which only the nonzero
 # ones are evaluated: 1.2 to 60 times faster
+BASIS_CHUNK = 2**15  # values of one basis function held at once
+# edge values up to which computing them is faster than the moments of the basis
+MAX_DIRECT_VALUES = 2**16
+NOISE = 16 * torch.finfo(torch.float64).eps  # of a form, relative to the sum of its squares
+
+Average = Callable[[Tensor], Tensor]  # of means over some rows, to the mean over all
 
 # By layer: means over its places, and the grid and the state of the layer they are valid for.
 _means: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor, tuple[object, ...]]]
@@ -50,12 +67,12 @@ class Weights(NamedTuple):
     mask: Tensor  # (out, in)
 
     def coefficients(self) -> Tensor:
-        """Return the B-spline coefficients of every edge, scale and mask multiplied in."""
+        """Return the B-spline coefficients of every edge, multiplied by scale and mask."""
         scale = self.mask if self.scale is None else self.mask * self.scale
         return self.spline * scale.unsqueeze(-1)
 
     def base_weights(self) -> Tensor:
-        """Return the weight of the base function of every edge, mask multiplied in: (out, in)."""
+        """Return the weights (out, in) of the base function, multiplied by the mask."""
         return self.base * self.mask
 
     def packed(self) -> Tensor:
@@ -86,7 +103,9 @@ def edge_sum(x: Tensor, weights: Weights, basis: LayerBasis) -> Tensor:
         return y.addmm_(values.flatten(1), coef.flatten(1).mT)
     low, high = spline.grid_ends(grid, degree)
     inside = x.clamp(low, high)
-    if _is_sparse(x, coef, degree):
+    n_out, _, n_basis = coef.shape
+    fine = n_basis >= FINE and (degree + 1) * n_out <= n_basis  # then indexing is faster
+    if fine and not torch.compiler.is_compiling() and len(x) * n_basis >= SPARSE:
         y = y + spline.local_sums(inside, coef, grid, degree)
     else:
         y = y + F.linear(spline.basis(inside, grid, degree).flatten(1), coef.flatten(1))
@@ -94,13 +113,6 @@ def edge_sum(x: Tensor, weights: Weights, basis: LayerBasis) -> Tensor:
     beyond = x - inside
     y = y + F.linear(beyond.clamp(max=0), (coef * below).sum(-1))
     return y + F.linear(beyond.clamp(min=0), (coef * above).sum(-1))
-
-
-def _is_sparse(x: Tensor, coef: Tensor, degree: int) -> bool:
-    """Return whether indexing is faster than a product of matrices."""
-    n_out, _, n_basis = coef.shape
-    fine = n_basis >= FINE and (degree + 1) * n_out <= n_basis
-    return fine and not torch.compiler.is_compiling() and len(x) * n_basis >= SPARSE
 
 
 def mean_absolute_edges(
@@ -121,10 +133,10 @@ def mean_absolute_edges(
 def mean_over_rows(
     x: Tensor, function: Callable[[Tensor], Tensor], size: int, *, again: bool = True
 ) -> Tensor:
-    """Return the mean over the rows of a function that adds up `size` numbers of each.
+    """Return the mean over the rows of a function that needs `size` numbers per row.
 
-    These are held for some rows at a time, and with `again` computed once more for the gradient, so
-    that memory does not grow with the batch.
+    Rows are processed in chunks, with `again` recomputed for the gradient, so that memory does not
+    grow with the batch.
     """
     parts = x.split(max(1, CHUNK // size))
     again = again and len(parts) > 1 and torch.is_grad_enabled()
@@ -134,7 +146,7 @@ def mean_over_rows(
 def summed(
     chunks: Sequence[Tensor], function: Callable[[Tensor], Tensor], *, again: bool
 ) -> Tensor:
-    """Return the sum of a function over chunks, with `again` computed once more for gradients."""
+    """Return the sum of a function over chunks, recomputed for gradients with `again`."""
     total: Tensor | int = 0
     for part in chunks:
         total = total + (
@@ -146,7 +158,7 @@ def summed(
 
 
 def basis_means(layer: EdgeLayer, x: Tensor) -> Tensor:  # (in, basis + 1)
-    """Return the means of the B-splines over x (batch, in), and last that of the base function."""
+    """Return the means over x (batch, in) of the B-splines, and last of the base function."""
     grid, degree, base = layer.grid, layer.spline_order, BASES[layer.base_name]
 
     def values(part: Tensor) -> Tensor:
@@ -157,7 +169,7 @@ def basis_means(layer: EdgeLayer, x: Tensor) -> Tensor:  # (in, basis + 1)
 
 
 def known_means(layer: EdgeLayer) -> Tensor:  # (in, basis + 1)
-    """Return the means over the places of a layer; a training step changes weights alone."""
+    """Return `basis_means` over a layer's `places`, cached: training steps do not change them."""
     grid, options = layer.grid, (layer.spline_order, layer.extrapolation, layer.base_name)
     plain = type(grid) is Tensor and not grid.requires_grad
     if not plain or torch.is_inference_mode_enabled() or recorded():
@@ -168,3 +180,187 @@ def known_means(layer: EdgeLayer) -> Tensor:  # (in, basis + 1)
         cached = basis_means(layer, layer.places()), grid.clone(), state
         _means[layer] = cached
     return cached[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bands:
+    """Sums over points of products of two basis functions, or of one and the base function."""
+
+    bands: Tensor  # (degree + 1, in, basis), of functions k and k + d at [d, :, k]
+    mixed: Tensor  # (in, basis), of function k and the base
+    base: Tensor  # (in,), of the base with itself
+
+    @classmethod
+    def of(cls, products: Tensor, degree: int) -> Bands:
+        """Add up products (pair, in, cell) of `pair_products` by basis function."""
+        n_live = degree + 1
+        pairs = list(itertools.combinations_with_replacement(range(n_live + 1), 2))[:-1]
+        rows: list[list[Tensor]] = [[] for _ in range(n_live + 1)]  # the last: with the base
+        for (r, s), product in zip(pairs, products, strict=False):
+            row = F.pad(product, (r, degree - r))
+            rows[s - r if s < n_live else n_live].append(row)
+        *bands, mixed = (torch.stack(group).sum(0) for group in rows)
+        return cls(bands=torch.stack(bands), mixed=mixed, base=products[-1].sum(-1))
+
+    def form(self, coef: Tensor, weight: Tensor) -> Tensor:  # (out, in, basis), (out, in)
+        """Return the quadratic form of every edge (out, in); 0 where it is only rounding."""
+        total = weight * (2 * (coef * self.mixed).sum(-1) + weight * self.base)
+        for d, band in enumerate(self.bands[: coef.shape[-1]].unbind()):
+            left, right = coef[..., : coef.shape[-1] - d], coef[..., d:]
+            pairs = torch.einsum("oik,oik,ik->oi", left, right, band[:, : left.shape[-1]])
+            total = total + (2 if d else 1) * pairs
+        size = (coef.detach().square() * self.bands[0].detach()).sum(-1)
+        size = size + weight.detach().square() * self.base.detach()
+        return torch.where(total <= NOISE * size, 0.0, total)  # NaN stays NaN
+
+    def matrix(self) -> Tensor:
+        """Return the products as dense matrices, the base last: (in, basis + 1, basis + 1)."""
+        n_in, n_basis = self.mixed.shape
+        matrix = self.mixed.new_zeros(n_in, n_basis + 1, n_basis + 1)
+        for d, band in enumerate(self.bands):
+            places = torch.arange(n_basis - d, device=band.device)
+            matrix[:, places, places + d] = matrix[:, places + d, places] = band[:, : n_basis - d]
+        matrix[:, :-1, -1] = matrix[:, -1, :-1] = self.mixed
+        matrix[:, -1, -1] = self.base
+        return matrix
+
+
+def added_by_cell(values: list[Tensor], cell: Tensor, count: int) -> Tensor:
+    """Add each of `values` (in, point) up over the points in every cell: (value, in, cell)."""
+    empty = values[0].new_zeros(len(cell), count)
+    return torch.stack([empty.scatter_add(1, cell, value) for value in values])
+
+
+def pair_products(values: list[Tensor], others: list[Tensor] | None = None) -> list[Tensor]:
+    """Return values[r] * others[s] for all r <= s; by default `others` are `values`."""
+    right = values if others is None else others
+    places = itertools.combinations_with_replacement(range(len(values)), 2)
+    return [values[r] * right[s] for r, s in places]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moments:
+    """Moments of the basis of a layer over the rows of x, in float64."""
+
+    share: Tensor  # (in, cell), of the rows in each cell
+    means: Tensor  # (in, cell, degree + 2), of the nonzero functions and the base, in the cell
+    covariances: Bands  # within the cells, added up over the cells with their shares
+    constant: Tensor  # (in,), whether the functions add up to one at every row
+
+    @classmethod
+    def over(cls, layer: EdgeLayer, x: Tensor) -> Moments:
+        """Return the moments of a layer's basis over x (batch, in); differentiable in x.
+
+        Deviations are added up about the means of a sample of the rows, and the error of these
+        means is subtracted at the end.
+        """
+        degree, grid = layer.spline_order, layer.grid.double()
+        basis = local_basis(grid, degree, extrapolation=layer.extrapolation)
+        size = max(1, BASIS_CHUNK // layer.in_features)
+        about = grid.new_zeros(degree + 2, layer.in_features, layer.grid_size)
+        sample = _totals(layer, basis, x.detach()[:: -(-len(x) // size)], about)
+        about = sample[1 : degree + 3] / sample[0].clamp_min(1)
+        chunks = x.split(size)
+        again = len(chunks) > 1 and x.requires_grad and torch.is_grad_enabled()
+        totals = summed(chunks, lambda part: _totals(layer, basis, part, about), again=again)
+        counts, sums, products = totals.split([1, len(about), len(totals) - len(about) - 1])
+        away = sums / counts.detach().clamp_min(1)
+        shift = torch.stack(pair_products(list(sums), list(away)))
+        ends = x.detach() if layer.extrapolation == "zero" else x.detach()[:0]  # that runs out
+        return cls(
+            share=counts[0] / len(x),
+            means=(about + away).permute(1, 2, 0),
+            covariances=Bands.of((products - shift) / len(x), degree),
+            constant=~layer.outside(ends).any(0),
+        )
+
+    def edges(self, layer: EdgeLayer) -> tuple[Tensor, Tensor]:
+        """Return mean and variance (out, in) of every edge, differentiable in weights and x."""
+        weight = layer.base_weights().double()
+        coef = layer.coefficients().double()
+        level = (self._over_cells(coef.detach()) * self.share).sum(-1) * self.constant
+        coef = coef - level.unsqueeze(-1)  # the variance does not move with it
+        height = (self.means[..., -1] * self.share).sum(-1)  # of the base
+        inner = self._over_cells(coef)
+        inner = inner + weight.unsqueeze(-1) * (self.means[..., -1] - height.unsqueeze(-1))
+        mean = (inner * self.share).sum(-1)
+        between = ((inner - mean.unsqueeze(-1)).square() * self.share).sum(-1)
+        within = self.covariances.form(coef, weight)
+        return mean + level + weight * height, between + within
+
+    def _over_cells(self, coef: Tensor) -> Tensor:  # (out, in, basis) -> (out, in, cell)
+        """Return the mean of every spline over the rows in each cell."""
+        count, n_live = self.share.shape[1], self.means.shape[2] - 1
+        parts = [coef[..., r : r + count] * self.means[..., r] for r in range(n_live)]
+        return torch.stack(parts).sum(0)
+
+    def matrix(self) -> tuple[Tensor, Tensor]:
+        """Return covariances (in, basis + 1, basis + 1) and means (in, basis + 1); base last."""
+        (n_in, count), n_basis = self.share.shape, self.covariances.mixed.shape[1]
+        by_cell = self.means.new_zeros(n_in, count, n_basis + 1)
+        places = torch.arange(count, device=by_cell.device)
+        for r in range(n_basis - count + 1):
+            by_cell[:, places, places + r] = self.means[..., r]
+        by_cell[..., -1] = self.means[..., -1]
+        share = self.share.unsqueeze(-1)
+        means = (by_cell * share).sum(1)
+        away = by_cell - means.unsqueeze(1)
+        return self.covariances.matrix() + (away * share).mT @ away, means
+
+
+def rooted(square: Tensor) -> Tensor:
+    """Return the square root, of gradient zero where it is zero."""
+    zero = square <= 0  # NaN stays NaN
+    return torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())
+
+
+def _totals(layer: EdgeLayer, basis: LocalBasis, x: Tensor, about: Tensor) -> Tensor:
+    """Add up by cell: points, deviations of the nonzero functions, and their products."""
+    x = x.double().mT.contiguous()
+    cell, values = basis.evaluate(x)
+    values.append(BASES[layer.base_name].value(x))
+    away = [value - mean.gather(1, cell) for value, mean in zip(values, about, strict=True)]
+    sums = [torch.ones_like(x), *away, *pair_products(away)]
+    return added_by_cell(sums, cell, layer.grid_size)
+
+
+def means_and_norms(
+    layer: EdgeLayer, x: Tensor, centered: bool = True, average: Average | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return mean and L2 norm of every edge in float64; do not differentiate the mean.
+
+    `average` maps means over x, a part of the rows, to means over all rows.
+    """
+    mean, square = _mean_and_square(layer, x, centered, bool(average))
+    if average is not None and centered:
+        whole = average(mean).detach()
+        off = torch.where((mean - whole).abs() <= NOISE * whole.abs(), 0.0, mean - whole)
+        mean, square = whole, square + off.square()
+    return mean, rooted(square if average is None else average(square))
+
+
+def _mean_and_square(
+    layer: EdgeLayer, x: Tensor, centered: bool, slopes: bool
+) -> tuple[Tensor, Tensor]:
+    """Return mean and second moment of every edge; their gradients for many rows need `slopes`."""
+    count = len(x) * layer.in_features * layer.out_features
+    if count <= MAX_DIRECT_VALUES:
+        values = layer.edge_values(x).double()
+        first = values[:1].detach()  # so that an edge without variation has none by rounding
+        mean = (values - first).mean(0)
+        away = values - first - mean.detach() if centered else values  # its sum: no gradient
+        return first[0] + mean, away.square().mean(0)
+    if layer.splines_alone:
+        mean, variance = Moments.over(layer, x).edges(layer)
+        return mean, variance if centered else variance + mean.square()
+    with torch.set_grad_enabled(slopes and torch.is_grad_enabled()):
+        first = layer.edge_values(x[:1]).detach().double()
+        mean = first[0] + mean_over_edges(layer, x, lambda values: values - first)
+    start = mean.detach() if centered else torch.zeros_like(mean)
+    return mean, mean_over_edges(layer, x, lambda values: (values - start).square())
+
+
+def mean_over_edges(layer: EdgeLayer, x: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return the mean over the rows of a function of every edge's value in float64."""
+    size = layer.in_features * max(layer.out_features, layer.degrees_of_freedom)
+    return mean_over_rows(x, lambda part: function(layer.edge_values(part).double()).sum(0), size)

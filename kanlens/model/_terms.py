@@ -1,4 +1,4 @@
-"""Elementary functions of a layer: terms of all its edges, or functions that some edges are.
+"""Elementary functions of a layer: terms added to all edges, or functions in place of edges.
 
 An `EdgeTerm` is evaluated on its edges only: its function may not be defined elsewhere.
 """
@@ -55,7 +55,7 @@ class Term(NamedTuple):
         return self.a**order * torch.as_tensor(self.g.nth(inner, order)).to(x)
 
     def places(self, points: Sequence[float], i: int) -> list[float]:
-        """Return the x of input i at which a * x + b equals each of the points."""
+        """Return the x of input `i` at which a * x + b equals each of the points."""
         a, b = float(self.a[i]), float(self.b[i])
         return [(point - b) / a for point in points]
 
@@ -88,49 +88,35 @@ class EdgeTerm:
         return tuple(column[:, None] if like.dim() == 3 else column for column in columns)
 
     def inner(self, x: Tensor) -> Tensor:
-        """Return a * x + b; harmless where the edge is masked away."""
+        """Return a * x + b; for masked edges, a point where g is smooth."""
         a, b, _, _, mask = self.parameters(x)
         return torch.where(mask != 0, a * x + b, self.g.inert)
 
-    def at(self, x: Tensor) -> Tensor:
-        """Return the values of the edges at x, one column (or row of pieces) for each."""
-        _, _, c, d, mask = self.parameters(x)
-        return (c * self.g.value(self.inner(x)) + d) * mask
+    def nth(self, x: Tensor, order: int = 0) -> Tensor:
+        """Return values or slopes of the edges at x, one column (or row of pieces) for each."""
+        a, _, c, d, mask = self.parameters(x)
+        u = self.inner(x)
+        return (a * c * self.g.derivative(u) if order else c * self.g.value(u) + d) * mask
 
-    def slopes_at(self, x: Tensor) -> Tensor:
-        """Return the derivatives of the edges at x, likewise."""
-        a, _, c, _, mask = self.parameters(x)
-        return a * c * self.g.derivative(self.inner(x)) * mask
-
-    def value_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Bound the edges on intervals of their inputs; infinite where one is not defined."""
-        _, _, c, d, mask = self.parameters(low)
-        least, most = self._widened(low, high, 0)
-        scaled = torch.stack((times(c, least), times(c, most)))
-        room = 8 * torch.finfo(c.dtype).eps * (scaled.abs() + d.abs())
+    def bounds(self, low: Tensor, high: Tensor, order: int = 0) -> tuple[Tensor, Tensor]:
+        """Bound values or slopes of the edges on intervals; infinite where no bound is known."""
+        a, _, c, d, mask = self.parameters(low)
+        factor, shift = (c * a, torch.zeros_like(d)) if order else (c, d)
+        ends = torch.stack([times(factor, end) for end in self._widened(low, high, order)])
+        room = 8 * torch.finfo(c.dtype).eps * (ends.abs() + shift.abs())
         room = room.masked_fill(room.isinf(), 0.0)
-        ends = torch.stack(((scaled + d - room).amin(0), (scaled + d + room).amax(0)))
-        edge = times(mask, ends)
+        sides = (ends + shift - room).amin(0), (ends + shift + room).amax(0)
+        edge = times(mask, torch.stack(sides))
         return edge.amin(0), edge.amax(0)
 
-    def slope_bounds(self, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-        """Bound the slopes of the edges on intervals; infinite where a bound is not known."""
-        a, _, c, _, mask = self.parameters(low)
-        factor = mask * c * a
-        ends = torch.stack([times(factor, end) for end in self._widened(low, high, 1)])
-        room = 8 * torch.finfo(c.dtype).eps * ends.abs()
-        room = room.masked_fill(room.isinf(), 0.0)
-        return (ends - room).amin(0), (ends + room).amax(0)
-
     def _widened(self, low: Tensor, high: Tensor, n: int) -> tuple[Tensor, Tensor]:
-        """Bound g or g' on intervals widened by their rounding, where g is defined that far."""
+        """Bound g or g' on intervals widened by rounding, if g is defined there."""
         a, b, _, _, mask = self.parameters(low)
         ends = torch.stack((a * low, a * high))
         slack = 4 * torch.finfo(a.dtype).eps * (ends.abs() + b.abs())
-        left = torch.where(mask != 0, ends.amin(0) + b, self.g.inert)
-        right = torch.where(mask != 0, ends.amax(0) + b, self.g.inert)
-        below = torch.where(mask != 0, (ends + b - slack).amin(0), self.g.inert)
-        above = torch.where(mask != 0, (ends + b + slack).amax(0), self.g.inert)
+        wide = (ends + b - slack).amin(0), (ends + b + slack).amax(0)
+        sides = ends.amin(0) + b, ends.amax(0) + b, *wide
+        left, right, below, above = (torch.where(mask != 0, end, self.g.inert) for end in sides)
         tight = self.g.defined(left, right) & ~self.g.defined(below, above)
         inner = torch.where(tight, left, below), torch.where(tight, right, above)
         lower, upper = self.g.extremes(*inner, n)
@@ -163,7 +149,7 @@ def with_kinks(grid: Tensor, terms: Iterable[Term | EdgeTerm]) -> Tensor:
 
 
 def placed(array: Tensor, terms: Iterable[EdgeTerm], of: Callable[[EdgeTerm], Tensor]) -> Tensor:
-    """Put numbers of the edges of terms into an array (out, in) or (batch, out, in)."""
+    """Scatter values of the edges of terms into an array (out, in) or (batch, out, in)."""
     rows = [torch.arange(len(array), device=array.device)[:, None]] * (array.dim() - 2)
     for term in terms:
         array = array.index_put((*rows, term.out, term.in_), of(term))
@@ -171,11 +157,11 @@ def placed(array: Tensor, terms: Iterable[EdgeTerm], of: Callable[[EdgeTerm], Te
 
 
 def check_series(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of a series; refuse aliases, which have other phases."""
+    """Return the names of a series; refuse aliases, whose phases differ."""
     series = tuple(str(name) for name in names)
     for name in series:
         if find_function(name, call="KANLinear").name != name:
-            expected, advice = "names of functions, not aliases", "An alias has other phases"
+            expected, advice = "names of functions, not aliases", "For example, 'sin' for 'cos'"
             raise InvalidValueError("KANLinear", expected, repr(name), advice)
     return series
 

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kanlens._checks import check_rows
 from kanlens._display import Displayed
+from kanlens._pandas import pd
 from kanlens._resources import Memory, within_memory
 from kanlens.errors import ShapeError
 from kanlens.model._analysis import Model, check_model, levels_of, rows_at_once
-from kanlens.model._edge_moments import means_and_norms
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN, Rows
 from kanlens.model._nodes import Nodes
+from kanlens.model._spline_forward import means_and_norms
 from kanlens.model._statistics import LayerStatistics, summarize
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 CHUNK = 2**22  # edge values held at once
 POINTS = 65  # over a grid or a range
@@ -89,8 +87,6 @@ class Trace(Displayed):
         >>> trace(KAN([2, 1]), torch.zeros(3, 2)).to_frame()["outside"].tolist()
         [0.0, 0.0]
         """
-        import pandas as pd
-
         rows: list[tuple[Any, ...]] = []
         for index, (values, share) in enumerate(zip(self.inputs, self.outside, strict=True)):
             for i, column in enumerate(values.unbind(1)):
@@ -114,10 +110,6 @@ def trace(model: Model, x: Rows, *, max_memory: Memory = None) -> Trace:
     max_memory : str or int, optional
         Memory for the computation in addition to `x` and the result, in bytes or as text such as
         "1GB". Default: a quarter of the free memory.
-
-    Returns
-    -------
-    Trace
 
     Raises
     ------
@@ -160,7 +152,7 @@ def edge_moments(layer: KANLinear, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def traced(call: str, model: KAN, x: Rows | Trace | None) -> Trace | None:
-    """Return the trace of some rows; return None, or a trace of the model, unchanged."""
+    """Return the trace of some rows; None and a trace of the model are returned unchanged."""
     if x is None:
         return None
     if not isinstance(x, Trace):

@@ -1,4 +1,4 @@
-"""Records that a model keeps: scores of training and of growth, edits, hashes of rows held out."""
+"""Records that a model keeps: scores, growth, edits, and hashes of its rows."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class TrainingRecord:
         return int(np.minimum(counts[left], times[right]).sum())  # of equal rows, some may be
 
     def facts(self, rows: str = "") -> dict[str, float | None]:
-        """Return the scores of simple models by name and metric, after a prefix for their rows."""
+        """Return the scores of baseline models by metric and name, prefixed by the kind of rows."""
         labels = {"mean": "majority"} if self.metric == "accuracy" else {}
         names = (name for name in SCORED[1:] if name in self.scores)
         return {
@@ -87,7 +87,7 @@ class FrontierStep:
 
 @dataclass(frozen=True, kw_only=True)
 class GrowthRecord:
-    """Scores of networks of growing size, of which the model is the `chosen` one."""
+    """Scores of networks of growing size; the model is the one with index `chosen`."""
 
     metric_name: str  # of `METRICS`
     rows: int  # number of rows judged
@@ -122,7 +122,7 @@ class EditStep:
     largest, rms : float
         Largest change of an edge at the rows, and the root mean square.
     error : float or None
-        Largest difference from the function or the limits asked for.
+        Largest difference from the requested function or limits.
     x, before, after : tuple of float
         The curve of a single edge; empty for several.
     """

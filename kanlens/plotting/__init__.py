@@ -1,15 +1,13 @@
 """Pictures of models and results; each function returns its Axes."""
 
 from kanlens.plotting._attributions import attribution
-from kanlens.plotting._certificate import certificate
-from kanlens.plotting._comparisons import comparison
 from kanlens.plotting._curves import edge, edges
 from kanlens.plotting._diagram import network
-from kanlens.plotting._edits import edits
 from kanlens.plotting._effects import effect
+from kanlens.plotting._feature_rows import certificate, comparison
 from kanlens.plotting._formulas import formula, predicted
 from kanlens.plotting._frontier import frontier
-from kanlens.plotting._paths import history, path, pruning
+from kanlens.plotting._paths import edits, history, path, pruning
 from kanlens.plotting._style import save, to_svg
 from kanlens.plotting._terms import terms
 

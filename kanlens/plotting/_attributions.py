@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
+from numpy.typing import ArrayLike
 
 from kanlens._checks import check_choice, check_count
+from kanlens._pandas import pd
 from kanlens.attribution._result import Attribution, Importance
 from kanlens.data._cell_parsing import listed
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
@@ -30,10 +32,6 @@ from kanlens.plotting._style import (
     rows_axes,
 )
 
-if TYPE_CHECKING:
-    import pandas as pd
-    from numpy.typing import ArrayLike
-
 KINDS = ("bar", "beeswarm", "interactions", "paths", "waterfall")
 SHAPS = {  # kinds that shap draws, and its calls
     "decision": "shap.plots.decision(e.base_values[0], e.values)",
@@ -43,8 +41,8 @@ SHAPS = {  # kinds that shap draws, and its calls
     "image": "shap.image_plot(e.values.reshape(-1, *shape), pixels)",
 }
 GAP = "not explained (gap)"
-MAX_NAME_LENGTH = 32  # characters of a name
-BRIGHT = 1.15  # the value of the brightest color, which nothing reaches: it is hard to see on white
+MAX_NAME_LENGTH = 32
+BRIGHT = 1.15  # value of the brightest color: never reached, as it is hard to see
 DASHED: Look = {"color": STYLE.ink, "linewidth": 0.7, "linestyle": (0, (2, 2)), "zorder": 1}
 SHOWN = 20  # features; the rest becomes one row
 SWARM = 2000  # points of one feature drawn at most
@@ -81,10 +79,6 @@ def attribution(
         The samples, for colors and for the names of a waterfall; ``result.x`` when None.
     top : int
         Largest number of features to draw; a row "n others" adds up the rest.
-
-    Returns
-    -------
-    Axes
 
     Raises
     ------
@@ -127,7 +121,7 @@ def attribution(
         return _bars(result, top, ax)
     if kind == "bar":
         return _bars(result.to_importance(), top, ax)
-    if kind == "waterfall" and not result.shares:  # slopes lead from nowhere to nowhere
+    if kind == "waterfall" and not result.shares:  # slopes have no start and end
         expected, got = "shares of a change to draw a waterfall", f"slopes ({result.method!r})"
         raise InvalidValueError(CALL, expected, got, "Use {kind} or 'beeswarm'", kind="bar")
     place = None if row is None and kind != "waterfall" else _checked_row(result, row)
@@ -166,7 +160,7 @@ def _of_frame(frame: pd.DataFrame) -> Importance:
 
 
 def _checked_row(result: Attribution, row: int | None) -> int:
-    """Return the place of a sample; refuse one that does not exist."""
+    """Return the index of a sample; refuse one that does not exist."""
     rows = len(result.values)
     row = 0 if row is None and rows == 1 else row
     if isinstance(row, (int, np.integer)) and not isinstance(row, bool) and -rows <= row < rows:
@@ -262,7 +256,7 @@ def _ranks(values: Array) -> Array:
 
 
 def swarm(values: Array, span: float, *, width: float = 0.38) -> Array:
-    """Return offsets (n,), up to `width`, that keep points apart."""
+    """Return offsets (n,), up to `width`, so that points do not overlap."""
     column = np.floor((values - values.min()) * (BINS / (span or 1.0))).astype(np.int64)
     order = np.argsort(column, kind="stable")
     ordered = column[order]

@@ -144,7 +144,7 @@ def _finite(y: Any) -> Array:
 
 def _parts(phi: Edge, x: Array, y: Array, call: str) -> dict[str, Array]:
     if phi.single is not None:
-        expected, got = "an edge made of a spline and a base", "one that is a function"
+        expected, got = "an edge made of a spline and a base", "an elementary function"
         raise MethodError(call, expected, got, "Leave parts out")
     only_spline = dataclasses.replace(phi, functions=FunctionSum())(x)
     return {"spline": only_spline, f"base ({phi.functions.names or 'zero'})": y - only_spline}

@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from kanlens.attribution._edge_bands import edge_band
 from kanlens.errors import DTypeError, InvalidValueError, MethodError, rewording
 from kanlens.model._analysis import Model, check_layer, check_model, find_node, held_network
-from kanlens.model._network import KAN
+from kanlens.model._edge import Edge
+from kanlens.model._network import KAN, Rows, Targets
 from kanlens.model._trace import Trace
 from kanlens.plotting._curve_data import Curve, chosen_edges, function_curve, model_curves
 from kanlens.plotting._style import (
@@ -33,10 +34,6 @@ from kanlens.plotting._style import (
     tidy,
 )
 
-if TYPE_CHECKING:
-    from kanlens.model._edge import Edge
-    from kanlens.model._network import Rows, Targets
-
 STRIP = 0.13  # share of the height that the density of the data takes
 SHADE = "#efefef"
 DENSITY = "#b9b9b9"
@@ -48,7 +45,7 @@ MIN_PANEL = 0.2  # inches
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """Panels side by side, and the room between and around them, in inches."""
+    """Layout of panels side by side: sizes and margins in inches."""
 
     panel: tuple[float, float]
     gutter: tuple[float, float]
@@ -56,14 +53,14 @@ class Grid:
     after: tuple[float, float]  # right of all panels and above
 
     def size(self, places: Sequence[int], columns: int) -> tuple[float, float]:
-        """Return width and height of a page with panels at places, counted row by row."""
+        """Return width and height of a page with panels at `places`, numbered row by row."""
         counts = columns, max(places) // columns + 1
         inner = np.multiply(counts, np.add(self.panel, self.gutter)) - self.gutter
         width, height = inner + self.before + self.after
         return float(width), float(height)
 
     def panels(self, ax: Axes, places: Sequence[int], columns: int) -> list[Axes]:
-        """Return axes in the place of `ax`, as large as there is room."""
+        """Return axes that replace `ax`, as large as possible."""
         page, counts = np.array(size_in_inches(ax)), (columns, max(places) // columns + 1)
         size = np.maximum(self.panel + (page - self.size(places, columns)) / counts, MIN_PANEL)
         first, step = (self.before[0], page[1] - self.after[1] - size[1]), size + self.gutter
@@ -320,7 +317,7 @@ def draw_density(ax: Axes, density: tuple[Array, Array] | None) -> None:
 
 
 def range_of(lines: Sequence[Any]) -> tuple[float, float]:
-    """Return the range of curves, with room around a constant."""
+    """Return the range of curves; it has a width even for a constant."""
     values = np.concatenate([line[np.isfinite(line)] for line in lines])
     if not len(values):
         return -1.0, 1.0
@@ -331,7 +328,7 @@ def range_of(lines: Sequence[Any]) -> tuple[float, float]:
 
 
 def set_range(ax: Axes, low: float, high: float) -> None:
-    """Set the range of y, with room for the density and the knots."""
+    """Set the range of y, with margins for the density and the knots."""
     inner = (high - low) / (1 - STRIP - 0.05 - 0.08)
     ax.set_ylim(low - (STRIP + 0.05) * inner, high + 0.08 * inner)
     if ax.get_ylim()[0] < 0 < ax.get_ylim()[1]:

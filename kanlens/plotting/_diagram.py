@@ -39,7 +39,7 @@ MATRIX_FROM = 250  # nonzero edges of a layer above which "auto" draws strengths
 NAMED = 32  # nodes of a level that each have their name
 PATHS = 5  # from a feature to an output, the strongest, whose edges are numbered
 Path = tuple[tuple[int, int], ...]  # its edges (in, out), one for each layer
-MAX_NAME_LENGTH = 18  # characters of a name
+MAX_NAME_LENGTH = 18
 FRAME = (0.95, 0.85, 0.55, 0.12)  # inches left, right, below each matrix and above the last
 LETTER = 0.046  # inches that a letter of a turned name reaches down
 BAR = 0.09  # inches, width of the color bar
@@ -184,7 +184,7 @@ def _fitted(
     width, height = (None, None) if ax is None else size_in_inches(ax)
     room = None if height is None else 0.4 * height
     layout = arrange(shown, edges, groups=groups, width=width, height=height)
-    for last in (False, False, False, True):  # names need room, which moves nodes, and so on
+    for last in (False, False, False, True):  # names and nodes move each other
         below, above = (
             place_labels(
                 layout.nodes[level][:, 0], names, size, width=layout.width, side=side, room=room

@@ -59,7 +59,7 @@ class LayerCurves:
 def layer_curves(
     model: KAN, record: Trace | None, scores: list[Array] | None, top: int | None
 ) -> list[LayerCurves]:
-    """Order edges by `scores` (out, in), else deviation; sample the first."""
+    """Sort edges by `scores` (out, in), else by standard deviation; sample the first `top`."""
     layers = []
     for index, statistics in enumerate(layer_statistics(model, record)):
         layer = model.layers[index]
@@ -175,7 +175,7 @@ def _bent(start: Array, end: Array) -> Array:  # (line, 2) each -> (line, point,
 
 
 def _draw_boxes(ax: Axes, layer: LayerCurves, boxes: Boxes) -> None:
-    """Draw frames and curves of one layer, each kind as one collection."""
+    """Draw frames and curves of one layer, as one collection for each kind."""
     relative = layer.relative[boxes.out, boxes.in_]
     named = layer.symbolic[boxes.out, boxes.in_]
     color = np.where(named[:, None], _shades(relative, 0.55, STYLE.accent), _shades(relative, 0.35))

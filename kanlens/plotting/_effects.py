@@ -141,7 +141,7 @@ def without_outliers(result: Effect) -> Effect:
 
 
 def outside(result: Effect, rows: int) -> str:
-    """Return the words for outliers among the rows, which are not drawn."""
+    """Return a note on the outlier rows, which are not drawn."""
     count = rows - len(result.settings[0].data)
     return f"{counted(count, 'row')} outside" if count else ""
 
@@ -328,13 +328,13 @@ def _paint_cells(ax: Axes, result: Effect, most: float) -> ScalarMappable:
 
 
 def _rows(part: Settings) -> Array:
-    """Return the places of the rows on an axis; levels are counted."""
+    """Return the rows' positions on an axis, for levels their number."""
     data = numbers(part.data)
     return np.searchsorted(numbers(part.x), data) if part.labels else data
 
 
 def _distances(result: Effect, places: list[Array]) -> Array:
-    """Return distances (y, x) from the nearest row, as shares of a range."""
+    """Return the distance (y, x) from the nearest row, relative to the ranges."""
     from scipy.spatial import KDTree
 
     rows = [_rows(part) for part in result.settings]

@@ -38,7 +38,7 @@ def number(value: float | None, digits: int = 3) -> str:
 def tick(value: float, _: int | None = None) -> str:
     """Return a tick label with all digits, in full from 0.0001 to 1e7.
 
-    Thousands are set off from five digits on, so that years are years.
+    Thousands are separated only from five digits on, so that years are not.
     """
     if value and not 1e-4 <= abs(value) < 1e7:
         return number(value)
@@ -94,14 +94,14 @@ def counted(count: int, singular: str, plural: str = "") -> str:
 
 
 def tiny(value: float | None) -> str:
-    """Return an error that may be rounding as text."""
+    """Return an error as text; one within rounding is written as a bound."""
     if value is not None and 0 < value < ROUNDING:
         return "<10⁻¹²"
     return percent(value) if value is None or value == 0 or value >= 1e-3 else number(value, 1)
 
 
 def shade(value: float | None) -> int:
-    """Return the strength of the color of a cell, in percent."""
+    """Return the saturation of the color of a cell, in percent."""
     return round(60 * max(0.0, value or 0.0))
 
 

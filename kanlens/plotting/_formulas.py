@@ -126,7 +126,7 @@ def formula(
 def _pair(result: SymbolicResult, x: Any, y: Any, place: int, index: int | None) -> tuple[Any, Any]:
     """Return targets or outputs of the network, and values on `x`."""
     if y is None and result.model is None:
-        expected = "y, as the formula is not of a network"
+        expected = "y, as the formula was not derived from a network"
         raise ShapeError(CALL, expected, "None", "Pass the targets of x")
     guess = result.predict(x, index)[:, place]
     truth = numbers(result.model(x) if y is None else y)

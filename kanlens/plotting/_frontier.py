@@ -32,7 +32,7 @@ from kanlens.training._frontier_result import Frontier
 
 CALL = "plot.frontier"
 SIZE = (5.2, 3.2)
-MAX_NAME_LENGTH = 34  # characters of a term, and of a reference
+MAX_NAME_LENGTH = 34
 HEIGHT, STEPS = 0.12, 8  # inches, of a line of text, and most lines between a point and its text
 GAP, ROOM = 0.03, 0.03  # inches between a bar and its text, and around points and lines
 WAY = 40  # places between two points that are kept free
@@ -59,10 +59,6 @@ def frontier(
         From `kanlens.frontier`, or a network grown by it.
     references : mapping of str to float, optional
         Names and scores of other models, drawn as horizontal lines. Default: those of `result`.
-
-    Returns
-    -------
-    Axes
 
     Raises
     ------

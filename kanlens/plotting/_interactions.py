@@ -35,7 +35,7 @@ SCALED = (-3, 4)  # powers of ten that matplotlib takes out of the numbers besid
 CELL = 0.36  # inches
 ROOM = 1.5  # for names
 WRITTEN = 10  # features up to which every cell has its number
-MAX_NAME_LENGTH = 24  # characters of a name
+MAX_NAME_LENGTH = 24
 NOTHING = 1e-12  # of the largest value: rounding, written as 0
 DIVERGING = LinearSegmentedColormap.from_list(
     "effects", [STYLE.negative, STYLE.paper, STYLE.positive]
@@ -50,7 +50,7 @@ LINE = 0.13  # inches between the middles of two names
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ranked:
-    """Features in decreasing order, and those that are drawn as one row."""
+    """Features in decreasing order; the last ones are drawn as one row."""
 
     order: Array
     others: Array
@@ -58,14 +58,14 @@ class Ranked:
 
     @classmethod
     def of(cls, sizes: Array, features: tuple[str, ...], top: int, *, most: int) -> Ranked:
-        """Order features by sizes (in,); one name stands for those beyond `top`."""
+        """Sort features by sizes (in,); one name stands for those beyond `top`."""
         order, others = np.split(np.argsort(-sizes, kind="stable"), [top])
         names = distinct((features[i] for i in order), partial(literal, most=most))
         names += [f"{len(others)} other{'s' * (len(others) > 1)}"] * (len(others) > 0)
         return cls(order=order, others=others, names=names)
 
     def columns(self, values: Array) -> Array:
-        """Return values (..., in) in this order, those of the others added up."""
+        """Return values (..., in) in this order; those of the last row are added up."""
         shown = values[..., self.order]
         if not len(self.others):
             return shown
@@ -215,7 +215,7 @@ def _draw_bands(
 
 
 def _band(x0: float, x1: float, start: tuple[float, float], end: tuple[float, float]) -> Path:
-    """Return the outline of a band between two stretches (low, height)."""
+    """Return the outline of a band between two intervals (low, height)."""
     middle = (x0 + x1) / 2
     (y0, h0), (y1, h1) = start, end
     points = [
@@ -238,7 +238,7 @@ def _draw_nodes(ax: Axes, level: _Level, index: int, *, last: int) -> None:
 
 
 def spread_apart(places: Array, least: float) -> Array:
-    """Return the nearest places that decrease by at least `least`."""
+    """Return the nearest positions that decrease by at least `least`."""
     from scipy.optimize import isotonic_regression
 
     steps = least * np.arange(len(places))

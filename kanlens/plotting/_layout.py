@@ -34,7 +34,7 @@ CROWD = 40  # nodes in a level beyond which they are dots in an even row
 SLANT = 40.0  # degrees, of names too long for their place
 LINE = 1.25 * STYLE.text / 72  # inches from one line of text to the next
 APART = 0.08  # inches between names side by side
-MAX_NAME_LENGTH = 40  # characters of a name
+MAX_NAME_LENGTH = 40
 NODE = 0.09  # inches from a node to its name
 
 
@@ -62,7 +62,7 @@ class DiagramLayout:
 
 
 class _Band(NamedTuple):
-    """Columns and rows of the boxes of one layer, before they have a size."""
+    """Numbers of columns and rows of the boxes of one layer."""
 
     rows: int
     columns: Array  # (node,): columns of the group of every node below
@@ -129,7 +129,7 @@ def _arrivals(width: float, group: Grouping, nodes: Array, drop: float) -> Array
 
 
 def _units(count: Array, shown: Array, rows: int) -> float:
-    """Return the width of the boxes of a layer in pitches, with gaps."""
+    """Return the width of the boxes of a layer, with gaps, in units of a box."""
     if int(shown.sum()) > CROWD:
         return math.ceil(int(count.sum()) / rows) + GAP
     columns = np.maximum(-(-count // rows), 0.5)[shown]
@@ -158,7 +158,7 @@ def _band(count: Array, shown: Array, width: float, room: float | None) -> _Band
 
 
 def _across(width: float, shown: Array, band: _Band | None) -> Array:
-    """Return the x of nodes: middles of groups of boxes, or evenly spread."""
+    """Return the x of nodes: centers of groups of boxes, or evenly spaced."""
     xs = np.full(len(shown), np.nan)
     n = int(shown.sum())
     if band is None or n > CROWD:
@@ -206,7 +206,7 @@ def _boxes(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Labels:
-    """Names of one level of nodes, placed."""
+    """Names of one level of nodes, with their positions."""
 
     x: Array  # (name,)
     nodes: Array  # (name,): which node each belongs to
@@ -224,7 +224,7 @@ class Labels:
         return (self.overhang, 0.0) if self.side < 0 else (0.0, self.overhang)
 
     def draw(self, ax: Axes, y: float, muted: Array) -> None:
-        """Write names next to nodes at height `y`; `muted` (node,) ones pale."""
+        """Write names next to nodes at height `y`; those in `muted` (node,) are pale."""
         below = self.side < 0
         look: Look = {"ha": "center", "va": "top" if below else "bottom", "zorder": 6}
         if self.angle:
@@ -246,7 +246,7 @@ def place_labels(
     side: int,
     room: float | None = None,
 ) -> Labels:
-    """Choose names that fit along a level, and turn wide ones.
+    """Choose names that fit along a level, and rotate wide ones.
 
     `x` (node,) rises; `names` are (name, unit). The strongest nodes get theirs where there is no
     room for all. Names higher than `room` lose their unit, then their middle.
@@ -296,7 +296,7 @@ def _overhang(x: Array, widths: Array, width: float, side: int, angle: float) ->
 
 
 def with_room(x: Array, strength: Array) -> Array:
-    """Return the nodes (name,) whose names keep their distance."""
+    """Return the indices of the nodes whose names do not collide."""
     if len(x) < 2 or float(np.diff(x).min()) >= LINE:
         return np.arange(len(x))
     picks: list[int] = []

@@ -114,7 +114,7 @@ EVERY = {"Parameters": AX, "Raises": "DTypeError\n    If `ax` is not an Axes."} 
 def context() -> Iterator[None]:
     """Draw in our style, then restore the caller's settings.
 
-    A notebook switches `interactive` on with its first figure; that stays.
+    The setting `interactive`, which a notebook sets with its first figure, is not restored.
     """
     interactive = mpl.is_interactive()
     try:
@@ -186,7 +186,7 @@ def label(name: object, unit: str, *, most: int | None = None) -> str:
 
 
 def distinct(names: Iterable[object], short: Callable[[object], str]) -> list[str]:
-    """Return shortened names; equal ones from where they differ."""
+    """Return shortened names; names that would be equal are cut to where they differ."""
     full = [" ".join(str(name).split()) for name in names]
     shown, most = [short(name) for name in full], min(map(len, full), default=0)
     for text in set(shown):
@@ -307,10 +307,6 @@ def to_svg(picture: Axes | Figure, *, title: str = "", prefix: str | None = None
         Description for readers who cannot see the picture.
     prefix : str, optional
         Beginning of every id; a digest of the content when None.
-
-    Returns
-    -------
-    str
 
     Examples
     --------

@@ -54,7 +54,7 @@ TIMES = "\N{MULTIPLICATION SIGN}"
 DATES = 4  # ticks, at most
 LINE = 0.2  # room of a name of a curve over the range of curves
 LEVELS = 8  # in a panel
-MAX_NAME_LENGTH = 14  # characters of a column in a factor
+MAX_NAME_LENGTH = 14
 
 
 @picture(CALL)
@@ -138,7 +138,7 @@ def terms(
 
 
 def _shown(term: Summand) -> Summand:
-    """Return a term at the points that are drawn."""
+    """Return a term without outlying points and rows."""
     factors = (tuple(map(without_outliers, effects)) for effects in term.factors)
     return replace(term, factors=tuple(factors))
 
@@ -161,7 +161,7 @@ def _widths(source: Terms, most: int) -> list[int]:
 
 
 def _places(widths: list[int]) -> tuple[list[int], int]:
-    """Return places of panels, row by row, and columns; each term has the first that are free."""
+    """Return positions of panels, row by row, and the number of columns; the first fit wins."""
     columns = 2 if sum(widths) == 4 else min(COLUMNS, sum(widths))
     places = list[int]()
     for wide in widths:
@@ -172,7 +172,7 @@ def _places(widths: list[int]) -> tuple[list[int], int]:
 
 
 def _ends(curves: list[Summand]) -> tuple[float, float]:
-    """Return the range of all curves and bands, up to some distance from that of most rows."""
+    """Return the range of all curves and bands, cut off far beyond the range of most rows."""
     if not curves:
         return -1.0, 1.0
     effects = [term.factors[0][0] for term in curves]

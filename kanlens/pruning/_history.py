@@ -16,9 +16,9 @@ from kanlens._display import Displayed
 from kanlens._pandas import pd
 from kanlens._plain_json import to_plain
 from kanlens.errors import InvalidValueError
-from kanlens.model._edge_moments import means_and_norms
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
+from kanlens.model._spline_forward import means_and_norms
 from kanlens.model._statistics import summarize
 from kanlens.pruning._propagation import Edge, Propagation
 
@@ -39,7 +39,7 @@ class RemovalLog:
 
     @torch.no_grad()
     def at(self, step: int) -> KAN:
-        """Return a copy of the network after `step` changes, in its first shape."""
+        """Return a copy of the network after `step` changes, in its original shape."""
         start, network = next(pair for pair in reversed(self.networks) if pair[0] <= step)
         model = copy.deepcopy(network)
         for (index, out, in_), bias, refitted in self.changes[start:step]:

@@ -14,9 +14,8 @@ from kanlens.data._groups import row_groups, split_groups
 from kanlens.errors import InvalidValueError
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._network import KAN, Rows, Targets
-from kanlens.pruning._compaction import reached
 from kanlens.pruning._history import PruneResult
-from kanlens.pruning._propagation import Propagation
+from kanlens.pruning._propagation import Propagation, reached
 from kanlens.pruning._removal import EdgeRemover
 from kanlens.pruning._scores import SCORES, LossEvaluator
 
@@ -86,10 +85,6 @@ def prune(  # noqa: PLR0913 - one keyword per choice
         Show a bar on stderr. Default: when it is a terminal.
     generator : torch.Generator, optional
         Draws the rows held out for `finetune`; torch's default generator when None.
-
-    Returns
-    -------
-    PruneResult
 
     Raises
     ------

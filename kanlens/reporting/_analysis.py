@@ -13,9 +13,8 @@ from torch import Tensor
 
 from kanlens._checks import check_choice
 from kanlens._runtime import progress_bar
-from kanlens.attribution._attribute import attribute
+from kanlens.attribution._attribute import METHODS, attribute
 from kanlens.attribution._compare import Comparison, comparable, run_comparison
-from kanlens.attribution._registry import METHODS
 from kanlens.attribution._result import Attribution
 from kanlens.attribution._terms import Terms, terms
 from kanlens.attribution.metrics import METRICS

@@ -17,10 +17,10 @@ from kanlens.attribution import effect
 from kanlens.errors import MethodError
 from kanlens.model._network import KAN
 from kanlens.plotting._diagram_layers import layer_curves
-from kanlens.plotting._edits import edited_curves
-from kanlens.plotting._edits import page_size as edits_size
 from kanlens.plotting._formats import number, percent
 from kanlens.plotting._formulas import scatter_pair
+from kanlens.plotting._paths import edited_curves
+from kanlens.plotting._paths import page_size as edits_size
 from kanlens.plotting._style import STYLE, Array, context, label, literal, tidy
 from kanlens.plotting._terms import page_size
 from kanlens.reporting._analysis import Analysis

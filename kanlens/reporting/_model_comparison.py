@@ -217,7 +217,7 @@ def draw_models(
 
 
 def _paint_effect(feature: str, curves: dict[str, Any], unit: str, *, ax: Any) -> None:
-    from kanlens.plotting._comparisons import look
+    from kanlens.plotting._feature_rows import look
     from kanlens.plotting._style import STYLE, label, literal, tidy
 
     tidy(ax)

@@ -21,9 +21,9 @@ from kanlens.imitation import Imitation
 from kanlens.model._edge import Edge
 from kanlens.model._network import KAN
 from kanlens.model._trace import Trace
-from kanlens.plotting._edits import edited_curves
-from kanlens.plotting._edits import page_size as edits_size
 from kanlens.plotting._formats import number
+from kanlens.plotting._paths import edited_curves
+from kanlens.plotting._paths import page_size as edits_size
 from kanlens.plotting._style import STYLE
 from kanlens.plotting._terms import page_size
 from kanlens.pruning import PruneResult

@@ -10,8 +10,8 @@ import torch
 
 from kanlens._checks import version_of
 from kanlens._plain_json import to_plain
+from kanlens.attribution._attribute import METHODS
 from kanlens.attribution._method_runs import RANDOM
-from kanlens.attribution._registry import METHODS
 from kanlens.attribution._result import Attribution
 from kanlens.attribution.metrics import METRICS, Case
 from kanlens.data._schema import Feature

@@ -17,8 +17,8 @@ from kanlens.exporters import _exported_model as exported
 from kanlens.exporters._dialects import JAVASCRIPT, formula
 from kanlens.functions._elementary import Array
 from kanlens.model._analysis import float64_copy
+from kanlens.model._conversion import expand_normalization
 from kanlens.model._network import KAN
-from kanlens.model._normalization import expand_normalization
 from kanlens.reporting._report_data import Subject
 
 MAX_FEATURES = 60

@@ -13,9 +13,9 @@ from torch import Tensor
 from kanlens._checks import check_columns, check_rows
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions._catalog import BASES
-from kanlens.model import _edge_moments as edge_moments
-from kanlens.model._edge_moments import Average, Bands
+from kanlens.model import _spline_forward as spline_forward
 from kanlens.model._kan_linear import EdgeLayer, KANLinear
+from kanlens.model._spline_forward import Average, Bands
 from kanlens.splines import _spline as spline
 from kanlens.splines._local_basis import local_basis
 
@@ -32,7 +32,6 @@ def activation_l1(layer: KANLinear, x: Tensor) -> Tensor:  # (out, in)
     Parameters
     ----------
     layer : KANLinear
-        The layer.
     x : Tensor, shape (batch, in)
         Inputs of the layer, in its scaled units.
 
@@ -70,10 +69,8 @@ def activation_l2(
 
     Parameters
     ----------
-    layer : EdgeLayer
-        The layer.
-    x : Tensor, shape (batch, in)
-        Inputs of the layer, in its scaled units.
+    layer, x
+        As for `activation_l1`, which raises the same errors.
     centered : bool
         Whether the mean of the edge is subtracted; without, the norm is sqrt(mean(phi^2)).
     average : callable, optional
@@ -84,11 +81,6 @@ def activation_l2(
     Tensor, shape (out, in)
         Differentiable in the weights and in `x`; the gradient of an edge that is zero is zero.
 
-    Raises
-    ------
-    ShapeError
-        If `x` has no rows, or another number of columns.
-
     Examples
     --------
     >>> layer, x = KANLinear(3, 2), torch.rand(50, 3)
@@ -96,7 +88,7 @@ def activation_l2(
     True
     """
     _check_rows("activation_l2", layer, x)
-    return edge_moments.means_and_norms(layer, x, centered, average)[1].to(x.dtype)
+    return spline_forward.means_and_norms(layer, x, centered, average)[1].to(x.dtype)
 
 
 def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
@@ -110,14 +102,9 @@ def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
     Parameters
     ----------
     layer : EdgeLayer
-        The layer.
     x : Tensor, shape (batch, in), optional
         Points over which c is taken, in the scaled units of the layer. Default: the stored
         quantiles of the training data, else evenly over the grid.
-
-    Returns
-    -------
-    Tensor, shape (out, in)
 
     Examples
     --------
@@ -190,7 +177,7 @@ def curvature(layer: EdgeLayer) -> Tensor:  # (out, in)
 
 @torch.no_grad()
 def _integrals(layer: EdgeLayer) -> Bands:
-    """Return integrals of products of the lower basis (a constant at order 1) and the base''."""
+    """Return integrals of products of lower B-splines and the base's second derivative."""
     knots, degree = layer.grid.double(), max(2, layer.spline_order)
     dropped = min(2, layer.spline_order)
     inner = knots[:, dropped : knots.shape[1] - dropped]
@@ -203,8 +190,8 @@ def _integrals(layer: EdgeLayer) -> Bands:
     cell, values = basis.evaluate(x)
     values.append(torch.from_numpy(BASES[layer.base_name].nth(x.cpu().numpy(), 2)).to(x))
     weighted = [value * weights for value in values]
-    products = edge_moments.pair_products(values, weighted)
-    return Bands.of(edge_moments.added_by_cell(products, cell, layer.grid_size), degree - 2)
+    products = spline_forward.pair_products(values, weighted)
+    return Bands.of(spline_forward.added_by_cell(products, cell, layer.grid_size), degree - 2)
 
 
 def _refined(cuts: Tensor, kinks: Sequence[float]) -> Tensor:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from kanlens._checks import check_columns, check_positive, check_rows
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.model._edge_moments import Average, means_and_norms
 from kanlens.model._kan_linear import EdgeLayer, entropy
+from kanlens.model._spline_forward import Average, means_and_norms
 from kanlens.sparsity._norms import activation_l1, activation_l2, curvature, raw_l1, weight_l1
 
 
@@ -108,10 +108,6 @@ def penalty_value(
     average : callable, optional
         Maps the mean (out, in) over `inputs`, if these are a part of the rows, to the mean over all
         rows.
-
-    Returns
-    -------
-    Tensor, shape ()
 
     Raises
     ------

@@ -22,8 +22,8 @@ TILE = 256  # numbers of x whose pieces are guessed in one loop, or those of one
 class LocalBasis:
     """Power form of the B-spline basis on each knot interval, and beyond the last ones.
 
-    The line is cut into pieces: one per knot interval with a nonzero basis function, and one beyond
-    either end. In a piece, u = (x - origin) * scale and the functions ``first + k``, for k
+    The real line is cut into pieces: one per knot interval with a nonzero basis function, and one
+    beyond either end. In a piece, u = (x - origin) * scale and the functions ``first + k``, for k
     from 0 to degree, are polynomials of u; every other function is zero. Between knots u goes from
     -0.5 to 0.5, about the middle of the piece, where polynomials lose the fewest digits; but where
     splines run out, u is 0 at their last knots, so that they are zero there to the last digit.
@@ -52,7 +52,7 @@ class LocalBasis:
         return len(self.first)
 
     def evaluate(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return the first nonzero function at x (in, batch), and the values of them all.
+        """Return the index of the first nonzero function at x (in, batch), and all nonzero values.
 
         Differentiable in x; NaN gives NaN.
         """
@@ -157,7 +157,7 @@ def _polynomials(knots: Array, degree: int) -> Array:  # (rows, interval, power,
 
 
 def _move(powers: Array, share: Array) -> None:
-    """Write polynomials of u (row, piece, power, function) about u = share (row, piece) instead."""
+    """Expand polynomials of u (row, piece, power, function) about u = share (row, piece)."""
     degree = powers.shape[2] - 1
     for p in range(degree):
         for q in range(degree - 1, p - 1, -1):

@@ -50,17 +50,13 @@ class Pieces:
         """Evaluate the `order`-th derivative at `u`, by the formula of `piece`."""
         total = _horner(self._derived(order), u - self.origins[piece], piece)
         if self.functions:
-            total = total + self.functions.nth(self._inside(u, piece), order)
+            if self.kinked:  # derivatives at a kink are those of the side of the piece
+                room = 8.0 * np.spacing(np.maximum(1.0, np.abs(self.breaks)))
+                starts = np.concatenate(([-np.inf], self.breaks + room))
+                ends = np.concatenate((self.breaks - room, [np.inf]))
+                u = np.clip(u, starts[piece], ends[piece])
+            total = total + self.functions.nth(u, order)
         return np.asarray(total, dtype=np.float64)
-
-    def _inside(self, u: Array, piece: Index) -> Array:
-        """Move points at a kink into their piece, where derivatives are those of its side."""
-        if not self.kinked:
-            return u
-        room = 8.0 * np.spacing(np.maximum(1.0, np.abs(self.breaks)))
-        starts = np.concatenate(([-np.inf], self.breaks + room))
-        ends = np.concatenate((self.breaks - room, [np.inf]))
-        return np.asarray(np.clip(u, starts[piece], ends[piece]))
 
     def antiderivative(self, u: Array) -> Array:
         """Evaluate an antiderivative, continuous over all pieces."""
@@ -133,7 +129,7 @@ class Pieces:
         return np.concatenate(extrema)
 
     def _pick(self, run: Array, size: Array, low: float, high: float) -> Array:
-        """Keep one point of a run that rounding cannot tell apart; of a flat piece, both ends."""
+        """Keep one of several points that are equal up to rounding; of a flat piece, both ends."""
         whole = np.isin(run, self.breaks) | (run == low) | (run == high)
         if whole.sum() > 1:
             return run[[0, -1]]
@@ -150,7 +146,7 @@ class Pieces:
     def _solve(
         self, bracket: tuple[Array, Array], piece: Index, order: int, level: float = 0.0
     ) -> Array:
-        """Solve derivative = level in every bracket at once: Newton, halving where it strays."""
+        """Solve derivative = level in every bracket at once, by Newton's method with bisection."""
         low, high = bracket
         if not low.size:
             return np.empty(0)

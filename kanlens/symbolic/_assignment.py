@@ -1,4 +1,4 @@
-"""Assignment of functions to edges, and reversal where the loss rises.
+"""Assignment of functions to edges, and reversion to splines where the loss rises.
 
 The edges of a layer are sampled after the layers before it have their functions.
 """
@@ -43,7 +43,7 @@ class Candidate:
 
 
 def flat(value: float) -> Candidate:
-    """Return the candidate that is a constant."""
+    """Return the candidate that is the constant `value`."""
     parameters = (1.0, 0.0, 0.0, value)
     return Candidate(function="constant", parameters=parameters, r2=1.0, score=0.0)
 
@@ -68,7 +68,7 @@ def information_scores(
 def rank_candidates(
     fits: EdgeFits, n_effective: float, *, count: int = 3
 ) -> list[tuple[Candidate, ...]]:
-    """Return the best functions of every edge; of constant edges one each."""
+    """Return the best functions of every edge; a constant edge has one."""
     independent = n_effective if fits.coefficients is None else fits.coefficients
     scores = information_scores(fits.misfit, fits.families, independent)
     finite = torch.isfinite(fits.parameters).all(-1) & torch.isfinite(fits.r2)
@@ -107,7 +107,7 @@ class EdgeChoice:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Goal:
-    """The data for fitting and choosing a formula, and its largest loss."""
+    """The data for fitting and choosing a formula, and the limit of its loss."""
 
     x: Tensor  # (batch, in)
     target: Tensor  # (batch, out), in the units of the data
@@ -118,11 +118,11 @@ class Goal:
 
     @property
     def judged(self) -> tuple[Tensor, Tensor]:
-        """Held-out x and target if any, else those fitted to."""
+        """The validation x and target if any, else those fitted to."""
         return self.choosing or (self.x, self.target)
 
     def few(self) -> Goal:
-        """Return the goal on at most 500 of its rows."""
+        """Return the same data and limit with at most 500 rows."""
         pick = torch.linspace(0, len(self.x) - 1, min(_MAX_ROWS, len(self.x))).round().long()
         x, target = self.x[pick], self.target[pick]
         return Goal(x=x, target=target, limit=self.limit, stop=self.stop)
@@ -205,21 +205,21 @@ def fit_function(layer: KANLinear, inputs: Tensor, name: str) -> Candidate | Non
 
 
 def _defined(candidate: Candidate, inputs: Tensor) -> bool:
-    """Return whether a function is finite on all rows, also the rarest."""
+    """Return whether a function is finite on all rows."""
     a, b, c, d = candidate.parameters
     values = c * FUNCTIONS[candidate.function].value(a * inputs + b) + d
     return bool(torch.isfinite(values).all())
 
 
 def label_masked_edges(layer: KANLinear, name: str) -> None:
-    """Set masked edges to constants, for speed, or back to splines."""
+    """Set masked edges to constants, which is faster, or back to splines."""
     for o, i in (layer.mask == 0).nonzero().tolist():
         layer.assign(o, i, name, (1.0, 0.0, 0.0, 0.0))
 
 
 @torch.no_grad()
 def revert_until_accurate(model: KAN, goal: Goal, *, refine: bool) -> tuple[KAN, KAN]:
-    """Return a refitted copy, with edges reverted as needed, and the copy."""
+    """Return a copy with edges reverted to splines as needed, after and before the refit."""
     base, few, stop = copy.deepcopy(model), goal.few(), goal.stop
     while True:
         work, loss = copy.deepcopy(base), goal.loss(base)
@@ -250,7 +250,7 @@ def function_edges(model: KAN) -> list[Edge]:
 
 
 def finished(work: KAN, model: KAN) -> KAN:
-    """Return the network in the form of its model, without clamping."""
+    """Return a working copy in the dtype and mode of its model, without clipping."""
     work.holds_inputs = False
     work.input_low.fill_(-torch.inf)
     work.input_high.fill_(torch.inf)

@@ -100,7 +100,7 @@ class Beam:
         return self.best.model
 
     def _climb(self, options: list[tuple[Edge, Candidate]], most: int, factor: float) -> int:
-        """Accept options in turn if the loss allows it; return the number of refits."""
+        """Accept functions one by one if the loss falls enough; return the number of refits."""
         spent = 0
         for edge, option in options:
             if spent == most or self.best.loss < _SOLVED:
@@ -115,7 +115,7 @@ class Beam:
         return spent
 
     def _between_ties(self) -> None:
-        """Go through the most important edges with near ties, from the inputs on."""
+        """Try other functions on the most important edges with near ties, from the inputs on."""
         beam, seen, spent = [self.best], {self.best.functions}, 0
         first = least = self.best.loss
         doubtful = [edge for edge in self._ranked() if self._ties(self.best, edge)]
@@ -151,7 +151,7 @@ class Beam:
         return [c for c in near if c.function != current][:_OPTIONS]
 
     def _ranked(self, below: float = math.inf) -> list[Edge]:
-        """Return the edges up to some importance, the most important first."""
+        """Return edges with an importance of at most `below`, the most important first."""
         importance = {edge: choice.importance for edge, choice in self.best.choices.items()}
         edges = [edge for edge, value in importance.items() if value <= below]
         return sorted(edges, key=importance.__getitem__, reverse=True)

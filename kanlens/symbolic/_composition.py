@@ -1,13 +1,13 @@
-"""Composition of a symbolic network into sympy expressions.
+"""Composition of a symbolic network into sympy expressions, and their evaluation by NumPy.
 
-Sums, scales and phases are merged, so that no number is redundant.
+Sums, scales and phases are merged, so that no constant is redundant.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, partial, reduce
 from typing import Any
 
 import numpy as np
@@ -20,17 +20,36 @@ from kanlens.model._edge import Edge
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Nodes
 from kanlens.model._terms import SPLINE
-from kanlens.symbolic._programs import Program
 
 _MAX_EXACT = 10**12  # numerator or denominator that is shown to the last digit
 Expr = Any  # sympy is untyped
 Array = np.ndarray[Any, np.dtype[np.float64]]
+Function = Callable[..., Any]
+
+_INVERTIBLE = ("sin", "cos", "tan", "sinh", "cosh", "tanh")
+_ALIKE = ("exp", "log", "sign", *_INVERTIBLE)  # called the same by both
+_FUNCTIONS: dict[Any, Function] = {
+    **{getattr(sympy, name): getattr(np, name) for name in _ALIKE},
+    **{getattr(sympy, f"a{name}"): getattr(np, f"arc{name}") for name in _INVERTIBLE},
+    sympy.Abs: np.abs,
+}
+_FOLDED: dict[Any, Function] = {
+    sympy.Add: np.add,
+    sympy.Mul: np.multiply,
+    sympy.Max: np.maximum,
+    sympy.Min: np.minimum,
+}
+_POWERS: dict[Any, Function] = {
+    sympy.Integer(2): np.square,
+    sympy.Rational(1, 2): np.sqrt,
+    sympy.Integer(-1): np.reciprocal,
+}
 
 
 def compose(model: KAN, first: Callable[[list[Expr]], list[Expr]] = list) -> tuple[Expr, ...]:
     """Return the expressions of the outputs in the units of the data.
 
-    `first` may replace the sums of the first layer.
+    `first` maps the sums of the first layer to other expressions.
     """
     shifts, scales = model.input_shift.tolist(), model.input_scale.tolist()
     nodes = [
@@ -87,8 +106,79 @@ def compiled(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callab
         return _lambdified(expressions, symbols)
 
 
+class Program:
+    """Expressions as a list of steps, with common parts evaluated once.
+
+    Raises NotImplementedError if a part has no equivalent in NumPy.
+
+    Examples
+    --------
+    >>> a, b = sympy.symbols("a b")
+    >>> [float(value) for value in Program([a**2 / b, a + 1], [a, b])(3.0, 2.0)]
+    [4.5, 4.0]
+    """
+
+    def __init__(self, expressions: Sequence[Expr], symbols: Sequence[Expr]) -> None:
+        self._names = {symbol.name: k for k, symbol in enumerate(symbols)}
+        self._count, self._places = len(symbols), dict[Expr, int]()
+        self._calls: list[tuple[Function, tuple[int, ...]]] = []
+        self._outputs = [self._place(expression) for expression in expressions]
+        last = {k: n for n, (_, inputs) in enumerate(self._calls) for k in inputs}
+        unused: list[list[int]] = [[] for _ in self._calls]
+        for k in last.keys() - set(self._outputs):
+            unused[last[k]].append(k)
+        self._steps = [(*call, done) for call, done in zip(self._calls, unused, strict=True)]
+
+    def __call__(self, *columns: Any) -> list[Any]:
+        """Return the values; intermediate ones are freed early."""
+        values = [1.0 * column for column in columns]  # integers have integer reciprocals
+        for function, inputs, unused in self._steps:
+            values.append(function(*[values[k] for k in inputs]))
+            for k in unused:
+                values[k] = None
+        return [values[k] for k in self._outputs]
+
+    def _place(self, node: Expr) -> int:
+        """Add the steps of an expression; return the place of its value."""
+        if node.is_Symbol:
+            return self._names[node.name]
+        if node not in self._places:
+            self._places[node] = self._new_place(node)
+        return self._places[node]
+
+    def _new_place(self, node: Expr) -> int:
+        if not node.args:
+            if not getattr(node, "is_extended_real", False):
+                raise NotImplementedError(str(node))
+            return self._step(partial(np.float64, float(node)))
+        if node.is_Pow:
+            return self._power(*node.args)
+        first, *others = (self._place(arg) for arg in node.args)
+        kind = type(node)
+        if kind in _FOLDED:
+            return reduce(partial(self._step, _FOLDED[kind]), others, first)
+        function = _FUNCTIONS.get(kind) or getattr(kind, "_imp_", None)
+        if function is None:
+            raise NotImplementedError(kind.__name__)
+        return self._step(function, first, *others)
+
+    def _power(self, base: Expr, exponent: Expr) -> int:
+        if base.is_number and not exponent.is_integer and base.is_negative:
+            raise NotImplementedError("a complex number")
+        place = self._place(base)
+        if exponent in _POWERS:
+            return self._step(_POWERS[exponent], place)
+        if -exponent in _POWERS:
+            return self._step(np.reciprocal, self._step(_POWERS[-exponent], place))
+        return self._step(np.power, place, self._place(exponent))
+
+    def _step(self, function: Function, *inputs: int) -> int:
+        self._calls.append((function, inputs))
+        return self._count + len(self._calls) - 1
+
+
 def _lambdified(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callable[..., Any]:
-    """Compile with sympy, with symbols that are not names of sympy."""
+    """Compile with sympy; symbols are renamed, as some names would clash with sympy's."""
     names = {symbol.name: f"_{k}" for k, symbol in enumerate(symbols)}
     used = {symbol for expression in expressions for symbol in expression.free_symbols}
     renamed = {s: sympy.Symbol(names[s.name], real=s.is_real) for s in used if s.name in names}
@@ -106,14 +196,14 @@ def stretched(name: str, parameters: Iterable[float], u: Expr) -> Expr:
 
 
 def rounded(expression: Expr, digits: int) -> Expr:
-    """Round the numbers of an expression, very long exact ones too."""
+    """Round the constants of an expression, including very long exact ones."""
     numbers = expression.atoms(sympy.Float, sympy.Rational)
     long = {n for n in numbers if n.is_Float or max(abs(n.p), n.q) > _MAX_EXACT}
     return expression.xreplace({number: sympy.Float(number, digits) for number in long})
 
 
 def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
-    """Return the expression of an edge (out, in) at that of its input."""
+    """Return the expression of an edge (out, in) as a function of its input's expression."""
     layer, (out, in_) = model.layers[index], place
     name, (a, b, c, d) = layer.assigned(out, in_)
     if name == SPLINE:
@@ -129,7 +219,7 @@ def _edge(model: KAN, index: int, place: tuple[int, int], u: Expr) -> Expr:
 
 
 def affine(name: str, parameters: Iterable[float], u: Expr) -> Expr:
-    """Return ``c * g(a * u + b) + d`` in the form with the fewest numbers."""
+    """Return ``c * g(a * u + b) + d`` in the form with the fewest constants."""
     a, b, c, d = parameters
     return _scaled(_apply(name, _scaled(u, a, b)), c, d)
 
@@ -169,7 +259,7 @@ def _applied(arguments: tuple[Expr, ...], function: Callable[..., Any], *options
 
 
 def _nodes(nodes: Nodes, sums: list[Expr]) -> list[Expr]:
-    """Return the expression of every node of a layer from those of its sums."""
+    """Return the expressions of the nodes of a layer, from those of its sums."""
     count = nodes.grouping.nodes
     scales = nodes.scale.tolist() if nodes.scaled else [1.0] * count
     shifts = nodes.shift.tolist() if nodes.scaled else [0.0] * count
@@ -220,7 +310,7 @@ def _scaled(expression: Expr, factor: float, shift: float) -> Expr:
 
 
 def _apply(name: str, u: Expr) -> Expr:
-    """Return g(u) in the form with the fewest numbers."""
+    """Return g(u) in the form with the fewest constants."""
     g = FUNCTIONS[name]
     if name == "sin":  # plus or minus a sine or cosine of the least phase
         phase, rest = u.as_coeff_Add()

@@ -1,6 +1,6 @@
-"""Joint refit of the numbers of all symbolic edges of a network.
+"""Joint refit of the parameters of all symbolic edges of a network.
 
-Redundant numbers are left to the damping: held fixed, they made the refit end far from the minimum.
+Redundant parameters are not fixed: damping handles them, and fixed ones led away from the minimum.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ _FREE = {"none": (2,), "shift": (1, 2), "scale": (0, 2), "both": (0, 1, 2)}  # o
 def refit(model: KAN, x: Tensor, target: Tensor, *, steps: int = 60) -> float:
     """Refit the functions of a model in place and return its loss.
 
-    Constants d are first moved into the biases of their sums. Splines, numbers that a family leaves
-    out (the scale of a power), and models with more than 400 free numbers stay unchanged.
+    Constants d are first moved into biases. Splines, parameters that a family does not have (the
+    scale of a power), and models with more than 400 parameters stay unchanged.
     """
     for layer in model.layers:
         if layer.affine is not None:
@@ -83,7 +83,7 @@ def affine_derivatives(layer: KANLinear, x: Tensor) -> Tensor:
 
 
 def reaches(model: KAN, x: Tensor, unit: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Yield index, inputs and slopes of the outputs (row, out, sum), from the last layer on.
+    """Yield for each layer, last first, its index, inputs and the outputs' slopes (row, out, sum).
 
     Rows x are scaled; the slopes are those of outputs over their units (out,) by the layer's sums.
     """
@@ -97,7 +97,7 @@ def reaches(model: KAN, x: Tensor, unit: Tensor) -> Iterator[tuple[int, Tensor, 
 
 
 class _NetworkResiduals:
-    """Residuals and Jacobian of a network in its free numbers."""
+    """Residuals and Jacobian of a network by its free parameters."""
 
     def __init__(self, model: KAN, x: Tensor, target: Tensor) -> None:
         self.model, self.target, self.start = model, target, model.scale_inputs(x)
@@ -117,23 +117,23 @@ class _NetworkResiduals:
             self.free.append((layer.bias, (bias,)))
 
     def read(self) -> Array:
-        """Return the free numbers of all layers."""
+        """Return the free parameters of all layers."""
         return np.array(torch.cat([numbers[index] for numbers, index in self.free]).numpy())
 
     def write(self, theta: Array) -> None:
-        """Set the free numbers of all layers."""
+        """Set the free parameters of all layers."""
         values = torch.from_numpy(theta).split([len(index[0]) for _, index in self.free])
         for (numbers, index), part in zip(self.free, values, strict=True):
             numbers[index] = part
 
     def residuals(self, theta: Array) -> Array:
-        """Return the errors of all outputs over their deviation, (row * out,)."""
+        """Return the errors of all outputs divided by the standard deviation, (row * out,)."""
         self.write(theta)
         output = self.model.scale_outputs(self.model.run(self.start))
         return np.asarray(((output - self.target) / self.deviation).reshape(-1).numpy())
 
     def jacobian(self, theta: Array) -> Array:
-        """Return the derivatives of the residuals, (row * out, number)."""
+        """Return the derivatives of the residuals, (row * out, parameter)."""
         self.write(theta)
         blocks: list[Tensor] = []
         for index, inputs, reach in reaches(self.model, self.start, self.deviation):

@@ -47,7 +47,7 @@ class Residuals(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class Damping:
-    """Initial and largest damping, and its changes."""
+    """Initial and largest damping, and how it changes."""
 
     first: float = 1e-3
     most: float = 1e10
@@ -56,7 +56,7 @@ class Damping:
     def updated(
         self, damped: Array, rise: Array, better: Mask, gain: Array, predicted: Array
     ) -> tuple[Array, Array]:
-        """Return the damping and its next rise after a step."""
+        """Return the damping after a step, and the factor of its next increase."""
         if self.factors:
             return np.maximum(damped * np.where(better, *self.factors), _MIN_DAMPING), rise
         with np.errstate(all="ignore"):
@@ -164,7 +164,7 @@ def _damped_step(normal: Array, right: Array, damping: Array) -> Array:
 
 
 def _lengths(normal: Array) -> Array:
-    """Return the lengths of the Jacobian's columns, one for zero."""
+    """Return the lengths of the Jacobian's columns; 1 in place of 0."""
     size = np.sqrt(np.diagonal(normal, axis1=-2, axis2=-1))
     return np.where((size > 0) & np.isfinite(size), size, 1.0)
 

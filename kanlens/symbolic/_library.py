@@ -1,6 +1,6 @@
 """The families of functions of edges, on inputs scaled to [-1, 1].
 
-A family fixes which of a and b in ``c * g(a * u + b) + d`` are searched, and where from.
+A family is a function g with the starting values and limits of a and b in ``c * g(a * u + b) + d``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STEP = 2 / 63  # width over which a step is fitted, the distance of two of the s
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Family:
-    """One function with the rule for its parameters on inputs in [-1, 1]."""
+    """A function g with starting values and limits of its parameters, for inputs in [-1, 1]."""
 
     function: ElementaryFunction  # g
     moves: Moves  # which of a and b are searched: neither, b, a, both
@@ -44,7 +44,7 @@ class Family:
         return self.function.name
 
     def value(self, u: Tensor) -> Tensor:
-        """Return the function, or a steep ramp in place of a step."""
+        """Return g(u), or a steep ramp in place of a step function."""
         return (u / STEP).clamp(-1.0, 1.0) if self.name == "sign" else self.function.value(u)
 
     def derivative(self, u: Tensor) -> Tensor:
@@ -65,14 +65,14 @@ class Family:
 
     @cached_property
     def rules(self) -> Tensor:
-        """Flags of a and b that vary, and limits in field order, (7,)."""
+        """Flags that a and b are searched, and limits in the order of the fields, (7,)."""
         scale, shift = self.moves in ("scale", "both"), self.moves in ("shift", "both")
         sizes = (self.least, self.largest) if scale else (1.0, 1.0)
         values = (scale, shift, self.lowest, self.highest, *sizes, self.widest)
         return torch.tensor(values, dtype=torch.float64)
 
     def canonical(self, parameters: Tensor) -> Tensor:
-        """Return a, b, c, d (..., 4) in a form that is unique for an edge."""
+        """Return a, b, c, d (..., 4) in a normal form that is unique for each function."""
         a, b, c, d = parameters.unbind(-1)
         g = self.function
         if g.symmetry is not None:
@@ -108,7 +108,7 @@ def constrain(a: Tensor, b: Tensor, rules: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def library(functions: Sequence[str] | None = None, *, call: str = "library") -> list[Family]:
-    """Return all families, or those named and the straight line."""
+    """Return all families, or those of some names and the straight line."""
     names = {family.name for family in _FAMILIES} | {"constant"}
     added = [_added(g) for name, g in FUNCTIONS.items() if name not in names]
     if functions is None:
@@ -157,13 +157,13 @@ def _interval_starts(lowest: float, highest: float) -> Tensor:
 
 
 def _families(names: str, moves: Moves, starts: Tensor, **rule: float) -> list[Family]:
-    """Return families of one rule; the names are separated by spaces."""
+    """Return families with equal starts and limits; names are separated by spaces."""
     functions = map(find_function, names.split())
     return [Family(function=g, moves=moves, starts=starts, **rule) for g in functions]
 
 
 def _inside(names: str, reach: float, most: float) -> list[Family]:
-    """Return families with u up to `reach` at first and `most` at last."""
+    """Return families whose argument starts within `reach` and is limited by `most`."""
     return _families(names, "both", _interval_starts(-reach, reach), lowest=-most, highest=most)
 
 

@@ -154,7 +154,7 @@ class _Printer(StrPrinter):  # type: ignore[misc]  # untyped
 
 @lru_cache(maxsize=1)
 def _taken() -> frozenset[str]:
-    """Return the words that sympy or a reader would not read as a symbol."""
+    """Return the words that sympy or a person would not read as a symbol."""
     builtin = {k for k, v in vars(builtins).items() if isinstance(v, BuiltinFunctionType)}
     return frozenset({*sympy.__all__, *builtin, "max", "min", "e"})
 

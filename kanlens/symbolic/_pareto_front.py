@@ -19,7 +19,7 @@ _AS_GOOD = 1.5  # times the least loss up to which a row counts as one of the be
 def front(
     complexities: Sequence[int], losses: Sequence[float], among: Sequence[int] | None = None
 ) -> list[int]:
-    """Return the rows that no simpler row equals in loss, simplest first."""
+    """Return the rows with a lower loss than all simpler ones, simplest first."""
     levels = [_level(loss) for loss in losses]
     rows: list[int] = []
     for k in sorted(
@@ -34,7 +34,7 @@ def front(
 def front_and_beyond(
     complexities: Sequence[int], losses: Sequence[float], partial: Sequence[bool]
 ) -> list[int]:
-    """Return the front of the whole rows, continued by partial ones."""
+    """Return the front of rows without splines, continued by `partial` ones."""
     rows = range(len(losses))
     whole = [k for k in rows if not partial[k]]
     *shorter, last = front(complexities, losses, whole or rows)

@@ -55,7 +55,7 @@ def partition(
 ) -> Partition:
     """Split 20 rows or more, by the generator or evenly, by groups.
 
-    Only with 1000 rows or more some judge, unless there are other rows for it.
+    Test rows are only set aside from 1000 rows on, and if there are no others.
     """
     if generator is None:
         order = (torch.arange(rows, dtype=torch.float64) * _GOLDEN % 1.0).argsort()
@@ -87,7 +87,7 @@ def places_of(
     split: bool = True,
     judging: bool = True,
 ) -> Partition:
-    """Return the rows of each part; without `split` all only fit."""
+    """Return the rows of each part; without `split`, all are for fitting."""
     if not split:
         none = torch.arange(0)
         return Partition(thinned(x, generator), none, none)
@@ -106,14 +106,14 @@ def _at_most(rows: Tensor) -> Tensor:
 
 
 class PartitionedRows(NamedTuple):
-    """Rows with their targets; those that choose or judge only if any."""
+    """Rows with targets for fitting, and for validation and test, if any."""
 
     fitted: Pair
     choosing: Pair | None
     judging: Pair | None
 
     def all_choosing(self) -> PartitionedRows:
-        """Return these parts with the rows that judge among those that choose."""
+        """Return the parts with the test rows among the validation rows."""
         x, y = zip(*(pair for pair in (self.choosing, self.judging) if pair), strict=True)
         joined = torch.cat(x), None if y[0] is None else torch.cat(y)
         return PartitionedRows(fitted=self.fitted, choosing=joined, judging=None)
@@ -122,7 +122,7 @@ class PartitionedRows(NamedTuple):
 def parts_of(
     model: KAN, data: Table, tests: Table, choosing: Pair | None, generator: torch.Generator | None
 ) -> PartitionedRows:
-    """Return the rows of each part, as a model in float64 takes them."""
+    """Return the rows of each part, encoded for a float64 model."""
     x, y = prepared(model, *data)
     if tests[0] is None and tests[1] is not None:
         advice = "Pass the rows that y_test belongs to"

@@ -72,7 +72,7 @@ def build_path(
     refined: bool,
     snapped: bool,
 ) -> tuple[tuple[Stage, ...], tuple[float, ...]]:
-    """Return the stages on a front, and the losses of the last step.
+    """Return the stages on the Pareto front, and the losses of the last one.
 
     `model` is in float64, `replaced` has functions on edges, `refitted` is that after the refit.
     """
@@ -110,7 +110,7 @@ def build_path(
 
 
 def _on_a_front(stages: list[Stage]) -> tuple[Stage, ...]:
-    """Return the Pareto-optimal stages of any output, the simplest first."""
+    """Return the stages that are Pareto-optimal for some output, the simplest first."""
     sizes = [[complexity(e) for e in stage.expressions] for stage in stages]
     partial = [stage.partial for stage in stages]
     losses = zip(*(stage.losses for stage in stages), strict=True)
@@ -153,7 +153,7 @@ def _column(
 
 
 def _step(name: str, expression: Expr, table: Simplifier) -> RefinedFormula:
-    """Refit a formula or make its numbers exact, unless the loss rises."""
+    """Refit a formula or make its constants exact, unless the loss rises."""
     now = table.shorten(expression)
     if not can_refine(now):
         return RefinedFormula(expression=now)
@@ -184,7 +184,7 @@ def _with_shorter_parts(
 
 
 def _mixed_stages(model: KAN, replaced: KAN, goal: Goal) -> list[Stage]:
-    """Return networks with more and more functions, the safest first."""
+    """Return networks with more and more edges replaced by functions, the best fits first."""
     before = function_edges(model)
     edges = [edge for edge in function_edges(replaced) if edge not in before]
     if not 0 < len(edges) <= _MAX_MIXED_EDGES:
@@ -208,7 +208,7 @@ def _mixed_stages(model: KAN, replaced: KAN, goal: Goal) -> list[Stage]:
 def _short_stages(
     model: KAN, work: KAN, goal: Goal, families: Sequence[Family], judges: list[Simplifier]
 ) -> list[Stage]:
-    """Return formulas of more and more terms that follow a network."""
+    """Return formulas with more and more terms that approximate a network."""
     symbols, x, y = feature_symbols(model), goal.x.numpy(force=True), model(goal.x).numpy()
     stages: list[Stage] = []
     for count, formulas in enumerate(selected_terms(model, work, goal.x, families), start=1):
@@ -219,7 +219,7 @@ def _short_stages(
 
 
 def _mixed(replaced: KAN, edges: list[Edge], chosen: set[Edge]) -> KAN:
-    """Return a copy in which only the chosen edges of some are functions."""
+    """Return a copy in which only the chosen edges are functions."""
     network = copy.deepcopy(replaced)
     for index, out, in_ in edges:
         if (index, out, in_) not in chosen:
@@ -232,8 +232,8 @@ def drop_terms(
 ) -> list[RefinedFormula]:
     """Return formulas with fewer and fewer terms, down to the mean.
 
-    In every round the term of a sum, at any depth, is dropped without which the rest fits best
-    after a change of scale and level; then the numbers are refitted and made exact.
+    In every round one term of a sum, at any depth, is dropped: that without which the rest, scaled
+    and shifted, fits best. Then the constants are refitted and made exact.
     """
     if not expression.free_symbols:
         return []
@@ -310,7 +310,7 @@ def _closest(candidates: list[Expr], symbols: tuple[Expr, ...], x: Array, y: Arr
 
 
 def _settled(expression: Expr, table: Simplifier, snapped: bool) -> RefinedFormula:
-    """Refit the numbers of a formula and make them exact."""
+    """Refit the constants of a formula and make them exact."""
     now = table.shorten(expression)
     has_splines = any(hasattr(type(node), "_imp_") for node in now.atoms(sympy.Function))
     if sympy.count_ops(now) > _MAX_REFITTED or not can_refine(now) or has_splines:
@@ -322,9 +322,9 @@ def _settled(expression: Expr, table: Simplifier, snapped: bool) -> RefinedFormu
 def with_shorter_parts(
     expression: Expr, symbols: Sequence[Expr], x: Array, families: Sequence[Family]
 ) -> Iterator[Expr]:
-    """Yield shorter expressions with one function for a univariate part.
+    """Yield shorter expressions, with one library function in place of a univariate part.
 
-    Such a part is a curve like an edge. The longest parts and the best functions come first.
+    The longest parts and the best functions come first.
     """
     for node, part in _parts(expression)[:_MAX_PARTS]:
         symbol = next(iter(part.free_symbols))

@@ -142,7 +142,7 @@ class Receipt:
 
     @property
     def _names(self) -> tuple[str, str]:
-        """Words for what was checked, and for the model that it is compared with."""
+        """Names of the checked object and of the model that it is compared with."""
         return "formula", "model"
 
     @property

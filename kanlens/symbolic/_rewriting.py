@@ -110,7 +110,7 @@ def _is_root(node: Expr) -> bool:
 
 
 def _halved(root: Expr, sign: Callable[[Any], Any] = lambda e: e) -> Expr:
-    """Write the root of 1 -+ cos(u) as a sine or cosine of u / 2."""
+    """Write the square root of 1 -+ cos(u) as a sine or cosine of u / 2."""
     number, wave = root.base.as_coeff_Add()
     factor, cosine = wave.as_coeff_Mul()
     if not isinstance(cosine, sympy.cos) or number <= 0:
@@ -146,14 +146,14 @@ def _grouped(total: Expr) -> Expr:
 
 
 def _exact_power(node: Expr) -> Expr:
-    """Make an exponent exact that is a whole or half number up to rounding."""
+    """Make an exponent exact if it is a whole or half number up to rounding."""
     halves = round(2 * float(node.exp))
     near = abs(2 * float(node.exp) - halves) <= _ROUNDING * max(1, abs(halves))
     return node.base ** sympy.Rational(halves, 2) if near else node
 
 
 def _merged(product: Expr) -> Expr:
-    """Merge inexact and irrational numbers of a product into one."""
+    """Merge the inexact and irrational factors of a product into one number."""
     numbers = [arg for arg in product.args if not arg.free_symbols]
     others = [arg for arg in product.args if arg.free_symbols]
     if not all(number.is_real for number in numbers):  # a root of a negative one
@@ -162,14 +162,14 @@ def _merged(product: Expr) -> Expr:
 
 
 def _expanded(expression: Expr) -> Expr:
-    """Multiply out sums and whole powers, and drop terms of rounding."""
+    """Multiply out sums and whole powers, and drop terms that are rounding."""
     if _term_count(expression) > _MAX_TERMS:
         return expression
     return without_dust(sympy.expand(expression, log=False, power_exp=False, power_base=False))
 
 
 def _term_count(expression: Expr) -> float:
-    """Bound the number of terms after expansion anywhere in an expression."""
+    """Bound the number of terms of any part of an expression after expansion."""
     if not expression.args:
         return 1
     inner = [_term_count(arg) for arg in expression.args]
@@ -184,7 +184,7 @@ def _term_count(expression: Expr) -> float:
 
 
 def without_dust(expression: Expr, share: float = _COEFFICIENT_EPS) -> Expr:
-    """Drop terms of sums whose numbers are rounding relative to the largest."""
+    """Drop terms of sums whose coefficients are rounding relative to the largest."""
     if not expression.args:
         return expression
     args = [without_dust(arg, share) for arg in expression.args]
@@ -253,7 +253,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def even_ratios(expression: Expr) -> Expr:
-    """Pull a common number out of every sum whose numbers have simple ratios."""
+    """Factor a common number out of every sum whose coefficients have simple ratios."""
     if not expression.args:
         return expression
     total = expression.func(*(even_ratios(arg) for arg in expression.args))
@@ -331,7 +331,7 @@ def multiplied_in(expression: Expr) -> Expr:
 
 
 def thinner(expression: Expr) -> list[Expr]:
-    """Return the formulas with one part less that still hold a symbol."""
+    """Return the formulas with one part removed that still contain a symbol."""
     shorter = [e for e in dict.fromkeys(_without_one(expression)) if e != expression]
     return [e for e in shorter if e.free_symbols and not e.has(sympy.zoo, sympy.nan)][:_MAX_THINNER]
 

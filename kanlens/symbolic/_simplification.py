@@ -99,7 +99,7 @@ def rational(p: int, q: int) -> Constant:
 
 @lru_cache(maxsize=1)
 def _special() -> tuple[list[float], list[Constant]]:
-    """Return the irrational constants in order, and their values."""
+    """Return the irrational constants, sorted by value, and their values."""
     lengths: dict[Any, float] = {}
     for kind, bits, (counts, parts) in _KINDS:
         for k, q in product(counts, parts):
@@ -192,7 +192,7 @@ def snap(
 def _best_proposal(
     formula: _Numbers, minimum: Minimum, free: Array, refused: set[tuple[int, Any]]
 ) -> tuple[int, Constant, float] | None:
-    """Return the number and constant that save most bits, and the bits."""
+    """Return the fitted number and the exact constant that save most bits, and how many."""
     proposals = []
     effects = formula.effects(minimum.parameters)
     for k in np.flatnonzero(free):
@@ -261,7 +261,7 @@ class _Numbers:
             return np.asarray(((above - below) / (2 * step[:, None])).T)
 
     def effects(self, theta: Array) -> Array:
-        """Return the share of the deviation due to each number."""
+        """Return the effect of each number on the values, in standard deviations of y."""
         slopes = self.jacobian(theta, np.arange(len(theta)))
         with np.errstate(invalid="ignore"):
             slopes = slopes - slopes.mean(0)
@@ -365,7 +365,7 @@ def complexity(expression: Expr) -> int:
 
 
 def _rank(expression: Expr) -> tuple[int, int, int]:
-    """Return the sort key of forms: numbers, operations, nodes."""
+    """Return the sort key of equal forms: numbers, operations, nodes."""
     functions = sum(1 for node in sympy.preorder_traversal(expression) if node.is_Function)
     operations = int(sympy.count_ops(expression)) + functions
     return count_numbers(expression), operations, complexity(expression)

@@ -196,7 +196,7 @@ def read(
     generator: torch.Generator | None = None,
     progress: bool | None = None,
 ) -> SymbolicResult:
-    """Read a network as `symbolize`, chosen on other rows if given."""
+    """Derive a formula as `symbolize` does, chosen on the rows `choosing` if any."""
     model = check_model("symbolize", model)
     check_choice("symbolize", "model_selection", how.model_selection, RULES)
     families = library(how.functions, call="symbolize")
@@ -243,7 +243,7 @@ def read(
 def _following(
     result: SymbolicResult, model: KAN, judged: tuple[Tensor, Tensor], r2_min: float
 ) -> SymbolicResult:
-    """Raise the limits to the loss of a readable formula that is as close to the model."""
+    """Raise the loss limits so that a short formula within `r2_min` of the model is allowed."""
     gaps, limits = _losses(result, judged[0], model(judged[0])), []
     for place, limit in enumerate(cast("tuple[float, ...]", result.limit)):
         pairs = zip(result.stages, gaps, strict=True)
@@ -256,7 +256,7 @@ def _following(
 def _rechosen(
     result: SymbolicResult, model: KAN, parts: PartitionedRows, r2_min: float
 ) -> tuple[SymbolicResult, PartitionedRows]:
-    """Choose on the test rows too if a shorter formula is better on them."""
+    """Choose on the test rows too if a shorter formula is better there."""
     if parts.judging is None:
         return result, parts
     losses = _losses(result, *target_of(model, parts.judging))
@@ -279,7 +279,7 @@ def _rechosen(
 def _as_accurate(
     result: SymbolicResult, model: KAN, parts: PartitionedRows, r2_min: float
 ) -> SymbolicResult:
-    """Change the limit until the formulas are short and accurate."""
+    """Adjust the limit until the formulas are short and accurate."""
     pairs = [pair for pair in (parts.fitted, parts.choosing) if pair]
     x, y = torch.cat([x for x, _ in pairs]), [y for _, y in pairs if y is not None]
     output = model(x)

@@ -1,9 +1,8 @@
 """Short formulas of networks whose edges no single function explains, by forward selection.
 
 An edge of the first layer becomes a sum of functions; those of products and of later layers are one
-function each. One function is added at a time, on whichever edge, or a product: the one that lowers
-the logarithm of the loss of the whole network most for each node of the formula [1]_, with the
-slopes of later layers.
+function each. One function, on any edge, or a product is added at a time: the one that most lowers
+the log loss of the network, linearized in later layers, per node of the formula [1]_.
 
 References
 ----------
@@ -43,7 +42,7 @@ _UNSHIFTED = frozenset(family.name for family in library() if family.moves in ("
 
 
 class _SelectedTerm(NamedTuple):
-    """A function of an edge, or a product with a factor `out`."""
+    """A function on an edge, or a product whose first factor is `out`."""
 
     out: int
     nodes: int
@@ -57,10 +56,10 @@ class _SelectedTerm(NamedTuple):
 def selected_terms(
     model: KAN, work: KAN, x: Tensor, families: Sequence[Family]
 ) -> Iterator[tuple[Expr, ...]]:
-    """Yield formulas of more and more terms that follow a model on rows x (batch, in).
+    """Yield formulas with more and more terms that approximate a model on rows x (batch, in).
 
-    `work` is the model with functions on some edges. Formulas are first as good as they can be made
-    with 60 nodes for each output; longer ones follow.
+    `work` is the model with functions on some edges. At 60 nodes per output, terms are exchanged
+    before longer formulas follow.
     """
     network = _with_functions(model, work, x, families)
     selection, size = _TermSelection(model, network, x, families), 0
@@ -75,7 +74,7 @@ def selected_terms(
 
 
 def _with_functions(model: KAN, work: KAN, x: Tensor, families: Sequence[Family]) -> KAN:
-    """Return a network of functions, but for edges of the first layer outside of products."""
+    """Return a network of functions; first-layer edges outside of products stay."""
     network, hidden = copy.deepcopy(work), work.scale_inputs(x)
     cast("nn.ModuleList", network.layers)[0] = copy.deepcopy(model.layers[0])
     for index, layer in enumerate(network.layers):
@@ -90,7 +89,7 @@ def _with_functions(model: KAN, work: KAN, x: Tensor, families: Sequence[Family]
 
 
 def _cost(importance: float, candidate: Candidate) -> float:
-    """Return the unexplained share of a sum with a function on an edge, and a price of nodes."""
+    """Return the unexplained share of a sum with a function on an edge, plus a cost of nodes."""
     if FUNCTIONS[candidate.function].domain != "real":  # sums of fewer terms may leave it
         return math.inf
     if candidate.function == "constant":
@@ -138,13 +137,13 @@ class _TermSelection:
         return (self.reach[:, :, out] * values[:, None]).reshape(-1)
 
     def _product(self, factors: range, values: Tensor) -> _SelectedTerm:
-        """Return a product as a term."""
+        """Return the product of some factors as a term."""
         functions = live_functions(self.network.layers[0])
         nodes = len(factors) + sum(_nodes(name) for o, _, name in functions if o in factors)
         return _SelectedTerm(factors[0], nodes, self._column(factors[0], values[:, factors[0]]))
 
     def _functions(self, edge: int) -> list[_SelectedTerm]:
-        """Return the functions of all families that are closest to what terms leave of an edge."""
+        """Return the function of each family that fits best what the terms leave of an edge."""
         samples = self.edges.samples.pick(torch.tensor([edge]))
         left, (out, in_) = samples.y.clone(), (int(self.edges.out[edge]), int(self.edges.in_[edge]))
         for term, scale in zip(self.terms, self.numbers[self.count :], strict=True):
@@ -162,7 +161,7 @@ class _TermSelection:
         return options
 
     def _solve(self) -> None:
-        """Find the levels of the sums and the scales of the terms by least squares."""
+        """Fit the constants of the sums and the scales of the terms by least squares."""
         matrix = torch.stack(self.columns, 1)
         size = matrix.norm(dim=0).clamp(min=1e-300)
         solution = torch.linalg.lstsq(matrix / size, self.target[:, None], driver="gelsd").solution
@@ -170,7 +169,7 @@ class _TermSelection:
         self.rest = self.target - matrix @ self.numbers
 
     def exchanged(self) -> _TermSelection:
-        """Return a selection in which other terms replace one after another, while that helps."""
+        """Return a selection with terms replaced by better ones, one after another."""
         best = self
         for term in self.terms:
             trial = copy.copy(best)
@@ -190,7 +189,7 @@ class _TermSelection:
         return best
 
     def add(self, room: int) -> bool:
-        """Add the term of at most `room` nodes that gains most for each node, if any."""
+        """Add the term of at most `room` nodes with the largest gain per node, if any."""
         options = [
             option for own in self.options.values() for option in own if option.nodes <= room
         ]
@@ -214,7 +213,7 @@ class _TermSelection:
         return True
 
     def sums(self, before: list[Expr]) -> list[Expr]:
-        """Return the sums of the first layer: of the terms, and factors as before."""
+        """Return the sums of the first layer: of terms, and unchanged factors of products."""
         symbols, numbers = feature_symbols(self.network), self.numbers.tolist()
         shifts, scales = self.network.input_shift.tolist(), self.network.input_scale.tolist()
         sums = [*map(sympy.Float, numbers[: self.count]), *before[self.count :]]

@@ -53,7 +53,7 @@ def broken_parts(expressions: Exprs, symbols: Exprs, x: Array) -> tuple[str, ...
 
 
 def poles(expressions: Exprs, symbols: Exprs, x: Array) -> tuple[str, ...]:
-    """Return the parts that go to infinity on rows or between near ones."""
+    """Return the parts with a pole on the rows or between neighboring ones."""
     parts = [part for part in _parts(expressions) if part.strict][:_MAX_PARTS]
     return _broken(parts, symbols, x, partial(_around, x))
 
@@ -64,7 +64,7 @@ def _broken(
     points: Array,
     box_of: Callable[[Array], tuple[Array, Array]],
 ) -> tuple[str, ...]:
-    """Return the parts that are undefined on points or in boxes of some.
+    """Return the parts that are undefined on points or in boxes around some of them.
 
     A denominator has a pole between points where its sign differs, or where a search finds a zero.
     """
@@ -97,7 +97,7 @@ def valid_ranges(expressions: Exprs, symbols: Exprs, x: Array) -> dict[str, tupl
     """Return the ranges of single features on which a formula is defined.
 
     Each feature is moved alone, on 200 points up to one width of its range beyond either end, with
-    the others as in 4 to 40 rows and in those with least margins.
+    the others as in 4 to 40 rows and in those closest to being undefined.
     """
     used = {symbol.name for expression in expressions for symbol in expression.free_symbols}
     parts = list(_parts(expressions))
@@ -128,7 +128,7 @@ def valid_ranges(expressions: Exprs, symbols: Exprs, x: Array) -> dict[str, tupl
 
 
 def _defined(parts: list[_Part], evaluate: Function, points: Array) -> Any:
-    """Return the mask of places of points (place, row, in) with values."""
+    """Return the mask (place,) of points (place, row, in) defined in all rows."""
     values = evaluate(points.reshape(-1, points.shape[2])).reshape(*points.shape[:2], -1)
     first = values.shape[2] - len(parts)  # of the parts, after the outputs
     good: Any = np.isfinite(values[..., :first]).all(axis=(1, 2))
@@ -143,7 +143,7 @@ def _defined(parts: list[_Part], evaluate: Function, points: Array) -> Any:
 
 
 def _touched(part: _Part, output: int, evaluate: Function, points: Array, margins: Array) -> Array:
-    """Return the places of points (place, row, in) next to zeros."""
+    """Return the first indices of points (place, row, in) next to zeros."""
     dipping = dips(margins)[:_MAX_PLACES]
     if not len(dipping):
         return np.array([], dtype=int)
@@ -165,7 +165,7 @@ class _Part(NamedTuple):
     signed: bool = False  # whether it is a denominator, which has a pole where its sign changes
 
     def good(self, margins: Array) -> Array:
-        """Return where a margin is large enough."""
+        """Return the mask of margins that are large enough."""
         return np.asarray(margins > 0 if self.strict else margins >= 0)
 
     def undefined(
@@ -236,7 +236,7 @@ def vanishes(margin: Function, starts: Array, low: Array, high: Array) -> tuple[
     """Search for zeros downhill from points (start, in) in a box.
 
     Returns which searches succeeded, (start,), and their ends. A value counts as zero if it is much
-    smaller than those a thousandth of the ranges away, and not the same at the nearest points.
+    smaller than those a thousandth of the ranges away, and differs from those at nearest points.
     """
     low, high = np.broadcast_to(low, starts.shape), np.broadcast_to(high, starts.shape)
     width = high - low
@@ -274,7 +274,7 @@ def vanishes(margin: Function, starts: Array, low: Array, high: Array) -> tuple[
 
 
 def dips(margins: Array) -> Places:
-    """Return the places (place, row) where a quantity may touch zero."""
+    """Return the indices (place, row) of minima of margins, where they may touch zero."""
     inner = margins[1:-1]
     before, after = margins[:-2], margins[2:]
     low = (inner <= before) & (inner <= after) & (inner < _DIP * np.maximum(before, after))

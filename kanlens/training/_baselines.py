@@ -47,7 +47,7 @@ Splits = list[tuple[Tensor, Tensor]]  # positions of rows to learn from, and of 
 def add_record(
     result: FitResult, training: Table, test: Table | None, *, last: bool = False
 ) -> None:
-    """Record the scores of a network and of baseline models in it."""
+    """Record in a network its scores and those of baseline models."""
     stop, model = Interruption(), result.model
     with stop.kept():
         parts = [encode_labelled(model, part, call="train") for part in (training, test) if part]
@@ -103,7 +103,7 @@ def poor_fit(models: list[dict[str, Any]]) -> str:
 def baseline_scores(
     model: KAN, x: Tensor, y: Tensor, splits: Splits, names: Sequence[str] = SCORED[1:]
 ) -> dict[str, float]:
-    """Return scores of models that are simple, or boosted, by name."""
+    """Return scores of baseline models by name."""
     loss, classifies = model.loss, model.loss.classes
     if not loss.separable:
         return {}

@@ -1,4 +1,4 @@
-"""Intervals from other rows than those held out of training, and calibrated probabilities."""
+"""Calibration of intervals and probabilities on held-out rows."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from kanlens.model._training_record import fingerprint
 def calibrate(
     model: Model, data: Table | tuple[Any, Any] | None = None, *, probabilities: bool = False
 ) -> KAN:
-    """Set the rows that intervals and sets of classes come from, and calibrate probabilities.
+    """Calibrate intervals, sets of classes and probabilities on held-out rows.
 
-    Training keeps predictions of its own held-out rows, so that only a model that was imported or
-    changed needs `data`, and one whose rows to come differ from those of training.
+    Training stores predictions of its held-out rows. `data` is needed only for a model that was
+    imported or changed since, or if future rows differ from those of training.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ def calibrate(
     data : Table or tuple (x, y), optional
         Rows with targets that training did not see. Default: those held out of training.
     probabilities : bool
-        Whether logits are scaled and shifted so that the log loss of these rows is least: by
-        Platt's method [1]_, and for more than two classes by one scale and a shift of each [2]_.
-        Both become part of the model's output scaling. The order of rows by a logit stays.
+        Whether logits are scaled and shifted to minimize the log loss on these rows: by Platt's
+        method [1]_, for more than two classes with one scale and a shift per class [2]_. Both
+        become part of the model's output scaling.
 
     Returns
     -------

@@ -34,8 +34,8 @@ class Checkpoint:
     """The file that a run resumes from, written from time to time.
 
     `begun` is the state to resume from, None for a new run; `path` is None where nothing is
-    written. The state is copied at ends of steps only, and not at all of them, so that steps of
-    milliseconds are not slowed down; an interrupt in the middle of a step finds the last copy.
+    written. The state is copied after some steps, not all, to keep short steps fast; an interrupt
+    during a step writes the last copy.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Checkpoint:
             self.write()
 
     def begin(self, state: dict[str, Any]) -> None:
-        """Write identity and draws of a new run; refuse the file of another."""
+        """Write the identity and random state of a new run; refuse the file of another run."""
         if self.begun is not None and "draws" in self.begun:
             check_identity(self.begun, state["identity"], call="fit")
             self.begun = None
@@ -125,7 +125,7 @@ def read_state(path: Path, *, call: str = "fit") -> Any:
 def identity_of(
     model: KAN, options: FitOptions, x: Tensor, y: Tensor, *of_rows: Tensor | None
 ) -> dict[str, Any]:
-    """Return the data, model and options of a run, for its checkpoint."""
+    """Return what identifies a run in its checkpoint: data (a digest), model and options."""
     digest = hashlib.sha256()
     for part in (x, y, *(part for part in of_rows if part is not None)):
         digest.update(part.detach().cpu().double().contiguous().numpy().tobytes())

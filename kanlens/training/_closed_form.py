@@ -1,6 +1,6 @@
 """Networks of curves fitted in closed form, and their conversion to a KAN.
 
-Outputs of a regression are fitted one by one; logits in turn, given those of other classes [1]_.
+Outputs of a regression are fitted one by one; logits alternately, given the other classes' [1]_.
 
 References
 ----------
@@ -221,7 +221,7 @@ def choose_curves(
 
 
 def take_rows(columns: Sequence[ColumnCurves], rows: Array) -> list[ColumnCurves]:
-    """Return columns on some rows."""
+    """Return the columns restricted to some rows."""
     return [ColumnCurves(own.index, own.design.take(rows), own.shape) for own in columns]
 
 
@@ -233,7 +233,7 @@ def cross_fit(
     held: Sequence[Array],
     **how: bool,
 ) -> list[list[SmallNetwork]]:
-    """Return networks fitted to all rows, and others fitted without each fold."""
+    """Return networks fitted to all rows, and networks fitted without each fold."""
     parts = [weights, *(_without(weights, rows) for rows in held)]
     return [fit_outputs(columns, targets, own, loss, **how) for own in parts]
 
@@ -249,7 +249,7 @@ def _without(weights: Array, rows: Array) -> Array:
 
 
 def offsets(networks: Sequence[SmallNetwork], place: int) -> Array | None:
-    """Return the offsets (batch,) of the logit of a class against all others."""
+    """Return the offsets (batch,) of a class's logit due to the other classes."""
     own = networks[place]
     if not own.loss.classes or len(networks) == 1:
         return None
@@ -260,7 +260,7 @@ def offsets(networks: Sequence[SmallNetwork], place: int) -> Array | None:
 def to_kan(model: KAN, networks: Sequence[SmallNetwork], *, flat: bool = False) -> KAN:
     """Return the KAN of one small network for each output, scaled as `model`.
 
-    Edges that are zero are masked; with `flat`, those with a curve in the networks are not.
+    Edges that are zero are masked, except with `flat` those with a curve in the networks.
     """
     count, products = len(networks), [len(network.products) for network in networks]
     layers, nodes = [_curve_layer(model, networks, flat)], [Grouping(count)]
@@ -321,7 +321,7 @@ def _curve_layer(model: KAN, networks: Sequence[SmallNetwork], flat: bool) -> KA
 def _set_curves(
     layer: KANLinear, row: int, column: ColumnCurves, coefficients: Array, *, flat: bool
 ) -> None:
-    """Set the edges of a column's curves; those that are zero are masked, unless all may be."""
+    """Set the edges of a column's curves; zero ones are masked, unless `flat`."""
     heights = column.design.heights(coefficients)
     flat = flat and not any(np.ptp(height) > 0 for height in heights)
     for curve, height in zip(column.design.curves, heights, strict=True):
@@ -344,7 +344,7 @@ def _padded(knots: Array, size: int) -> Array:
 
 
 def _sum_layer(owners: Array, count: int) -> KANLinear:
-    """Return the layer that adds up nodes by the outputs that own them."""
+    """Return the layer that sums nodes; `owners` are the outputs they belong to."""
     layer = _empty_layer(len(owners), count, grid_size=3, base_activation="identity")
     places = torch.from_numpy(owners), torch.arange(len(owners))
     layer.mask[places] = layer.base_weight[places] = 1.0

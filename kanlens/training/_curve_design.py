@@ -1,4 +1,4 @@
-"""Design matrices of piecewise linear curves, in modes (scaled eigenvectors) of their priors.
+"""Design matrices of piecewise linear curves; modes are scaled eigenvectors of their priors.
 
 A curve is linear between breakpoints: the distinct values of a column, or quantiles if there are
 too many. It is the sum of a line, a smooth part whose second differences have independent normal
@@ -97,8 +97,7 @@ def make_curve(
 ) -> CurveBasis:
     """Return the curve of a feature with values x (batch,), one of `columns` columns.
 
-    With `even`, many breakpoints are few and evenly spaced, so that the modes of a curve bend one
-    way.
+    With `even`, a curve with many breakpoints gets few, evenly spaced ones.
     """
     most = min(MAX_BREAKPOINTS // columns, MAX_INTERVALS)
     held = max(MAX_CELLS // (len(x) * columns), MIN_INTERVALS)
@@ -189,7 +188,7 @@ class CurveDesign:
         return np.concatenate(owners)
 
     def informed(self, variances: Array, noise: float, rows: float) -> Array:
-        """Return the coefficients that `rows` may determine, and the first of blocks."""
+        """Return indices of each block's first coefficient and of all that `rows` can determine."""
         ratio = variances[self.owners] * self.spread * rows / noise
         return np.flatnonzero((ratio > MARGIN * MIN_INFORMATION) | self.leading)
 
@@ -229,7 +228,7 @@ class CurveDesign:
         return np.concatenate([modes.T @ right[knots] for modes, knots in parts])
 
     def _parts(self, places: Array) -> list[tuple[Array, slice]]:
-        """Return the modes of some coefficients by curve, and the slice of its breakpoints."""
+        """Return by curve the modes of some coefficients, and the slice of its breakpoints."""
         ends = np.searchsorted(places, [own.stop for own in self.slices])
         return [
             (modes[:, some - own.start], knots)
@@ -289,7 +288,7 @@ class ColumnCurves:
 
     @cached_property
     def probe_values(self) -> Array:
-        """Functions (batch, q) whose products are tried, scaled to a total variance of 1."""
+        """Functions (batch, q) for the score tests of products, scaled to a total variance of 1."""
         values = self.values(self.probe)
         values = values - values.mean(0)
         return np.asarray(values / np.sqrt(np.maximum((values**2).sum(1).mean(), 1e-300)))
@@ -329,7 +328,7 @@ class DenseDesign:
 
 
 def _order(owners: Array) -> Array:
-    """Return the place of each coefficient in its block."""
+    """Return the index of each coefficient within its block."""
     return np.asarray(np.arange(len(owners)) - np.searchsorted(owners, owners))
 
 

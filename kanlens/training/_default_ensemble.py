@@ -1,12 +1,12 @@
 """Cross-validated ensemble in one network, along a path of penalties.
 
-Each member is a group of hidden nodes, trained on all rows but its fold [1]_, whose rows it is
-scored on; a small or deep network is one member, with one of six folds. The penalty falls from step
-to step, from one that leaves nearly straight functions to almost none; the step with the best
-predictions of held-out rows is kept. The mean of the members is one network of all their nodes; its
-gain over them, the ambiguity [1]_, is subtracted from their loss. The penalty is on the squared
-second differences of B-spline coefficients [2]_, and on the norm of each edge's coefficients, by
-which edges vanish [3]_. The choice between no and one hidden layer is in `_fit_default`.
+Each member is a group of hidden nodes, trained on all rows but its fold [1]_ and scored on it; a
+small or deep network is one member, with one of six folds. The penalty decreases from one that
+leaves nearly straight functions to almost none; the step with the lowest held-out loss is kept. The
+mean of the members is one network of all their nodes; its gain over them, the ambiguity [1]_, is
+subtracted from their loss. The penalty is on the squared second differences of B-spline
+coefficients [2]_, and on the norm of each edge's coefficients, by which edges vanish [3]_. The
+choice between no and one hidden layer is in `_fit_default`.
 
 References
 ----------
@@ -29,10 +29,10 @@ import torch
 from torch import Tensor
 
 from kanlens.data._groups import deal_groups, row_groups
-from kanlens.model._edge_moments import Average
 from kanlens.model._held_out import keep_held_out
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
+from kanlens.model._spline_forward import Average
 from kanlens.model._trace import store_statistics
 from kanlens.training._objective import score
 from kanlens.training._options import FitOptions
@@ -220,7 +220,7 @@ class EnsembleRun(TrainingRun):
         }
 
     def _describe(self, every: int) -> None:
-        """Join the members to the network; store its statistics."""
+        """Merge the members into the network; store its statistics."""
         layer, members = self.target.layers[-1], self.model.layers[-1]
         parameters = layer.spline_weight, layer.base_weight, layer.bias
         with torch.no_grad():
@@ -237,7 +237,7 @@ class EnsembleRun(TrainingRun):
 
     @torch.no_grad()
     def _keep_held_out(self) -> None:
-        """Keep each row's prediction by the member that did not see it.
+        """Store each row's prediction by the member that was trained without it.
 
         Errors of members are larger than those of their mean, whose loss is known.
         """

@@ -195,7 +195,7 @@ def fit(
 
 
 def held_rows(data: Source, numbers: int, ranks: Ranks, device: torch.device) -> tuple[Any, int]:
-    """Return a source, or its rows if they fit in memory, and their number."""
+    """Return a source, or its rows if they fit in memory, and how many rows are held."""
     held = data.held(numbers)
     count = torch.tensor([held if held >= data.rows else min(held, SAMPLE)])
     ranks.copy([count], device)
@@ -209,7 +209,7 @@ def carry_out(
     stop: Interruption,
     progress: bool | None,
 ) -> FitResult:
-    """Train to the end, or to an interrupt with a warning."""
+    """Train to the end, or until an interrupt, with a warning."""
     note = saved.note if saved.path is not None else None
     options, shown = run.options, progress if run.ranks.index == 0 else False
     rows = len(run.train_x)

@@ -1,7 +1,7 @@
 """Networks of growing size, scored by cross-validation of the whole growth.
 
-Each fold grows networks of its own, terms and all: scores of terms chosen on all rows would be too
-good. The score of a size is that of the networks with as many terms in all folds.
+Each fold grows its own networks, including the choice of terms: scores of terms chosen on all rows
+would be biased. The score of a size is that of the folds' networks with as many terms.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ class Growth:
         return torch.from_numpy(np.concatenate(outputs))
 
     def finished(self, chosen: Sequence[GrowthStep]) -> KAN:
-        """Return the network of a step of each output, fitted to all rows, with rough parts."""
+        """Return the chosen networks of all outputs as one, refitted with rough parts."""
         networks = [
             step.network.refined(self.columns, targets, self.weights)
             for step, targets in zip(chosen, self.targets.T, strict=True)
@@ -210,7 +210,7 @@ class Frontier(Displayed):
         return f"{words}, {self.metric_name} {step.score:.4g} on {self.rows:,} held-out rows"
 
     def index(self, edges: int | None = None) -> int:
-        """Return the place of the smallest network within one standard error of the best [1]_.
+        """Return the index of the smallest network within one standard error of the best [1]_.
 
         The error is that of the difference of their losses over the rows; only networks of at most
         `edges` edges count.
@@ -312,7 +312,7 @@ def trace_frontier(
 
 
 def _scored(growth: Growth, seconds: float, cut: bool) -> Frontier:
-    """Return the frontier of networks grown."""
+    """Return the frontier of the networks of a growth."""
     model, paths, networks = growth.model, growth.paths, list[list[GrowthStep]]()
     order = growth.held_order
     y, steps, losses = growth.y[torch.from_numpy(order)], list[FrontierStep](), list[Tensor]()

@@ -1,9 +1,9 @@
 """Growth of small networks, edge by edge, by marginal likelihood.
 
-A move adds an increasing link (one edge), a column to a factor (one) or a product (three; with the
-first, a fourth passes the sum of curves on). The gain of a move is the rise of the log likelihood
-by its coefficients at their best common variance, with all others integrated out [1]_: a score
-test. Pairs are ranked as in FAST [2]_, but conditional on the current network.
+A step adds an increasing link function (one edge), a column to a factor (one) or a product (three;
+the first needs a fourth, which copies the sum of curves). Its gain is the rise of the log
+likelihood by its coefficients at their best common variance, with all others integrated out [1]_:
+a score test. Pairs are ranked as in FAST [2]_, but conditional on the current network.
 
 References
 ----------
@@ -38,8 +38,8 @@ RIDGE = 1e-3  # in the fit of a curve to values
 class Addition:
     """A term to add: its gain, number of edges, and columns with their initial values.
 
-    With `place`, the column joins the factor `side` of that product. Without, two columns are a new
-    product, and no columns the link.
+    With `place`, the column joins factor `side` of that product. Otherwise two columns are a new
+    product, and none the link function.
     """
 
     gain: float
@@ -87,7 +87,7 @@ class ScoreTest:
         self.fitted = self.covariance @ (self.matrix.T @ self.response)
 
     def centered(self, scaled: Array) -> Array:
-        """Return values (batch, ...) times the roots of weights less their weighted mean."""
+        """Return values (batch, ...), times root weights, minus their weighted mean."""
         means = self.roots @ scaled / (self.roots @ self.roots)
         return np.asarray(scaled - np.multiply.outer(self.roots, means))
 
@@ -142,7 +142,7 @@ def _pairs(
 def _extensions(
     network: SmallNetwork, test: ScoreTest, interactions: Interactions
 ) -> list[Addition]:
-    """Return the columns that may join a factor."""
+    """Return the columns that can join a factor, as additions."""
     moves = []
     for place, product in enumerate(network.products):
         factors = network.factor_sums(product)
@@ -162,20 +162,20 @@ def _extensions(
 
 @dataclass(frozen=True, kw_only=True)
 class Interactions:
-    """Products that a network may have: their largest number, or pairs of columns."""
+    """Limits of the products of a network: their number, or the allowed pairs of columns."""
 
     most: int | None = None
     pairs: frozenset[frozenset[int]] | None = None
 
     @property
     def link(self) -> bool:
-        """True if a link is allowed, by which all columns interact."""
+        """True if a link function is allowed; it makes all columns interact."""
         return self.most is None and self.pairs is None
 
     def allows(self, network: SmallNetwork, *places: int) -> bool:
         """Return whether two columns of a network may be in a product.
 
-        A column with a shape is in none, so that its effect has the shape at any other values.
+        A column with a shape constraint is in no product, so that its effect always has the shape.
         """
         if any(network.columns[place].shape for place in places):
             return False
@@ -186,7 +186,7 @@ class Interactions:
 def read_interactions(
     interactions: int | Sequence[tuple[str, str]] | None, names: Sequence[str]
 ) -> Interactions:
-    """Return the products that a network may have."""
+    """Return the limits of the products of a network."""
     if interactions is None:
         return Interactions()
     if isinstance(interactions, int):
@@ -206,7 +206,7 @@ def read_interactions(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class GrowthStep:
-    """A network with its edges, its last of some terms, and its outputs and losses (batch,)."""
+    """A network, its number of edges and terms, its last term, outputs and losses (batch,)."""
 
     edges: int
     terms: int
@@ -249,11 +249,11 @@ class GrowthPath:
         return self.steps[-1].terms if self.steps else -1
 
     def at(self, terms: int) -> GrowthStep:
-        """Return the last step of at most `terms`, or the first step."""
+        """Return the last step with at most `terms` terms, or the first step."""
         return self.steps[max(bisect_right([step.terms for step in self.steps], terms) - 1, 0)]
 
     def add(self, network: SmallNetwork, words: str, terms: int | None = None) -> None:
-        """Add a step, in place of those with as many edges or more."""
+        """Add a step; earlier steps with as many edges or more are removed."""
         terms = self.terms + 1 if terms is None else terms
         edges, losses = network.curves(), network.losses(network.sums())
         parts: dict[str, Array] = {"outputs": network.outputs(), "losses": losses}
@@ -261,7 +261,7 @@ class GrowthPath:
         self.steps[bisect_left(self.edges, edges) :] = [step]
 
     def grow(self) -> None:
-        """Add the term that gains most per edge, if one gains."""
+        """Add the term with the largest gain per edge, if any gain is positive."""
         network = self.steps[-1].network.copy()
         test, interactions = ScoreTest(network), self.interactions
         moves = _links(network, test) if self.links else []
@@ -296,7 +296,7 @@ class GrowthPath:
         return {"steps": steps, "pairs": self.pairs, "ended": self.ended}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a state of the path."""
+        """Restore the path from a state."""
         self.pairs, self.ended = [tuple(pair) for pair in state["pairs"]], state["ended"]
         network = self.steps[0].network
         for words, terms, own in state["steps"]:

@@ -1,6 +1,7 @@
-"""Increasing functions of a sum: cubic splines, linear outside their range.
+"""Link functions: increasing cubic splines of a sum (inverse links, in the terms of a GLM).
 
-A link that makes a response additive can replace many products [1]_.
+They are linear outside their range. One that makes a response additive can replace many products
+[1]_.
 
 References
 ----------
@@ -73,13 +74,13 @@ class Link:
 
 
 def bends(sums: Array) -> Array:
-    """Return the nonlinear modes of links (batch, mode) at sums (batch,)."""
+    """Return nonlinear functions (batch, mode) of sums (batch,), to test for a link."""
     link = Link(float(sums.min()), float(sums.max()), np.zeros(INTERVALS + DEGREE))
     return np.asarray(_basis(link, sums) @ difference_modes(INTERVALS + DEGREE, 2, MODES))
 
 
 def fit_link(sums: Array, targets: Array, weights: Array) -> tuple[Link, float]:
-    """Return the link fitted from sums to targets (batch,), and its line's slope."""
+    """Return the link fitted from sums to targets (batch,), and the slope of a line."""
     rows = weights > 0
     low, high = float(sums[rows].min()), float(sums[rows].max())
     link = Link(low, max(high, low + 1e-12), np.zeros(INTERVALS + DEGREE))

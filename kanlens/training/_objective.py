@@ -11,9 +11,9 @@ from torch import Tensor
 
 from kanlens._model_inputs import encode_labelled
 from kanlens.model._analysis import Model, check_model
-from kanlens.model._edge_moments import Average
 from kanlens.model._held_out import conformal_widths, probabilities, survival
 from kanlens.model._network import KAN
+from kanlens.model._spline_forward import Average
 from kanlens.model._statistics import deviations
 from kanlens.model._survival import concordance
 from kanlens.sparsity import PENALTIES, penalty_value

@@ -26,7 +26,7 @@ from torch import Tensor
 from kanlens._atomic_files import reason
 from kanlens._checks import check_choice
 from kanlens.errors import InvalidValueError, LostProcessError
-from kanlens.model._edge_moments import Average
+from kanlens.model._spline_forward import Average
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 TIMEOUT = timedelta(minutes=10)  # for which processes wait, for example while one reads its table
@@ -36,19 +36,19 @@ _joins = itertools.count()
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """Processes that train one model: one of `count`."""
+    """One of `count` processes that train one model."""
 
     index: int = 0
     count: int = 1
     shared: bool = False
 
     def share(self, n: int) -> tuple[slice, float]:
-        """Return this process's slice of n rows, and its share, which may be 0."""
+        """Return this process's slice of n rows, and its share of them, which may be 0."""
         start, stop = (n * i // self.count for i in (self.index, self.index + 1))
         return (slice(start, stop), (stop - start) / n) if start < stop else (slice(0, 1), 0.0)
 
     def average(self, part: float) -> Average | None:
-        """Return the function from means over a `part` to those over all."""
+        """Return the function that combines means over each process's `part` into one."""
         summed = cast("Any", _Sum).apply
         return None if self.count == 1 else lambda mean: cast("Tensor", summed(part * mean))
 
@@ -70,7 +70,7 @@ class Ranks:
                 slope.copy_(total.view_as(slope))
 
     def copy(self, tensors: Iterable[Tensor], device: torch.device) -> None:
-        """Copy the tensors of the first process to all, by way of a device."""
+        """Copy the tensors of the first process to all, through a device."""
         for tensor in tensors if self.count > 1 else ():
             sent = tensor.detach().to(device, copy=True).contiguous()
             with _lost_are_noticed():
@@ -95,7 +95,7 @@ class Ranks:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over processes, with the gradient to the own part of it."""
+    """The sum over processes, with the gradient by this process's part."""
 
     @staticmethod
     def forward(ctx: object, value: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ def joined(
 
 
 def _join(backend: str) -> None:
-    """Join the processes of the environment, each time under a new name."""
+    """Join the processes of torchrun's environment; each group gets a new name."""
     from torch.distributed.distributed_c10d import PrefixStore
 
     with _lost_are_noticed():
@@ -158,7 +158,7 @@ def _join(backend: str) -> None:
 
 @cache  # the first process may hold it for all: others would lose it when a fit ends
 def _meeting_point() -> tuple[Any, int, int]:
-    """Return the store of the processes of the environment, own rank and count."""
+    """Return torchrun's store, the rank of this process and the number of processes."""
     from torch.distributed.rendezvous import rendezvous
 
     store, index, count = next(iter(rendezvous("env://", timeout=TIMEOUT)))
@@ -166,7 +166,7 @@ def _meeting_point() -> tuple[Any, int, int]:
 
 
 def _leave(device: torch.device) -> None:
-    """Leave the processes; the backend goes last, as it alone lets other threads end."""
+    """Leave the group; the backend is released last, without which other threads do not end."""
     backend = cast("Any", torch.distributed.group.WORLD)._get_backend(device)
     torch.distributed.destroy_process_group()
     del backend  # torch before 2.8 may hang without it
@@ -199,7 +199,7 @@ def _in_words(checkpoint: str | Path | None) -> Iterator[None]:
     def end(number: int, frame: object) -> None:
         if not failing():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            raise lost("the signal to end, as when another is lost")
+            raise lost("a signal to end this one, as when another has failed")
 
     main = threading.current_thread() is threading.main_thread()  # which alone gets signals
     handled = main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -208,7 +208,7 @@ def _in_words(checkpoint: str | Path | None) -> Iterator[None]:
     try:
         yield
     except ConnectionError as error:
-        raise lost(f"one that is lost: {reason(error)}") from error
+        raise lost(f"one that has failed: {reason(error)}") from error
     finally:
         if handled and not failing():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor
 
 from kanlens.errors import MethodError
-from kanlens.model._edge_moments import Moments, rooted
 from kanlens.model._kan_linear import KANLinear
+from kanlens.model._spline_forward import Moments, rooted
 from kanlens.sparsity import activation_l2
 from kanlens.sparsity._penalties import shrink
 from kanlens.training._objective import Objective, task_loss
@@ -90,7 +90,7 @@ class ProximalSteps:
                     tensor[held] = 0.0
 
     def iterate(self, x: Tensor, y: Tensor, most: int, *, gain: float = 1e-4) -> bool:
-        """Take `most` steps while each gains `gain`; return if zeros changed."""
+        """Take up to `most` steps while each gains `gain`; return whether the zero set changed."""
         before = self.zeros
         for _ in range(most):
             if self.step(x, y) < gain:

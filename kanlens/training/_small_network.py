@@ -1,9 +1,9 @@
-"""Small networks: a sum of curves and of products of curves, and an increasing link.
+"""Small networks: an increasing link function H of a sum of curves and products of sums of curves.
 
     y = H(sum_i f_i(x_i) + sum_k u_k v_k),  u_k and v_k sums of curves of different columns
 
 One factor of every product is fitted at a time, so that each step is a linear mixed model. Curves
-of columns are smooth while a network grows; the last fit may add rough parts.
+are smooth while a network grows; the last fit can add rough parts.
 """
 
 from __future__ import annotations
@@ -46,20 +46,20 @@ GROWING = ("level", "noise", "freedom", "side", "owners", "coefficients", "varia
 
 @dataclass(frozen=True, eq=False)
 class FactorCurve:
-    """A curve in a factor: place of its column, coefficients, and variances of its parts."""
+    """A curve in a factor: index of its column, coefficients, and variances of its parts."""
 
     column: int
     coefficients: Array
     variances: Array
 
     def scaled(self, factor: float) -> FactorCurve:
-        """Return the edge times a factor."""
+        """Return the curve multiplied by a number."""
         return FactorCurve(self.column, self.coefficients * factor, self.variances * factor**2)
 
 
 @dataclass(eq=False)
 class Product:
-    """A product of two sums of curves, each with a level."""
+    """A product of two sums of curves, each with a constant."""
 
     factors: tuple[list[FactorCurve], list[FactorCurve]]
     levels: tuple[float, float] = (0.0, 0.0)
@@ -130,7 +130,7 @@ class SmallNetwork:
         self.variances = np.concatenate(starts)[places] / len(sizes)
 
     def _compress(self) -> None:
-        """Reduce each column to the directions that the data resolve, of one variance."""
+        """Reduce each column's basis to directions that the data determine, with one variance."""
         coefficients = []
         for place, (start, stop) in enumerate(self._places()):
             column, total = self.columns[place], self.weights.sum()
@@ -224,7 +224,7 @@ class SmallNetwork:
         return self.weights * slope**2, (self.targets - self.link(sums)) / slope
 
     def moving(self) -> list[tuple[FactorCurve, Array]]:
-        """Return the edges of the fitted factors, each with the other factor's values."""
+        """Return the curves of the factors being fitted, each with the other factor's values."""
         sides, other = self.side, 1 - self.side
         return [
             (edge, self.factor_sums(product)[other])
@@ -306,7 +306,7 @@ class SmallNetwork:
         return sums, moved
 
     def _constrained(self, fit: MixedFit) -> MixedFit:
-        """Return the fit nearest to one at which curves have their shapes."""
+        """Return the nearest fit under which curves have their shapes."""
         cones = []
         for place, (start, stop) in zip(self.curved, self._places(), strict=True):
             column = self.columns[place]
@@ -358,14 +358,14 @@ class SmallNetwork:
             places, variances, noise = more, np.maximum(fit.variances, SMALL), fit.noise
 
     def _balance(self) -> None:
-        """Scale the fixed factors to standard deviation 1."""
+        """Scale the factors held fixed to standard deviation 1."""
         for product in self.products:
             spread = max(float(self.factor_sums(product)[1 - self.side].std()), 1e-12)
             product.scale(self.side, spread)
             product.scale(1 - self.side, 1 / spread)
 
     def relink(self) -> None:
-        """Refit the link, and scale its argument so that its line has the slope 1."""
+        """Refit the link; scale its argument so that the fitted line has slope 1."""
         sums = self.sums()
         if np.ptp(sums) < SMALL:
             return
@@ -394,7 +394,7 @@ class SmallNetwork:
         return other if other.criterion() <= self.criterion() else self
 
     def strongest(self, count: int) -> SmallNetwork:
-        """Return a network of the columns whose curves vary most."""
+        """Return a network of the `count` columns whose curves vary most."""
         spreads = [float(values.std()) for values in self.column_values()]
         places = sorted(np.argsort(spreads)[::-1][:count].tolist())
         columns = [self.columns[place] for place in places]

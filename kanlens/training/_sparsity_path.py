@@ -233,7 +233,7 @@ class _PathRun:
         return shared
 
     def _note(self, state: Callable[[], Any], **_: object) -> None:
-        """Record the state of the run of one strength, as a part of the path's."""
+        """Record the state of a run at one strength, within the state of the path."""
         steps = list(self.records)
         self.saved.note(lambda: {"identity": self.identity, "steps": steps, "run": state()})
 

@@ -85,7 +85,7 @@ class RowStream:
 
     @cached_property
     def nothing(self) -> tuple[Tensor, Tensor]:
-        """Empty x and y."""
+        """Return x and y without rows."""
         x, y = encode_labelled(self.model, self.source.read(0, 1), call="fit")
         return x[:0], y[:0]
 
@@ -109,7 +109,7 @@ class _BlockReader:
         self.next(taken)
 
     def next(self, rows: int) -> tuple[Tensor, Tensor]:
-        """Return the next `rows` rows, which exist."""
+        """Return the next `rows` rows; the caller ensures that they exist."""
         while len(self.x) < rows:
             start, stop = self.blocks.pop(0)
             x, y = self.stream.read(start, stop)

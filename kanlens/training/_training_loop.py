@@ -1,4 +1,4 @@
-"""Training loop: steps, grids, early stopping, checkpoints, the guard."""
+"""Training loop: steps, grid updates, early stopping, checkpoints, memory check."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from kanlens.errors import InvalidValueError, TrainingError
 from kanlens.model import kernels
 from kanlens.model._analysis import levels_of
 from kanlens.model._config import UNTRAINED
-from kanlens.model._edge_moments import Average
 from kanlens.model._held_out import keep_held_out
 from kanlens.model._network import KAN
+from kanlens.model._spline_forward import Average
 from kanlens.model._trace import store_statistics
 from kanlens.training._checkpointing import check_identity, identity_of
 from kanlens.training._objective import Objective, metric_name, row_losses, score, task_loss
@@ -132,7 +132,7 @@ class TrainingRun:
             self.stopped_because = "the number of steps was 0"
 
     def _agree(self, saved: dict[str, Any] | None) -> None:
-        """Copy weights and draws to all processes; refuse different data."""
+        """Copy weights and random state to all processes; refuse different data."""
         place = None if saved is None else (saved["step"], saved.get("batch"))
         device = self.model.input_shift.device
         self.ranks.check_same(repr((self.identity, place)), device)
@@ -213,8 +213,8 @@ class TrainingRun:
     ) -> None:
         """Train until a stopping criterion; then restore the best state.
 
-        `advance` moves a progress bar; `note` takes `state` and ``last=`` after every step, as
-        `Checkpoint.note` does. Without `stop` an interrupt passes once the best state is back.
+        `advance` moves a progress bar; `note` is called after every step, like `Checkpoint.note`.
+        Without `stop`, an interrupt is raised once the best state is restored.
         """
         completed = False
         self.advance, self.note = advance, note
@@ -338,7 +338,7 @@ class TrainingRun:
         return torch.full_like(value, math.inf)
 
     def _by_blocks(self) -> Tensor:
-        """Return the objective, with equal digits for any number of processes."""
+        """Return the objective, equal to the last digit for any number of processes."""
         n, parameters = len(self.train_x), list(self.model.parameters())
         sums = self.train_x.new_zeros(BLOCKS, 1 + sum(map(Tensor.numel, parameters)))
         for block in range(BLOCKS)[self.ranks.share(BLOCKS)[0]]:
@@ -373,14 +373,14 @@ class TrainingRun:
         self.batch = 0
 
     def _set_rate(self, steps: float) -> None:
-        """Set the learning rate of a cosine after a number of steps."""
+        """Set the learning rate of the cosine schedule after a number of steps."""
         fraction = steps / self.options.steps
         rate = self.options.rate * 0.5 * (1 + math.cos(math.pi * fraction))
         for group in self.optimizer.param_groups:
             group["lr"] = rate
 
     def _batches(self) -> Iterator[Part]:
-        """Yield this process's part of each batch of the epoch that is not done."""
+        """Yield this process's part of each remaining batch of the epoch."""
         if self.stream is None:
             batches = self._permutation(len(self.train_x)).split(self.options.batch_size)
             yield from map(self._part, batches[self.batch :])
@@ -397,7 +397,7 @@ class TrainingRun:
                 yield self.train_x[:1], self.train_y[:1], None, self.ranks.average(0.0)
 
     def _part(self, rows: Tensor | None = None) -> Part:
-        """Return this process's part of some rows, or of all that train."""
+        """Return this process's part of some rows, by default of all training rows."""
         own, average = slice(None) if rows is None else rows, None
         if self.ranks.count > 1:
             place, share = self.ranks.share(len(self.train_x) if rows is None else len(rows))
@@ -420,7 +420,7 @@ class TrainingRun:
             self.proximal.mask_gradients(weights=True)
 
     def _outputs(self, x: Tensor) -> Tensor:
-        """Return the outputs of the model for x (batch, in), by all processes."""
+        """Return the outputs of the model for x (batch, in), computed by all processes."""
         own = x if self.ranks.count == 1 else x[self.ranks.share(len(x))[0]]
         outputs: Tensor = self.model(own)
         return outputs if self.ranks.count == 1 else self.ranks.gather(outputs, len(x))
@@ -570,8 +570,8 @@ def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
 def check_footprint(model: KAN, options: FitOptions, x: Tensor) -> None:
     """Refuse to train on x (batch, in) where memory does not suffice.
 
-    This is a lower bound: measured from 10 to 2000 rows and up to 200,000 nodes, training takes 1.2
-    to 1.5 times as much. Memory of other devices is not checked.
+    This is a lower bound: training was measured to take 1.2 to 1.5 times as much. Memory of other
+    devices is not checked.
     """
     if x.device.type != "cpu":
         return

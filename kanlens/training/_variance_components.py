@@ -97,7 +97,7 @@ class MixedFit:
     score: Array
 
     def spread(self, places: Array, count: int) -> MixedFit:
-        """Return the fit of `count` coefficients: its own at `places`, zero elsewhere."""
+        """Return the fit expanded to `count` coefficients: its own at `places`, zero elsewhere."""
         coefficients = np.zeros(count)
         coefficients[places] = self.coefficients
         return replace(self, coefficients=coefficients, live=places[self.live])

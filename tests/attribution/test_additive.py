@@ -9,7 +9,7 @@ import pytest
 import torch
 from scipy.stats import norm
 
-from kanlens.attribution._additive import GaussianCopula, additive
+from kanlens.attribution._direct_methods import GaussianCopula, additive
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model._network import KAN
 from tests.attribution.conftest import problem_of

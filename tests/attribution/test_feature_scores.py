@@ -3,7 +3,7 @@
 import torch
 
 from kanlens.attribution import attribute
-from kanlens.attribution._feature_scores import pykan
+from kanlens.attribution._direct_methods import pykan
 from tests.attribution.conftest import problem_of
 
 

@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 from kanlens.attribution import METHODS, attribute
 from kanlens.attribution import _attribute as attribute_module
-from kanlens.attribution._method import Method
+from kanlens.attribution._problem import Method
 from kanlens.attribution.shapley._games import Solution
 from kanlens.errors import MethodError
 from kanlens.model import _analysis as analysis

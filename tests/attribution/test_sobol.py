@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from kanlens.attribution._feature_scores import sobol_first, sobol_total
+from kanlens.attribution._direct_methods import sobol_first, sobol_total
 from kanlens.model._network import KAN
 from tests.attribution.conftest import problem_of
 

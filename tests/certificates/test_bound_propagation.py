@@ -9,8 +9,7 @@ from torch import Tensor
 from benchmarks.attribution.random_networks import random_model
 from kanlens.certificates import _relaxation as relaxation
 from kanlens.certificates._bound_propagation import BoundPropagation, BoxBounds
-from kanlens.certificates._intervals import Interval
-from kanlens.certificates._relaxation import node_bounds
+from kanlens.certificates._relaxation import Interval, node_bounds
 from kanlens.model._analysis import float64_copy
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes

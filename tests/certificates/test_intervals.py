@@ -5,7 +5,7 @@ from fractions import Fraction
 import pytest
 import torch
 
-from kanlens.certificates._intervals import Interval
+from kanlens.certificates._relaxation import Interval
 
 INF = float("inf")
 

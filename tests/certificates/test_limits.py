@@ -13,7 +13,7 @@ from kanlens.certificates import _relaxation as relaxation
 from kanlens.certificates._additive_approximation import additive_changes
 from kanlens.certificates._bound_propagation import BoundPropagation
 from kanlens.certificates._certify import certify
-from kanlens.certificates._intervals import Interval
+from kanlens.certificates._relaxation import Interval
 from kanlens.certificates._sampling import explore, spread_points
 from kanlens.certificates._statements import _sentence
 from kanlens.errors import DataError

@@ -8,7 +8,7 @@ import torch
 
 import kanlens
 from kanlens.cli import main
-from kanlens.exporters._numpy_module import load_module
+from kanlens.exporters._text_files import load_module
 
 
 def test_it_writes_what_the_model_computes_and_says_how_close(flat, tmp_path, capsys):

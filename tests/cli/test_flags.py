@@ -14,7 +14,7 @@ import typer
 import kanlens
 from kanlens import errors
 from kanlens.attribution import METHODS
-from kanlens.cli import _application as application
+from kanlens.cli import _command as application
 from kanlens.cli import main
 from kanlens.cli._command import options_of, written
 from kanlens.errors import DataError

@@ -117,6 +117,7 @@ def test_json_holds_all_sizes_and_the_chosen_one(table, capsys):
     assert answer(capsys, *words(table, "--edges", found["edges"] - 1))["edges"] < found["edges"]
 
 
+@pytest.mark.slow  # trains networks
 def test_products_are_limited_by_their_number_and_by_pairs(table, capsys):
     def terms(*options: str) -> set[str]:
         return {step["added"] for step in answer(capsys, *words(table, *options))["steps"]}
@@ -127,6 +128,7 @@ def test_products_are_limited_by_their_number_and_by_pairs(table, capsys):
     assert terms("--max-edges", "4") == {"curves alone"}
 
 
+@pytest.mark.slow  # trains networks
 def test_classes_have_an_accuracy(table, tmp_path, capsys):
     path = tmp_path / "small.safetensors"
     options = ["--target", "strong", "--drop", "strength", "--references", "none", "-o", path]
@@ -227,6 +229,7 @@ def test_train_grows_a_small_network(table, tmp_path, capsys):
         assert expected in capsys.readouterr().err
 
 
+@pytest.mark.slow  # trains networks
 def test_effects_have_the_shapes_of_the_options(table, tmp_path, capsys):
     path, options = tmp_path / "small.safetensors", ["--increasing", "water", "--concave", "age"]
     answer(capsys, *words(table, *options, "--max-edges", "6", "-o", path))

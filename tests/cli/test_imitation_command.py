@@ -75,7 +75,7 @@ def test_the_time_and_interrupts_leave_a_model(files, monkeypatch, capsys):
         (["forest.pkl"], "an .onnx file, got 'forest.pkl'. Load it in Python, and pass the model"),
         (["sum.onnx", "--max-edges", "0"], "--max-edges to be a whole number of at least 1"),
         (["sum.onnx"], "2 columns, as the model has, got 3 ('dose', 'age', 'price')"),
-        (["sum.onnx", "--features", "dose,day"], "leave out with --drop day what it does not take"),
+        (["sum.onnx", "--features", "dose,day"], "or drop columns that it does not take"),
     ],
 )
 def test_errors_are_one_line(files, words, expected, capsys):

@@ -7,7 +7,7 @@ import typer
 
 from kanlens import _resources as resources
 from kanlens.cli import main
-from kanlens.cli._application import app, load_commands
+from kanlens.cli._command import app, load_commands
 
 load_commands()
 COMMANDS = typer.main.get_command(app).commands

@@ -53,7 +53,7 @@ def test_a_page_is_written_anew_when_its_source_changes(running, source, capsys)
     assert got(running, "/report.json") == (200, "report.json of 22")
     source.write_text("bad")
     assert got(running, "/") == (200, "report.html of 22")
-    assert "got <none>. Add some. The page of before" in " ".join(capsys.readouterr().err.split())
+    assert "got <none>. Add some. The previous page" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("port", [99999, -1])

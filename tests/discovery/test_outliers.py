@@ -93,6 +93,7 @@ def test_rare_values_are_not_chased_with_poles():
     assert not found.receipt.trustworthy or found.receipt.rmse == 0
 
 
+@pytest.mark.slow  # searches a formula
 def test_nothing_is_set_aside_where_the_formula_follows_it():
     draw = np.random.default_rng(0)
     x = draw.standard_cauchy(size=(400, 2))

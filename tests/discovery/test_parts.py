@@ -9,6 +9,7 @@ import sympy
 
 from kanlens._runtime import Deadline
 from kanlens.discovery._additive import (
+    DictionarySum,
     ProductWithCombination,
     SeparableProduct,
     additive_error,
@@ -33,7 +34,6 @@ from kanlens.discovery._search_problem import (
 )
 from kanlens.discovery._settings import CURVE_ENDS, EXACT, Limits
 from kanlens.discovery._smoothness import loo_error
-from kanlens.discovery._sparse import SparseSum
 from kanlens.discovery._univariate import multipliers, smooth_curve
 from tests.discovery.conftest import NAMES, front_of, problem, solved
 
@@ -152,7 +152,7 @@ def test_each_way_finds_what_it_is_for(ansatz, text, width, rows):
         (PolynomialRatio(), "sin(a*b)", 1e-3),
         (ProductWithCombination(), "sin(3*a*b + exp(b)) + a", 1e-3),
         (SumOfBlocks(), "sin(3*a*b + exp(a))/(a + b)", 1e-3),
-        (SparseSum(), "tanh(a*b)/(a + b**2)", EXACT),
+        (DictionarySum(), "tanh(a*b)/(a + b**2)", EXACT),
     ],
 )
 def test_a_way_does_not_find_what_it_is_not_for(ansatz, text, least):

@@ -9,8 +9,8 @@ import kanlens
 from kanlens._runtime import ending
 from kanlens.discovery import _discover as discover
 from kanlens.discovery import _search as search
+from kanlens.discovery._search import Interpolator, joined_gap, unions
 from kanlens.discovery._search_problem import SearchProblem
-from kanlens.discovery._symmetry import Interpolator, joined_gap, unions
 from kanlens.model import kernels
 from kanlens.training._training_loop import TrainingRun
 from tests.discovery.conftest import front_of

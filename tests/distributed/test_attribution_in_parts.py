@@ -188,7 +188,7 @@ def test_a_full_disk_ends_in_one_line(run, monkeypatch):
     ],
 )
 def test_what_cannot_be_done_is_refused(run, options, error, said, monkeypatch):
-    monkeypatch.setattr("kanlens.distributed._tasks.SCHEDULER_TIMEOUT", 0.2)
+    monkeypatch.setattr("kanlens.distributed._jobs.SCHEDULER_TIMEOUT", 0.2)
     with pytest.raises(error, match=f"^attribute: [^\\n]*{re.escape(said)}[^\\n]*$"):
         run(**options)
 

@@ -63,7 +63,7 @@ def test_workers_do_what_one_process_does(command, model, x, scheduler, tmp_path
 
 @pytest.mark.slow  # computes in parts
 def test_a_scheduler_that_is_not_there_is_one_line(command, tmp_path, monkeypatch):
-    monkeypatch.setattr("kanlens.distributed._tasks.SCHEDULER_TIMEOUT", 0.2)
+    monkeypatch.setattr("kanlens.distributed._jobs.SCHEDULER_TIMEOUT", 0.2)
     code, printed, words = command(
         "attribute", "--scheduler", "tcp://127.0.0.1:1", "-o", tmp_path / "o"
     )

@@ -12,9 +12,9 @@ import torch
 
 from kanlens._runtime import unfinished
 from kanlens.distributed import _analyses as analyses
-from kanlens.distributed import _tasks as tasks
+from kanlens.distributed import _jobs as tasks
 from kanlens.distributed import attribute, importance
-from kanlens.distributed._tasks import completed, workers_for
+from kanlens.distributed._jobs import completed, workers_for
 from kanlens.errors import KanlensError, MethodError
 from tests.made import draw
 
@@ -98,7 +98,7 @@ def test_a_task_that_fails_is_tried_again_and_its_error_raised(scheduler):
 def test_a_scheduler_without_workers_is_refused_in_one_line(monkeypatch):
     import distributed
 
-    monkeypatch.setattr("kanlens.distributed._tasks.SCHEDULER_TIMEOUT", 1.0)
+    monkeypatch.setattr("kanlens.distributed._jobs.SCHEDULER_TIMEOUT", 1.0)
     options = {"n_workers": 0, "processes": False, "dashboard_address": "127.0.0.1:0"}
     with (
         distributed.LocalCluster(**options) as cluster,

@@ -105,6 +105,7 @@ def random_edit(edit: kanlens.Edit, place: np.random.Generator) -> None:
         edge.scale(0.5)
 
 
+@pytest.mark.slow  # 210 edits, each against brute force
 @pytest.mark.parametrize("name", NETWORKS)
 def test_random_edits_have_exact_differences_and_are_undone(name: str) -> None:
     model, x, place = network(name), draw(40, 3, seed=9), np.random.default_rng(len(name))

@@ -76,6 +76,7 @@ def test_importances_are_of_columns_and_exact(frames):
     np.testing.assert_allclose(found, np.array(sizes) / sum(sizes), rtol=1e-9)
 
 
+@pytest.mark.slow  # trains networks
 def test_importances_of_outputs_are_taken_together():
     x = DRAW.uniform(-1, 1, (60, 2))
     found = KANRegressor(**SMALL).fit(x, np.stack([x[:, 0], 1000 * x[:, 1]], axis=1))

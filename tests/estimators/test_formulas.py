@@ -118,6 +118,7 @@ def test_one_function_may_be_named_alone(table):
     assert single.fit(x, x["arm"] ** 2).sympy() == sympy.Symbol("arm") ** 2
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("quick")
 def test_equal_seeds_give_equal_formulas(table):
     runs = [KANSymbolicRegressor(starts=2, random_state=5).fit(*table).sympy() for _ in range(2)]

@@ -8,8 +8,8 @@ import pytest
 
 from kanlens.errors import MissingDependencyError, OutputError
 from kanlens.exporters import export
-from kanlens.exporters._c_header import STRICT, _comment, _run
 from kanlens.exporters._exported_model import Export
+from kanlens.exporters._text_files import STRICT, _comment, _run_c
 from kanlens.functions._catalog import FUNCTIONS
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
@@ -61,10 +61,10 @@ def test_a_header_with_another_coefficient_is_noticed(tmp_path):
     export(model, tmp_path / "model.h")
     text = (tmp_path / "model.h").read_text()
     subject = Export(model=model, path=tmp_path / "model.h")
-    right = _run(subject, tmp_path / "model.h")[0]
+    right = _run_c(subject, tmp_path / "model.h")[0]
     wrong = text.replace("y[0] = s[0] * 1.0", "y[0] = s[0] * 1.1", 1)
     (tmp_path / "model.h").write_text(wrong)
-    assert np.abs(_run(subject, tmp_path / "model.h")[0] - right).max() > 1e-3
+    assert np.abs(_run_c(subject, tmp_path / "model.h")[0] - right).max() > 1e-3
 
 
 @needs_compiler
@@ -72,7 +72,7 @@ def test_what_does_not_compile_is_refused_in_one_line(tmp_path):
     (tmp_path / "model.h").write_text("int broken(\n")
     subject = Export(model=build("splines"), path=tmp_path / "model.h")
     with pytest.raises(OutputError, match=r"^export: expected a header that compiles, got [^\n]*$"):
-        _run(subject, tmp_path / "model.h")
+        _run_c(subject, tmp_path / "model.h")
 
 
 def test_names_of_columns_stand_in_a_comment_that_they_cannot_end():

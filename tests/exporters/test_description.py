@@ -4,7 +4,8 @@ import numpy as np
 import torch
 from torch.testing import assert_close
 
-from kanlens.exporters._exported_model import Export, describe
+from kanlens.exporters._dialects import describe
+from kanlens.exporters._exported_model import Export
 from kanlens.model._network import KAN
 from tests.exporters.conftest import build
 from tests.made import made

@@ -9,7 +9,7 @@ import torch
 
 import kanlens
 from kanlens.exporters import export
-from kanlens.exporters._numpy_module import load_module
+from kanlens.exporters._text_files import load_module
 from tests.exporters.conftest import build
 from tests.made import draw, made
 

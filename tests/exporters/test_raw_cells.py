@@ -20,11 +20,16 @@ from kanlens.data._schema import Feature
 from kanlens.errors import OutputError
 from kanlens.exporters import FORMATS, export
 from kanlens.exporters import _exported_model as exported
-from kanlens.exporters._c_header import STRICT
-from kanlens.exporters._cells import Cell, blank_numbers, cell_rule, column_kinds, date_part
 from kanlens.exporters._dialects import NUMPY
-from kanlens.exporters._exported_model import Export
-from kanlens.exporters._numpy_module import U, load_module
+from kanlens.exporters._exported_model import (
+    Cell,
+    Export,
+    blank_numbers,
+    cell_rule,
+    column_kinds,
+    date_part,
+)
+from kanlens.exporters._text_files import STRICT, U, load_module
 from kanlens.model._network import KAN
 from tests.exporters.raw import CLASSES, answers, described, gaps, wanted
 from tests.made import draw

@@ -9,7 +9,7 @@ import torch
 
 from kanlens.errors import InvalidValueError
 from kanlens.functions._catalog import find_function
-from kanlens.functions._rational import rational_name
+from kanlens.functions._families import rational_name
 
 
 def drawn(even, seed=0):

@@ -100,6 +100,7 @@ def test_a_receipt_speaks_of_the_imitation_and_warns():
     assert not found.receipt.trustworthy
 
 
+@pytest.mark.slow  # trains networks
 def test_a_receipt_names_the_output_that_is_followed_least():
     def outputs(x):
         return np.stack([x[:, 0], np.sign(np.sin(20 * x[:, 1]))], 1)
@@ -110,6 +111,7 @@ def test_a_receipt_names_the_output_that_is_followed_least():
     assert words in receipt.summary()
 
 
+@pytest.mark.slow  # trains networks
 def test_a_pipeline_takes_frames_with_categories():
     x = frame()
     y = x["dose"] * (x["town"] == "Basel") + x["age"]
@@ -279,7 +281,7 @@ def test_other_mistakes_are_one_line():
     assert not hasattr(svc, "predict_proba")
     with pytest.raises(DTypeError, match="a classifier with predict_proba, got LinearSVC without"):
         followed(svc, drawn())
-    words = "got 'town' of other cells. Put the numbers .* leave out with drop='town' what it does"
+    words = "got other cells in 'town'. Encode them as the numbers .* or drop columns that it"
     with pytest.raises(DataError, match=words):
         followed(nn.Linear(3, 1), x)
     with pytest.raises(ShapeError, match="at least 20 rows, got 5"):

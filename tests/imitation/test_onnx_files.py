@@ -64,8 +64,8 @@ def test_one_input_of_all_columns(tmp_path, kind):
     assert found.teacher == "sum.onnx" and found.fidelity > 0.999
     with pytest.raises(ShapeError, match="2 columns, as the model has, got 3") as refused:
         followed(str(tmp_path / "sum.onnx"), frame().assign(town=1.0))
-    assert "Leave out what is not a feature" in str(refused.value)
-    with pytest.raises(DataError, match="columns of numbers, got 'town'"):
+    assert "Drop columns that are not features" in str(refused.value)
+    with pytest.raises(DataError, match="columns of numbers, got other cells in 'town'"):
         followed(tmp_path / "sum.onnx", frame()[["dose", "town"]])
 
 
@@ -134,7 +134,7 @@ def test_files_that_are_no_models_are_one_line(tmp_path):
     with pytest.raises(MissingFileError, match="imitate: expected a file, got no file"):
         followed(tmp_path / "gone.onnx", frame())
     (tmp_path / "m.onnx").write_text("nonsense")
-    with pytest.raises(FileFormatError, match=r"an ONNX model of such rows, got 'm.onnx'"):
+    with pytest.raises(FileFormatError, match=r"ONNX model that runs on these rows, got 'm.onnx'"):
         followed(tmp_path / "m.onnx", frame())
     for name in ("forest.pkl", "forest.joblib", "net.pt"):
         (tmp_path / name).write_bytes(b"cos\nsystem\n(S'false'\ntR.")

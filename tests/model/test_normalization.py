@@ -11,11 +11,10 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.model._config import KANConfig
+from kanlens.model._conversion import expand_normalization
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
-from kanlens.model._normalization import expand_normalization
-from kanlens.pruning._compaction import compact
-from kanlens.pruning._propagation import Propagation
+from kanlens.pruning._propagation import Propagation, compact
 from kanlens.symbolic._composition import compose, evaluator, feature_symbols
 from tests.made import draw, levels, made
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from kanlens.errors import ShapeError
-from kanlens.model import _edge_moments as edge_moments_module
 from kanlens.model import _spline_forward as spline_forward
 from kanlens.model._network import KAN
 from kanlens.model._trace import edge_moments, store_statistics, trace
@@ -179,7 +178,7 @@ def test_frame_has_a_row_per_layer_input():
 
 @pytest.mark.parametrize(("small", "chunk"), [(2**16, 1), (1, 1), (1, 50), (1, 10**9)])
 def test_edge_moments_are_those_of_all_rows_at_once(small, chunk, monkeypatch):
-    monkeypatch.setattr(edge_moments_module, "MAX_DIRECT_VALUES", small)
+    monkeypatch.setattr(spline_forward, "MAX_DIRECT_VALUES", small)
     monkeypatch.setattr(spline_forward, "CHUNK", chunk)
     model, x = problem()
     layer = model.layers[0]

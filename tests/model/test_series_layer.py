@@ -160,7 +160,7 @@ def test_weight_l1_ignores_constants_and_scales_with_the_edge(series):
 
 
 def test_unknown_functions_and_aliases_are_refused():
-    text = "KANLinear: expected names of functions, not aliases, got 'cos'. An alias has other"
+    text = "KANLinear: expected names of functions, not aliases, got 'cos'. For example, 'sin' for"
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}"):
         KANLinear(1, 1, series=["cos"])
     for name in ("gausian", "T0(tanh)", "T100(tanh)"):

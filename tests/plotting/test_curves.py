@@ -120,7 +120,7 @@ def test_jumps_and_poles_are_drawn_where_defined(ax):
     drawn = line(ax)
     assert np.isnan(drawn[drawn[:, 0] < 0, 1]).all()
     assert np.isfinite(ax.get_ylim()).all()
-    with pytest.raises(MethodError, match="edge made of a spline and a base, got one that is a f"):
+    with pytest.raises(MethodError, match="edge made of a spline and a base, got an elementary f"):
         edge(layer.edge(0, 0), parts=True)
 
 

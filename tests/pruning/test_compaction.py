@@ -15,7 +15,7 @@ import kanlens
 from kanlens.data._schema import Feature, Output, Schema
 from kanlens.errors import MethodError
 from kanlens.model._trace import store_statistics
-from kanlens.pruning._compaction import compact, reached
+from kanlens.pruning._propagation import compact, reached
 
 
 def mask_some(model, seed, share=0.4):

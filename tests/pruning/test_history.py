@@ -16,7 +16,7 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.errors import InvalidValueError
 from kanlens.model._trace import store_statistics
-from kanlens.pruning._compaction import compact
+from kanlens.pruning._propagation import compact
 from kanlens.training._objective import task_loss
 from tests.made import draw as drawn
 from tests.made import made

@@ -13,8 +13,7 @@ from torch.testing import assert_close
 import kanlens
 from kanlens.errors import MethodError
 from kanlens.model._kan_linear import KANLinear
-from kanlens.pruning._compaction import compact, reached, varying
-from kanlens.pruning._propagation import Propagation
+from kanlens.pruning._propagation import Propagation, compact, reached, varying
 from tests.made import draw, levels, made
 from tests.pruning.conftest import columns_of, prune
 

@@ -15,7 +15,7 @@ import kanlens
 from kanlens.errors import InterruptedWarning, InvalidValueError
 from kanlens.model._kan_linear import KANLinear
 from kanlens.pruning._propagation import Propagation
-from kanlens.pruning._refit import LayerFit
+from kanlens.pruning._removal import LayerFit
 from tests.made import draw as drawn
 from tests.made import made
 from tests.pruning.conftest import columns_of, noisy, prune
@@ -135,6 +135,7 @@ def test_edges_are_scored_as_they_are_refitted(network, draw):
     assert_close(record["relative_score"], float(shares[record["name"]]), rtol=1e-9, atol=0)
 
 
+@pytest.mark.slow  # refits after each edge
 @pytest.mark.parametrize(
     ("widths", "targets", "score"),
     [

@@ -7,8 +7,8 @@ import torch
 from torch.testing import assert_close
 
 from kanlens import sparsity
-from kanlens.model._edge_moments import Moments
 from kanlens.model._kan_linear import KANLinear
+from kanlens.model._spline_forward import Moments
 from tests.elsewhere import elsewhere
 from tests.model.layers_for_tests import rich
 

@@ -15,7 +15,6 @@ from torch.testing import assert_close
 
 from kanlens import sparsity
 from kanlens.errors import InvalidValueError, ShapeError
-from kanlens.model import _edge_moments as edge_moments
 from kanlens.model import _spline_forward as spline_forward
 from kanlens.model._kan_linear import KANLinear
 from kanlens.splines import _spline as spline
@@ -62,7 +61,7 @@ def l2(layer: KANLinear, x: Tensor, centered: bool = True) -> Tensor:
 def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to the L2 norm: small layers take the first, large ones the second."""
     if request.param == "moments":
-        monkeypatch.setattr(edge_moments, "MAX_DIRECT_VALUES", 0)
+        monkeypatch.setattr(spline_forward, "MAX_DIRECT_VALUES", 0)
     return request.param
 
 
@@ -92,7 +91,7 @@ def test_norms_are_their_definitions(options, count, scale, centered):
     assert_close(sparsity.activation_l1(layer, x), l1(layer, x), **tolerance)
     expected = l2(layer, x, centered)
     assert_close(sparsity.activation_l2(layer, x, centered), expected, **tolerance)
-    mean, variance = edge_moments.Moments.over(layer, x).edges(layer)
+    mean, variance = spline_forward.Moments.over(layer, x).edges(layer)
     assert_close(mean, layer.edge_values(x).mean(0), **tolerance)
     square = variance if centered else variance + mean.square()
     assert_close(square, expected.square(), rtol=1e-11, atol=1e-12 * max(1.0, size) ** 2)
@@ -119,7 +118,7 @@ def test_chunks_change_nothing(make, centered, way, monkeypatch):
 
     expected = slopes(whole)
     monkeypatch.setattr(spline_forward, "CHUNK", 12)
-    monkeypatch.setattr(edge_moments, "CHUNK", 12)
+    monkeypatch.setattr(spline_forward, "BASIS_CHUNK", 12)
     for found, right in zip(slopes(parts), expected, strict=True):
         assert_close(found, right, **EXACT)
 
@@ -146,9 +145,9 @@ def test_clusters_are_seen_in_whatever_order_rows_come(order, monkeypatch):
     layer = rich()
     x = torch.cat([place + 1e-6 * rows(50, seed=9) for place in (-0.9, -0.2, 0.4, 1.1)])
     x = x if order == "sorted" else x[torch.randperm(len(x), generator=seeded())]
-    whole = edge_moments.Moments.over(layer, x)
-    monkeypatch.setattr(edge_moments, "CHUNK", 60)
-    parts = edge_moments.Moments.over(layer, x)
+    whole = spline_forward.Moments.over(layer, x)
+    monkeypatch.setattr(spline_forward, "BASIS_CHUNK", 60)
+    parts = spline_forward.Moments.over(layer, x)
     exact = torch.cat(
         [
             spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation),

@@ -13,8 +13,8 @@ from torch.testing import assert_close
 
 from kanlens import sparsity
 from kanlens.errors import InvalidValueError, MethodError, ShapeError
-from kanlens.model._edge_moments import Moments
 from kanlens.model._kan_linear import KANLinear
+from kanlens.model._spline_forward import Moments
 from kanlens.splines import _spline as spline
 from tests.sparsity.test_functions import rich, rows, seeded
 

@@ -6,8 +6,8 @@ import torch
 from scipy.optimize import least_squares
 from torch.testing import assert_close
 
+from kanlens.symbolic._edge_fitting import EdgeResiduals, Fits
 from kanlens.symbolic._library import library
-from kanlens.symbolic._polishing import EdgeResiduals, Fits
 
 X = torch.linspace(-1.0, 1.0, 40, dtype=torch.float64)
 NAMES = ("tanh", "sin", "exp", "1/x")

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens.symbolic._composition import evaluator
-from kanlens.symbolic._programs import Program
+from kanlens.symbolic._composition import Program, evaluator
 
 A, B = sympy.symbols("a b", real=True)
 

@@ -6,7 +6,7 @@ import sympy
 import torch
 
 from kanlens._runtime import check_time, ending
-from kanlens.discovery._regression import eliminate, grown_sums, quick_error
+from kanlens.discovery._regression import eliminate, quick_error, solve
 from kanlens.discovery._smoothness import loo_error
 from kanlens.symbolic._composition import evaluator
 from kanlens.symbolic._edge_fitting import EdgeSamples, fit_edges
@@ -63,7 +63,7 @@ MATRIX = np.random.default_rng(0).normal(size=(50, 4))
 STAGES = {
     "terms are dropped": lambda: eliminate(MATRIX, MATRIX[:, 0], np.arange(4)),
     "a fit is judged": lambda: quick_error(MATRIX, MATRIX[:, 0], np.arange(50) % 3 == 0),
-    "sums are grown": lambda: grown_sums(MATRIX, MATRIX[:, 0]),
+    "a sum is fitted": lambda: solve(MATRIX, MATRIX[:, 0]),
     "rows are left out": lambda: loo_error(MATRIX, MATRIX[:, 0]),
     "functions are put on edges": edges,
     "a formula is shortened": lambda: shorten(X + X**2, (X,), MATRIX[:, :1]),

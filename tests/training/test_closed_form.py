@@ -98,7 +98,7 @@ def test_rows_of_a_fold_have_no_part_in_their_predictions(monkeypatch, classes):
 def test_classes_are_a_penalized_logistic_regression(monkeypatch, fits, classes):
     for module in (closed, small):
         monkeypatch.setattr(module, "CHANGE", 0.0)
-    monkeypatch.setattr(closed, "CYCLES", 25)
+    monkeypatch.setattr(closed, "CYCLES", 12)
     monkeypatch.setattr(default, "MEMBERS", 2)  # folds: only the choice of curves depends on them
     monkeypatch.setattr(small, "PASSES", 5)
     for module in (components, curves):
@@ -238,6 +238,7 @@ def test_few_rows(count, classes):
     assert bool(result.model(torch.tensor(x)).isfinite().all())
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.filterwarnings("ignore:.*without variation")
 def test_a_constant_target_is_predicted():
     x, y = rows()

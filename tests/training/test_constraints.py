@@ -112,9 +112,10 @@ def test_curves_have_their_shapes_where_noise_and_data_say_otherwise(how):
     assert model.constraints == shapes
 
 
+@pytest.mark.slow  # trains networks
 def test_a_network_with_a_product_keeps_a_shape_that_is_certified_and_attacked(tmp_path):
     shapes = {"a": "increasing", "b": "decreasing"}
-    model = train(rows(600), shapes, max_edges="few")
+    model = train(rows(300), shapes, max_edges="few")
     assert any(nodes.grouping.arities for nodes in model.nodes)  # of c and d
     model = kanlens.load(kanlens.save(model, tmp_path / "m.safetensors"))
     assert model.constraints == shapes
@@ -130,9 +131,10 @@ def test_a_network_with_a_product_keeps_a_shape_that_is_certified_and_attacked(t
         assert (sign * (model(moved) - model(x)) >= -1e-12).all()
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("classes", [2, 3])
 def test_logits_of_classes_have_shapes(classes):
-    frame = rows(400)
+    frame = rows(200)
     frame["y"] = pd.qcut(frame["y"], classes, labels=list("lmh"[:classes])).astype(str)
     model = train(frame, {"d": "increasing"}, hidden=())
     for out in range(len(model.output_names)):

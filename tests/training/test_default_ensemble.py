@@ -190,6 +190,7 @@ def test_a_killed_run_goes_on_bit_for_bit_from_either_network(tmp_path, monkeypa
     assert not again.interrupted
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("briefest")
 def test_an_interrupt_in_the_first_network_waits_and_leaves_a_checkpoint(tmp_path, monkeypatch):
     rows, path, update = table(product), tmp_path / "run", SmallNetwork.step

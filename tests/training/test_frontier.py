@@ -113,6 +113,7 @@ def test_scores_are_of_rows_that_networks_have_not_seen(monkeypatch):
     assert np.abs(seen[0] - seen[1]).max() > 1e-3
 
 
+@pytest.mark.slow  # trains networks
 def test_a_category_counts_once_and_its_levels_are_edges():
     draws = np.random.default_rng(0)
     frame = pd.DataFrame({"kind": draws.choice(list("uvwxyz"), 300), "a": draws.normal(size=300)})
@@ -137,6 +138,7 @@ def test_several_outputs_and_classes():
     assert three.steps[three.index()].score > 0.5
 
 
+@pytest.mark.slow  # trains networks
 def test_interactions_are_read_by_name():
     data = table()
     alone = traced(data, interactions=0)
@@ -175,6 +177,7 @@ def test_no_time_is_curves_alone():
     assert front.interrupted
 
 
+@pytest.mark.slow  # trains networks
 def test_weights_and_groups():
     data = table(200)
     weights = np.ones(200)
@@ -232,6 +235,7 @@ def test_a_source_larger_than_memory_is_sampled(monkeypatch):
     assert front.rows == len(front.simplest.background) == 100
 
 
+@pytest.mark.slow  # trains networks
 def test_the_edges_of_a_size_are_those_of_its_model():
     draws = np.random.default_rng(0)
     frame = pd.DataFrame(draws.normal(size=(150, 4)), columns=list("abcd"))

@@ -71,6 +71,7 @@ def test_coverage_of_new_rows_is_that_of_the_theorem(rows):
     assert covered == np.ceil((rows + 1) * 0.9)
 
 
+@pytest.mark.slow  # trains networks
 def test_errors_of_rows_held_out_exceed_those_of_training(noisy):
     for how in ({"hidden": ()}, {"max_edges": 6}, {"hidden": (16,)}, {"hidden": (2,)}):
         model = kanlens.fit_default(noisy, progress=False, generator=seeded(), **how).model
@@ -108,6 +109,7 @@ def test_a_category_with_few_rows_held_out_has_the_width_of_all(additive, noisy)
     pd.testing.assert_frame_equal(wide, plain)
 
 
+@pytest.mark.slow  # trains networks
 def test_sets_hold_the_labels_that_are_probable_enough(classifier):
     model, table = classifier
     outputs, codes = model.held_out.arrays

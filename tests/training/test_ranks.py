@@ -74,7 +74,7 @@ def distance(found, expected):
 def check_a_job_goes_on_from_where_it_lost_a_process(one, two, jobs, folder):
     code, words = jobs[0]
     assert code == 1
-    said = r"LostProcessError: fit: expected all processes to train to the end, got .*lost.*\. "
+    said = r"LostProcessError: fit: expected all processes to train to the end, got .*failed.*\. "
     assert re.search(f"{said}Start all again with resume=True, to continue from 'run'\\.", words)
     state = read_state(folder / "run")
     assert (state["step"], state["batch"]) == (3, 2)
@@ -109,7 +109,7 @@ def handled():
 
 @pytest.mark.usefixtures("handled")
 def test_torchruns_signal_does_not_cut_off_the_error_of_a_lost_process():
-    with pytest.raises(LostProcessError, match="one that is lost: 'gone'"):
+    with pytest.raises(LostProcessError, match="one that has failed: 'gone'"):
         try:
             with _in_words(None):
                 try:
@@ -118,7 +118,7 @@ def test_torchruns_signal_does_not_cut_off_the_error_of_a_lost_process():
                     signal.raise_signal(signal.SIGTERM)
         finally:
             signal.raise_signal(signal.SIGTERM)
-    with pytest.raises(LostProcessError, match="the signal to end"), _in_words(None):
+    with pytest.raises(LostProcessError, match="a signal to end"), _in_words(None):
         signal.raise_signal(signal.SIGTERM)
 
 

@@ -15,8 +15,8 @@ from benchmarks.attribution.experiments import ATTRIBUTION
 from benchmarks.attribution.pictures import PICTURES
 from benchmarks.attribution.scoring import draw_sample
 from benchmarks.harness import Setup
+from kanlens.attribution._attribute import METHODS
 from kanlens.attribution._problem import LocalValues
-from kanlens.attribution._registry import METHODS
 
 SMOKE, FILE = Setup(smoke=True), "attribution-planted"
 

@@ -46,7 +46,7 @@ def finite(values: Tensor) -> Tensor:
 
 
 def total_output(problem: Problem, x: Tensor) -> Tensor:
-    """Return the sum of outputs at x (batch, in), (1,): a row of them takes 10 times longer."""
+    """Return the sum of outputs at x (batch, in), shape (1,): 10 times faster than a batch."""
     return problem.output(x).sum()[None]
 
 
@@ -74,7 +74,7 @@ def five_runs(
             step = run(size).sub_(mean)
             mean.add_(step, alpha=size / drawn)  # Welford's update
             spread.add_(step.square_(), alpha=size * (drawn - size) / (drawn * n_samples))
-            del step  # before the next run
+            del step  # frees memory
             advance(1)
     return mean, spread.div_(REPEATS - 1).sqrt_()
 
@@ -99,7 +99,7 @@ class EdgeActivation(nn.Module):
 
 
 def share_products(module: Nodes, inputs: Tensor, *others: Tensor, eps: float = 0.0) -> Tensor:
-    """Return captum's multipliers of subnodes (2 * batch, sub): its rule for DeepLift.
+    """Return DeepLift's multipliers of the factors of products, (2 * batch, sub), for captum.
 
     `inputs` are those of the samples, then of their baselines; last come multipliers of the nodes.
     """
@@ -166,7 +166,7 @@ def live_nodes(problem: Problem, level: int) -> Tensor:
 
 @contextmanager
 def known_to_captum() -> Iterator[None]:
-    """Add rules for `EdgeActivation` and `Nodes` to captum's DeepLift, in the block."""
+    """Teach captum's DeepLift rules for `EdgeActivation` and `Nodes` while the block runs."""
     from captum.attr._core import deep_lift
 
     rules = {EdgeActivation: deep_lift.nonlinear, Nodes: share_products}

@@ -1,4 +1,4 @@
-"""Captum's methods that replace features: ablation, permutation, and sampled Shapley values."""
+"""Captum's perturbation methods: ablation, permutation, and sampled Shapley values."""
 
 from __future__ import annotations
 
@@ -11,19 +11,18 @@ from torch import Tensor
 
 from kanlens._checks import check_count
 from kanlens._runtime import progress_bar
-from kanlens.attribution._method import method
-from kanlens.attribution._problem import Baseline, LocalValues, Problem
+from kanlens.attribution._problem import Baseline, LocalValues, Problem, method
 from kanlens.attribution.captum_methods._adapter import REPEATS, finite, five_runs
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.model._analysis import BUDGET, live_features
 
 ZEILER = "M. Zeiler, R. Fergus, Visualizing and Understanding Convolutional Networks, 2014"
 MAX_PLAYERS = 8  # 40320 permutations
-COARSE_BITS = 36  # of an output, the sum of which over all orders float64 holds exactly
+COARSE_BITS = 36  # per output: float64 then adds up all orders exactly
 
 
 class Unrounded(Tensor):
-    """Outputs that make captum's float32 total float64 when they are added to it."""
+    """Outputs that turn captum's float32 totals into float64 when added to them."""
 
     @classmethod
     def __torch_function__(
@@ -137,8 +136,8 @@ def captum_shapley_values(problem: Problem) -> LocalValues:
     players = len(live)
     if players > MAX_PLAYERS:
         expected = f"at most {MAX_PLAYERS} features with a path to the output for method "
-        expected += "'captum_shapley_values', which goes through all their orders"
-        advice = "Use {method}, which is exact without them"
+        expected += "'captum_shapley_values', which evaluates all their orders"
+        advice = "Use {method}, which is exact for more features too"
         raise MethodError("attribute", expected, str(players), advice, method="shapley")
     values = torch.zeros_like(problem.x)
     at_once = max(1, BUDGET // (2**players * 16))
@@ -173,7 +172,7 @@ def _all_orders(worth: Tensor) -> Tensor:
     def output(members: Tensor) -> Tensor:
         codes = (members @ powers).long()
         outputs = table[rows[: len(codes)], codes]
-        return outputs.as_subclass(Unrounded) if next(calls) == 1 else outputs  # the first added
+        return outputs.as_subclass(Unrounded) if next(calls) == 1 else outputs  # the first term
 
     everyone = worth.new_ones(batch, players)
     values: Tensor = ShapleyValues(output).attribute(

@@ -1,4 +1,4 @@
-"""Captum's gradients under noise, and its linear fits of single games."""
+"""Captum's gradients under noise, and its linear surrogates (KernelShap and Lime)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from torch import Tensor
 
 from kanlens._checks import check_choice, check_count, check_positive
 from kanlens._runtime import progress_bar
-from kanlens.attribution._method import method
-from kanlens.attribution._problem import Baseline, LocalValues, Problem, borrowed_randomness
+from kanlens.attribution._problem import Baseline, LocalValues, Problem, borrowed_randomness, method
 from kanlens.attribution.captum_methods import _adapter as adapter
 from kanlens.errors import InvalidValueError
 from kanlens.model._analysis import live_features
@@ -191,7 +190,14 @@ def captum_lime(
     check_positive("attribute", "penalty", penalty, zero=True)
     width = 0.75 * math.sqrt(max(1, players)) if kernel_width is None else kernel_width
     check_positive("attribute", "kernel_width", width)
-    _check_weights(float(width), float(penalty), players)
+    least = math.sqrt(max(1, players) / (4 * MAX_KERNEL_EXPONENT))
+    if not least <= width <= MAX_KERNEL_WIDTH:  # most coalitions have no weight in float32
+        expected = f"from {least:.2g} to {MAX_KERNEL_WIDTH:.0e} for {players} features"
+        got, advice = f"{width:g}", "Leave it out for the default"
+        raise InvalidValueError("attribute", expected, got, advice, argument="kernel_width")
+    if penalty > MAX_KERNEL_WIDTH:
+        expected, advice = f"of at most {MAX_KERNEL_WIDTH:.0e}", "Lower it; changes are scaled to 1"
+        raise InvalidValueError("attribute", expected, f"{penalty:g}", advice, argument="penalty")
     from captum._utils.models.linear_model import SkLearnLasso, SkLearnLinearRegression
     from captum.attr import Lime
     from captum.attr._core.lime import get_exp_kernel_similarity_function
@@ -204,20 +210,8 @@ def captum_lime(
     return _fitted(problem, lime, n_samples)
 
 
-def _check_weights(width: float, penalty: float, players: int) -> None:
-    """Refuse a width without weight for most coalitions in float32, and too large penalties."""
-    least = math.sqrt(max(1, players) / (4 * MAX_KERNEL_EXPONENT))
-    if not least <= width <= MAX_KERNEL_WIDTH:
-        expected = f"from {least:.2g} to {MAX_KERNEL_WIDTH:.0e} for {players} features"
-        got, advice = f"{width:g}", "Leave it out for the default"
-        raise InvalidValueError("attribute", expected, got, advice, argument="kernel_width")
-    if penalty > MAX_KERNEL_WIDTH:
-        expected, advice = f"of at most {MAX_KERNEL_WIDTH:.0e}", "Lower it; changes are scaled to 1"
-        raise InvalidValueError("attribute", expected, f"{penalty:g}", advice, argument="penalty")
-
-
 def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> LocalValues:
-    """Run one of captum's fits on every sample."""
+    """Run KernelShap or Lime of captum on every sample."""
     reference = problem.counted_from(Baseline.MEAN_ROW)
     changes = adapter.finite(problem.output_in_parts(problem.x) - reference)
     live = live_features(problem.model, problem.target)
@@ -244,7 +238,7 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Loca
 def _worth(
     problem: Problem, x: Tensor, live: Tensor, units: tuple[float, float], members: Tensor
 ) -> Tensor:
-    """Return the worths of coalitions (coalition, player) of the live features of x (in,)."""
+    """Return the outputs for coalitions (coalition, player) of the `live` features of x (in,)."""
     reference, scale = units
     mixed = problem.mean_row.repeat(len(members), 1)
     mixed[:, live] = torch.where(members != 0, x[live], mixed[:, live])

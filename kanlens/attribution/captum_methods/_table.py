@@ -1,6 +1,6 @@
-"""The table of captum's methods, and the runner of those that need no code of their own.
+"""The table of captum's methods, and one function that runs all simple ones.
 
-A method of a level attributes to its nodes: level 1 is the first hidden one, the last one that of
+A layer method attributes to the nodes of a level: 1 is the first hidden layer, the last is that of
 the outputs, in the units of the data.
 """
 
@@ -18,9 +18,16 @@ from torch import Tensor
 
 from kanlens._checks import check_count
 from kanlens._runtime import progress_bar
-from kanlens.attribution._deeplift_gradients import SAME, gradient, gradient_x_input, secant
-from kanlens.attribution._method import Method, cited, methods_of
-from kanlens.attribution._problem import Baseline, LocalValues, Problem, pairs
+from kanlens.attribution._direct_methods import SAME, gradient, gradient_x_input, secant
+from kanlens.attribution._problem import (
+    Baseline,
+    LocalValues,
+    Method,
+    Problem,
+    cited,
+    methods_of,
+    pairs,
+)
 from kanlens.attribution.captum_methods import _adapter as adapter
 from kanlens.attribution.captum_methods import _perturbation as perturbation
 from kanlens.attribution.captum_methods import _sampling as sampling
@@ -58,7 +65,7 @@ def _method(
     counted: Any = Baseline.MEAN_OUTPUT,
     **how: Any,
 ) -> Method:
-    """Return the method that runs a class of captum's as `Run` says, cited as a function is."""
+    """Return a method that runs a class of captum with the options of `Run`, and its reference."""
     facts = {fact: how.pop(fact, False) for fact in ("exact", "complete")}
     run = Run(name=name, counted=counted, **how)
     functions: dict[tuple[bool, bool], Callable[..., LocalValues]] = {  # by level and steps

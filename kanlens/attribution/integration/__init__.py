@@ -1,1 +1,1 @@
-"""Integrated gradients, divided where the pieces of a network's functions meet."""
+"""Integrated gradients, by quadrature between the knots of the network's splines."""

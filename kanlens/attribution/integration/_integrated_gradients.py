@@ -18,9 +18,8 @@ from torch import Tensor
 
 from kanlens._checks import check_choice, check_positive
 from kanlens._runtime import progress_bar
-from kanlens.attribution._additive import contributions
-from kanlens.attribution._method import method
-from kanlens.attribution._problem import Baseline, LocalValues, Problem, pairs
+from kanlens.attribution._direct_methods import contributions
+from kanlens.attribution._problem import Baseline, LocalValues, Problem, method, pairs
 from kanlens.attribution.integration._lines import (
     Lines,
     Segments,
@@ -37,7 +36,7 @@ MIN_NODES_TO_CUT = 5  # nodes at least for parts of a segment that has a kink, p
 MAX_NODES = 10  # nodes of the smaller rule; a segment that needs more is cut instead
 HALVINGS = 40  # of one segment
 STALLS = 3  # halvings in a row without progress: a jump or a pole, which no rule settles
-SPENT = 20  # times what the first pass over a line took, and SPARE more: no segment is cut then
+SPENT = 20  # limit of evaluations, relative to a line's first pass, plus SPARE
 SPARE = 500
 LOST = 8.0  # multiple of the allowed error, below which an error is rounding
 PROGRESS = 0.9  # largest ratio of an error to the one before that counts as progress
@@ -64,8 +63,6 @@ def integrated_gradients(
 
     Parameters
     ----------
-    problem : Problem
-        The problem, with a background.
     baseline : {"each", "mean"}
         Start at every background row, and average; or at the mean of the background.
     tolerance : float
@@ -154,7 +151,7 @@ class Integrals:
 
     def __init__(self, lines: Lines, tolerance: float) -> None:
         self.values = torch.zeros_like(lines.start)  # (line, in), times the step of each feature
-        self.tolerance = tolerance  # of the change of the output
+        self.tolerance = tolerance  # relative to the change of the output
         self._none = self.values.new_zeros(len(lines.start))
         # numbers of gradients, of segments, and of those that no halving got accepted: (line,)
         self.evaluations, self.segments, self.unsettled = (self._none.long() for _ in range(3))
@@ -163,7 +160,7 @@ class Integrals:
         self.noise = lines.noise(every.repeat(2), at).reshape(2, -1).amax(0)
 
     def start(self, trial: _Trial) -> None:
-        """Set the scale of every line from all of its segments."""
+        """Set the scale of errors on every line from the integrals over its segments."""
         owner, change, values = trial.segments.owner, trial.change, trial.values
         total = self._none.index_add(0, owner, change).abs()
         way = self._none.index_add(0, owner, change.abs())
@@ -219,7 +216,7 @@ def integrate(lines: Lines, knots: list[Tensor], *, tolerance: float = 1e-12) ->
             misses, smooth = integrals.misses(trial, work.doubted)
         spent = (integrals.evaluations > most)[segments.owner]
         given_up = (misses > 1) & ((stalls >= STALLS) | spent | (depth == HALVINGS))
-        done = ~(misses > 1) | given_up  # NaN cannot get better
+        done = ~(misses > 1) | given_up  # NaN stays
         lost = (given_up & (misses > LOST))[done]
         integrals.add(segments[done], trial.change[done], trial.values[done], lost)
         left = _Work(segments, work.least, work.doubted | ~smooth, stalls, misses)
@@ -230,7 +227,7 @@ def integrate(lines: Lines, knots: list[Tensor], *, tolerance: float = 1e-12) ->
 def _refined(
     lines: Lines, knots: list[Tensor], work: _Work, counts: Tensor, unfit: Tensor
 ) -> _Work:
-    """Add nodes to smooth segments, once, and cut the others in half."""
+    """Use more nodes on smooth segments, once, and halve the others."""
     again = unfit & ~work.doubted & (work.least == 1) & (counts < MAX_NODES)
     cut = (unfit & ~again).nonzero()[:, 0]
     segments, every = work.segments[cut], torch.arange(len(cut), device=cut.device)
@@ -280,7 +277,7 @@ class _Trial:
         self.decay = torch.maximum(self.curved, self.smooth)
 
     def _needed(self, lines: Lines, tolerance: float) -> Tensor:
-        """Return the smaller rule's m nodes: the larger's error is rate**(3 m + 2)."""
+        """Return m, the nodes of the smaller rule; the larger's error is rate**(3 m + 2)."""
         exact = min(MAX_NODES, -(-lines.degrees[-1] // 2))
         allowed = torch.log(NODE_SAFETY * tolerance / self.segments.length)
 
@@ -323,9 +320,9 @@ class Rule(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def rule(m: int, device: torch.device | None = None) -> Rule:
-    """Return the Gauss-Legendre rule of degree 2m - 1 in the one of Kronrod (1965), of 3m + 1.
+    """Return the rule of m Gauss nodes inside Kronrod's (1965), exact to degrees 2m - 1 and 3m + 1.
 
-    Its other nodes are zeros of the polynomial that, times Gauss's, is orthogonal to lower degrees.
+    The added nodes are zeros of a polynomial that, times Gauss's, is orthogonal to lower degrees.
     """
     gauss, weights = legendre.leggauss(m)
     points, measure = legendre.leggauss(2 * m + 2)

@@ -22,7 +22,7 @@ from kanlens.splines import _spline as spline
 
 SMOOTH = 3  # degree that pieces count as when they are no polynomials
 MIN_LENGTH = 1e-15  # of a line; less is rounding
-MAX_POINTS = 16  # at which a hidden input is read on a segment
+MAX_POINTS = 16  # samples of a hidden input on a segment
 SAMPLES_PER_POINT = 2  # samples of the interpolating polynomial for each of these points
 CORRECTIONS = 2  # Newton's steps on the network itself
 HALVINGS, NEWTON = 6, 4  # steps on the interpolating polynomial before
@@ -40,7 +40,7 @@ class Lines:
     at_once: int  # points that the model takes
 
     def points(self, owner: Tensor, t: Tensor) -> Tensor:  # (point,), (point,) -> (point, in)
-        """Return the points at `t` from 0 to 1 of the lines `owner`, clamped; ends are exact."""
+        """Return the points at `t` in [0, 1] on lines of index `owner`, clipped to the range."""
         x = torch.lerp(self.start[owner], self.end[owner], t[:, None])
         return x.clamp(*range_ends(self.model))
 
@@ -55,15 +55,15 @@ class Lines:
         return degrees
 
     def noise(self, owner: Tensor, t: Tensor) -> Tensor:  # (point,), (point,) -> (point,)
-        """Estimate the rounding error of the output at points of lines, relative to that of 1."""
+        """Estimate the rounding error of the output at points of lines, in machine epsilons."""
         sizes = [layer.in_features * layer.out_features for layer in self.model.layers]
         at_once = max(1, min(self.at_once, analysis.BUDGET // max(sizes)))
         parts = zip(owner.split(at_once), t.split(at_once), strict=True)
         errors = torch.cat([self._noise(self.points(*part)) for part in parts])
-        return errors.nan_to_num(0.0, 0.0, 0.0)  # unknown errors excuse nothing
+        return errors.nan_to_num(0.0, 0.0, 0.0)  # unknown errors count as 0
 
     def _noise(self, x: Tensor) -> Tensor:  # (point, in) -> (point,)
-        """Add the sizes of every layer's terms to the errors of its inputs times its slopes."""
+        """Propagate errors of rounding through the layers, in the units of `noise`."""
         error = x.abs()
         for layer, nodes in zip(self.model.layers, self.model.nodes, strict=True):
             slopes = layer.edge_derivatives(x).abs()  # (point, out, in)
@@ -86,7 +86,7 @@ class Lines:
         return [*inputs, nodes[:, self.target] * self.model.output_scale[self.target]]
 
     def rates(self, owner: Tensor, t: Tensor) -> Tensor:  # (point, in)
-        """Return the gradient of the output times the step of the line, feature by feature."""
+        """Return, per feature, the gradient of the output times the length of the line in it."""
         parts = []
         for lines, places in self._parts(owner, t):
             start, end = self.start[lines], self.end[lines]
@@ -148,7 +148,7 @@ class Segments:
         return self.low[:, None] + half + half * nodes
 
     def cut(self, index: Tensor, t: Tensor) -> tuple[Segments, Tensor]:
-        """Cut segments `index` at places `t` (cut,); also return the segment each is a part of."""
+        """Cut segments `index` at `t` (cut,); return the parts, and which segment each is from."""
         every = torch.arange(len(self), device=index.device)
         index, low = torch.cat([every, index]), torch.cat([self.low, t])
         low, order = low.sort()
@@ -167,7 +167,7 @@ class Segments:
 
 
 def meeting_points(model: KAN, target: int) -> list[Tensor]:
-    """Return the knots on the way to the output, (in, n), infinite where fewer."""
+    """Return the knots of every layer that the output depends on, (in, n), padded with infinity."""
     knots: list[Tensor] = []
     for layer, onward in zip(model.layers, reaching(model, target), strict=True):
         places = layer.breakpoints().clone()
@@ -186,7 +186,7 @@ def meeting_points(model: KAN, target: int) -> list[Tensor]:
 
 
 def smooth_segments(lines: Lines, knots: list[Tensor]) -> Segments:
-    """Cut lines where they cross `meeting_points`; leave out those that end where they start."""
+    """Cut lines where inputs of any layer cross knots; leave out lines of length zero."""
     moving = (lines.end != lines.start).any(1).nonzero()[:, 0]
     start, end = lines.start[moving, :, None], lines.end[moving, :, None]
     t = (knots[0] - start) / (end - start)  # (line, in, n); NaN is no crossing
@@ -220,7 +220,7 @@ def hidden_cuts(lines: Lines, segments: Segments, knots: list[Tensor]) -> tuple[
 def _search(
     lines: Lines, segments: Segments, level: int, live: Tensor, knots: Tensor, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Return segments, and places on them, where inputs cross breakpoints: (cut,), (cut,)."""
+    """Return segments (cut,) and positions (cut,) where inputs cross breakpoints."""
     curve = Interpolation(count, SAMPLES_PER_POINT * (count - 1), device=knots.device)
     t = segments.places(curve.nodes)
     owner = segments.owner[:, None].expand_as(t)
@@ -280,7 +280,7 @@ class Interpolation:
     def solve(
         self, values: Tensor, level: Tensor, low: Tensor, high: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return the places between `low` and `high` of a level, and the slopes there."""
+        """Return where values between `low` and `high` equal `level`, and the slopes there."""
         powers = (values @ self._powers.mT).T.contiguous()  # (power, polynomial)
         powers[0] -= level
         rising = _horner(powers, high)[0] > 0

@@ -1,7 +1,8 @@
-"""Metrics: their definition, evaluation context (`Case`) and value (`Score`)."""
+"""Metrics: their definition, evaluation context (`Case`), value (`Score`), and random points."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -11,16 +12,125 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import Tensor
 
-from kanlens.attribution._method import cited, headline
-from kanlens.attribution._problem import Baseline
+from kanlens.attribution._problem import Baseline, cited, headline
 from kanlens.attribution._result import Attribution
-from kanlens.attribution.metrics import _perturbations as perturbations
-from kanlens.attribution.metrics._perturbations import Function, Law, Outside, normal
-from kanlens.model._analysis import float64_copy
+from kanlens.model._analysis import BUDGET, float64_copy
 from kanlens.model._network import KAN
 
-NOISE = 1e-12  # of the largest |output|: a smaller deviation is rounding
-PART = 65_536  # samples that are read at once where all of them count
+Function = Callable[[Tensor], Tensor]
+Outside = Callable[[Tensor], Tensor]
+Law = Callable[[tuple[int, ...], torch.Generator], Tensor]
+
+REDRAWS = 20  # of values that fell outside the grid
+HALVINGS = 50  # of the way from a point inside the grid to one outside
+BASES = 16  # numbers that an input takes inside a layer, about
+
+
+def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw standard normal numbers in float64."""
+    return torch.randn(shape, generator=generator, dtype=torch.float64, device=generator.device)
+
+
+def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Draw numbers between -1 and 1 in float64."""
+    device = generator.device
+    return 2 * torch.rand(shape, generator=generator, dtype=torch.float64, device=device) - 1
+
+
+def subsets(n_in: int, size: int, draws: int, generator: torch.Generator) -> Tensor:
+    """Return subsets (subset, in) of one size: all of at most `draws`, else random ones."""
+    if math.comb(n_in, size) <= draws:
+        chosen = torch.tensor(list(itertools.combinations(range(n_in), size)), dtype=torch.long)
+    else:
+        keys = uniform((draws, n_in), generator).cpu()
+        chosen = keys.argsort(1)[:, :size]
+    masks = torch.zeros(len(chosen), n_in, dtype=torch.bool)
+    return masks.scatter_(1, chosen.reshape(len(chosen), size), True)
+
+
+def displaced(
+    x: Tensor,
+    scale: Tensor,
+    draws: int,
+    generator: torch.Generator,
+    *,
+    outside: Outside | None = None,
+    law: Law = normal,
+) -> Tensor:
+    """Move every value of x at random, by `scale` (in,), inside the grid: (draws, batch, in)."""
+    shape = (draws, *x.shape)
+    moved = x + law(shape, generator).to(x) * scale
+    if outside is None:
+        return moved
+    for _ in range(REDRAWS):
+        off = outside(moved.flatten(0, 1)).reshape(shape)
+        if not bool(off.any()):
+            return moved
+        moved = torch.where(off, x + law(shape, generator).to(x) * scale, moved)
+    return brought_inside(x.expand(shape), moved, outside)
+
+
+def brought_inside(start: Tensor, end: Tensor, outside: Outside) -> Tensor:
+    """Clip `end` to the grid along the segment from `start`; a `start` outside is returned."""
+    width = start.shape[-1]
+
+    def off(points: Tensor) -> Tensor:
+        return outside(points.reshape(-1, width)).reshape(points.shape)
+
+    beyond = off(end)
+    low, high = torch.zeros_like(end), torch.ones_like(end)
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        bad = off(start + middle * (end - start))
+        low, high = torch.where(bad, low, middle), torch.where(bad, middle, high)
+    edge = torch.where(off(start), start, start + low * (end - start))
+    return torch.where(beyond, edge, end)
+
+
+def inside_rows(rows: Tensor, x: Tensor, outside: Outside | None) -> Tensor:
+    """Return the rows inside the grid; if there are none, all of them, clipped toward rows or x."""
+    if outside is None:
+        return rows
+    off = outside(rows)
+    whole = ~off.any(1)
+    if bool(whole.any()):
+        return rows[whole]
+    pool = torch.cat([rows, x])
+    first = (~outside(pool)).to(pool).argmax(0)  # of every column, the first value inside
+    start = pool.gather(0, first[None]).expand_as(rows)
+    possible = (~outside(pool)).any(0)  # else no inside is known
+    return torch.where(possible, brought_inside(start, rows, outside), rows)
+
+
+def slices(count: int, numbers: int) -> Iterator[slice]:
+    """Cut `count` samples into parts whose work, `numbers` for each, fits the budget."""
+    step = max(1, BUDGET // max(1, numbers))
+    for start in range(0, count, step):
+        yield slice(start, start + step)
+
+
+def evaluated(output: Function, points: Tensor) -> Tensor:
+    """Return the output at points (..., in), in parts that fit the budget; shape (...)."""
+    flat = points.reshape(-1, points.shape[-1])
+    at_once = max(1, BUDGET // (BASES * max(1, points.shape[-1])))
+    return torch.cat([output(part) for part in flat.split(at_once)]).reshape(points.shape[:-1])
+
+
+def without(output: Function, x: Tensor, masks: Tensor, references: Tensor) -> Tensor:
+    """Return the mean output (batch, mask) with the features of masks replaced."""
+    masks = masks.to(x.device).expand(len(x), *masks.shape[-2:])
+    total = x.new_zeros(masks.shape[:2])
+    numbers = BASES * masks.shape[1] * x.shape[1]  # for a sample and a reference
+    for part in slices(len(x), numbers * len(references)):
+        for there in slices(len(references), numbers):
+            chosen, rows = masks[part][:, :, None], references[there]
+            mixed = torch.where(chosen, rows, x[part][:, None, None])  # (batch, mask, rows, in)
+            total[part] += evaluated(output, mixed).sum(-1)
+    return total / len(references)
+
+
+NOISE = 1e-12  # of the largest |output|, or |value| of a sample: less is rounding, as zero
+PART = 65_536  # samples per chunk
 ROWS = 128  # background rows that removed features are replaced from, at most
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
@@ -77,7 +187,7 @@ class MissingPartError(RuntimeError):
 def needed(part: Part | None) -> Part:
     """Return a part of a case that a metric needs: without it, the metric is NaN."""
     if part is None:
-        raise MissingPartError("a metric that needs a part must be marked so")
+        raise MissingPartError("a metric must declare the parts that it needs")
     return part
 
 
@@ -87,7 +197,7 @@ def metric(
     of: Callable[..., Any] | None = None,
     reference: str = "",
 ) -> Callable[[Callable[[Case], Score]], Metric]:
-    """Make a function a metric, NaN for a case that lacks a part it needs."""
+    """Register a function as a metric; it is NaN for a case that lacks a part it needs."""
 
     def make(function: Callable[[Case], Score]) -> Metric:
         def score(case: Case) -> Score:
@@ -120,7 +230,7 @@ class Case:
     method_on: MethodOn | None = None  # a model and (batch, in) to values (batch, in)
     generator: torch.Generator | None = None
 
-    def each(self, run: Callable[[Case], Tensor], numbers: int = perturbations.BASES) -> Tensor:
+    def each(self, run: Callable[[Case], Tensor], numbers: int = BASES) -> Tensor:
         """Evaluate a function (..., batch) on parts of the samples, `numbers` per value."""
 
         def cut(attribution: Attribution, part: slice) -> Attribution:
@@ -129,7 +239,7 @@ class Case:
 
         n, n_in = self.attribution.values.shape
         parts = []
-        for part in perturbations.slices(n, numbers * n_in):
+        for part in slices(n, numbers * n_in):
             exact = None if self.exact is None else cut(self.exact, part)
             parts.append(run(replace(self, attribution=cut(self.attribution, part), exact=exact)))
         return torch.cat(parts, -1)
@@ -137,12 +247,12 @@ class Case:
     def score(
         self,
         run: Callable[[Case], Tensor],
-        numbers: int = perturbations.BASES,
+        numbers: int = BASES,
         *,
         largest: bool = False,
         output: GridMonitor | None = None,
     ) -> Score:
-        """Return the score of `each`, with the share of values that `output` saw outside grids."""
+        """Return the score of `each`, with the share of inputs of `output` outside the grids."""
         rows = self.each(run, numbers)
         offgrid = math.nan if output is None else output.share
         return Score.of(rows, largest=largest, offgrid=offgrid)
@@ -172,11 +282,11 @@ class Case:
 
     @property
     def outside(self) -> Outside | None:
-        """Function that masks values of samples (batch, in) outside the first layer's grid."""
+        """Function that returns the mask of values (batch, in) outside the first layer's grid."""
         return None if self.model is None else self.model.outside
 
     def draws(self) -> torch.Generator:
-        """Return a copy of the generator, or one with seed 0; the same one every time."""
+        """Return a copy of the generator (default: seed 0), so that every metric draws the same."""
         seeded = torch.Generator().manual_seed(0)
         return seeded if self.generator is None else self.generator.clone_state()
 
@@ -185,22 +295,22 @@ class Case:
         if not bool((scale > 0).any()):
             raise MissingPartError("features that vary")
         how: dict[str, Any] = {"generator": self.draws(), "outside": self.outside, "law": law}
-        return lambda x: perturbations.displaced(x, scale, draws, **how)  # goes on drawing
+        return lambda x: displaced(x, scale, draws, **how)  # goes on drawing
 
     @cached_property
     def references(self) -> Tensor:
-        """Rows inside the grid that replace removed features: the baseline's, or background."""
+        """Rows inside the grid that replace removed features: the baseline or background."""
         baseline = self.attribution.baseline
         if baseline not in (Baseline.ZERO, Baseline.MEAN_ROW):
             return self.replacements
         zero = baseline == Baseline.ZERO
         row = torch.zeros_like(self.x[:1]) if zero else self.rows.mean(0, keepdim=True)
-        return perturbations.inside_rows(row, self.x, self.outside)
+        return inside_rows(row, self.x, self.outside)
 
     @cached_property
     def replacements(self) -> Tensor:
         """At most 128 background rows inside the grid, chosen as in `references`."""
-        rows, draws = perturbations.inside_rows(self.rows, self.x, self.outside), self.draws()
+        rows, draws = inside_rows(self.rows, self.x, self.outside), self.draws()
         order = torch.randperm(len(rows), generator=draws, device=draws.device)
         return rows if len(rows) <= ROWS else rows[order[:ROWS].to(rows.device)]
 
@@ -214,14 +324,25 @@ class Case:
     def variance(self) -> float:
         """Variance of the output over the `population`; NaN where it does not vary."""
         output = self.watched()
-        outputs = torch.cat([perturbations.evaluated(output, part) for part in self.population()])
+        outputs = torch.cat([evaluated(output, part) for part in self.population()])
         size = float(outputs.var(correction=0))
         return size if size > (NOISE * float(outputs.abs().max())) ** 2 else math.nan
 
     def watched(self) -> GridMonitor:
-        """Return the output function, which counts values outside grids."""
+        """Return the output function, which counts inputs outside the grids."""
         needed(self.attribution.x)
         return GridMonitor(needed(self.model), self.target)
+
+
+def cleaned(values: Tensor) -> Tensor:
+    """Return values (batch, in); those within rounding of zero, per sample, become 0."""
+    sizes = values.abs()
+    return torch.where(sizes > NOISE * sizes.amax(1, keepdim=True), values, 0.0)
+
+
+def ratio(part: Tensor, whole: Tensor) -> Tensor:
+    """Return part / whole; 0 / 0 is 0, since there was nothing to miss."""
+    return torch.where((whole == 0) & (part == 0), 0.0, part / whole)
 
 
 class GridMonitor:

@@ -59,7 +59,7 @@ def fit(
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         got, advice = f"{low!r} and {high!r}", "Pass the lower end first"
         raise InvalidValueError("shapley", "finite ends with low <= high", got, advice)
-    if edge.single is not None and edge.single.c == 0:  # whatever the function is
+    if edge.single is not None and edge.single.c == 0:  # a constant
         edge = Edge.of("constant", d=edge.single.d)
     if not high - low > 4 * EPS * max(abs(low), abs(high)):
         return _constant(edge, low, high)
@@ -81,7 +81,7 @@ def fit(
 
 
 def _constant(edge: Edge, low: float, high: float) -> CosineSeries:
-    """Return the series of a single point, or of two that rounding hardly separates."""
+    """Return the series on an interval whose width is zero or about rounding."""
     _check_finite(edge, low, high)
     ends = np.array([low, high])
     with np.errstate(all="ignore"):
@@ -98,7 +98,7 @@ def _constant(edge: Edge, low: float, high: float) -> CosineSeries:
 
 
 def _with_terms(edge: Edge, low: float, high: float, terms: int, tolerance: float) -> CosineSeries:
-    """Return the series with `terms` cosines; cells are cut where they dominate the bound."""
+    """Return the series with `terms` cosines; sampling is refined where it dominates the bound."""
     cells = max(MIN_CELLS, CELLS * terms)
     while True:
         points = Samples(edge, low, high, cells)
@@ -117,7 +117,7 @@ def _coefficients(points: Samples, terms: int) -> tuple[Array, Array]:
 
     polynomial, (first, last) = np.zeros(5), points.slopes
     largest = LARGEST * float(np.ptp(points.values))
-    for thirds in (np.zeros(2), points.thirds):  # with the odd derivatives of both ends
+    for thirds in (np.zeros(2), points.thirds):  # also odd derivatives at the ends
         if np.abs((first, last, *thirds)).max() <= largest:  # neither infinite nor NaN
             cubic, quartic = thirds[0] / 6, (thirds[1] - thirds[0]) / 24
             square = (last - first - 3 * cubic - 4 * quartic) / 2
@@ -126,7 +126,7 @@ def _coefficients(points: Samples, terms: int) -> tuple[Array, Array]:
     cosines = dct(rest, type=1)[: terms + 1] / points.cells
     polynomial[0] += 0.5 * cosines[0]
     m = np.arange(1, terms + 1)
-    return polynomial, cosines[1:] * (1.0 + BOOST * (m / terms) ** STEEP)  # for those left out
+    return polynomial, cosines[1:] * (1.0 + BOOST * (m / terms) ** STEEP)  # for later terms
 
 
 def bound(points: Samples, polynomial: Array, cosines: Array) -> tuple[float, float]:
@@ -161,7 +161,7 @@ def _evaluated(points: Samples, polynomial: Array, cosines: Array, order: int) -
 
 
 def _trimmed(series: CosineSeries, tolerance: float) -> CosineSeries:
-    """Leave out the last cosines where the bound can take their sum."""
+    """Drop the last cosines as far as the error bound stays within the tolerance."""
     if not math.isfinite(series.error):
         return series
     room = max(tolerance - series.error, 0.01 * series.error)
@@ -177,7 +177,7 @@ def _trimmed(series: CosineSeries, tolerance: float) -> CosineSeries:
 
 
 class Samples:
-    """An edge at the ends of even cells from `low` to `high`, and bounds inside; poles are refused.
+    """Samples of an edge on a uniform grid, with bounds inside each cell; poles are refused.
 
     In units of the interval, s from 0 to 1.
     """
@@ -236,7 +236,7 @@ def _check_finite(edge: Edge, low: float, high: float) -> None:
 
 
 def _cells_of(places: Array, cells: int) -> tuple[Index, Index]:
-    """Return the first and the last cell that each place in s may lie in."""
+    """Return the first and the last cell that each s may lie in."""
     inside = np.asarray(places, dtype=np.float64) * cells
     ends = np.floor(inside - SEAM), np.floor(inside + SEAM)
     first, last = (np.clip(end, 0, cells - 1).astype(np.intp) for end in ends)
@@ -244,7 +244,7 @@ def _cells_of(places: Array, cells: int) -> tuple[Index, Index]:
 
 
 def _spread(places: Array, jumps: Array, low: float, high: float, cells: int) -> Array:
-    """Return the sums, in units of s, of the jumps (order, place) in each cell: (order, cell)."""
+    """Return the sum, in units of s, of the jumps in each cell: (order, cell)."""
     at = (places - low) / (high - low)
     near = (at >= 0) & (at <= 1)
     first, last = _cells_of(at[near], cells)
@@ -264,7 +264,7 @@ def _jumps(spline: Any) -> tuple[Array, Array]:
 
 
 def _of_spline(edge: Edge, spline: Any, low: float, high: float, cells: int) -> tuple[Array, float]:
-    """Bound the second derivative's moves in each cell, (cell,), and the size of its terms."""
+    """Bound the variation of the second derivative in each cell, and the size of its terms."""
     cuts, length, scale = spline.x[1:-1], high - low, edge.input_scale
     begin = np.clip(np.append(-np.inf, cuts), low, high)  # of the part that each piece covers
     end = np.clip(np.append(cuts, np.inf), low, high)
@@ -289,7 +289,7 @@ def _of_spline(edge: Edge, spline: Any, low: float, high: float, cells: int) -> 
 def _of_function(
     edge: Edge, function: ScaledFunction, low: float, length: float, second: Array
 ) -> Array:
-    """Bound the distance of the second derivative in each cell from its ends."""
+    """Bound the difference of the second derivative inside each cell from that at its ends."""
     cells, size = len(second) - 1, abs(function.a) / edge.input_scale * length  # size: dv/ds
     if function.g.name == "sin" and size > cells:  # it turns too often to look at every place
         return np.full(cells, 2 * abs(function.c) * size**2)

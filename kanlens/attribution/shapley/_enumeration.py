@@ -1,7 +1,7 @@
 """Exact Shapley values and interactions of small games by enumeration of coalitions.
 
-A coalition S is worth v(S) = mean over background rows b of F(x_S, b_rest); its first-layer sums
-are those of b and one step for each player of S.
+The value of a coalition S is v(S) = mean over background rows b of F(x_S, b_rest); its first-layer
+sums are those of b plus one step for each player in S.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +21,10 @@ from kanlens.attribution.shapley._games import Game, Solution
 from kanlens.functions._elementary import Array
 from kanlens.model import kernels
 from kanlens.model._analysis import BUDGET, widest
+from kanlens.model._kan_linear import KANLinear
+from kanlens.model._nodes import Nodes
 from kanlens.model.kernels import _pool as pool
-
-if TYPE_CHECKING:
-    from kanlens.model._kan_linear import KANLinear
-    from kanlens.model._nodes import Nodes
-    from kanlens.splines._local_basis import LocalBasis
+from kanlens.splines._local_basis import LocalBasis
 
 STEP = 2**28  # functions evaluated between two moves of the bar
 TRIAL = 2**21  # functions evaluated to estimate the time of all
@@ -48,7 +46,7 @@ def enumerated(
     at_once = max(1, min(BUDGET >> n, STEP // (functions(game) * len(game.rows))))
     for part in torch.arange(len(game.x)).split(at_once):
         worths = _worths(game, part)
-        worths -= worths[:, :1].clone()  # of nobody; the weights add up to 0
+        worths -= worths[:, :1].clone()  # the empty coalition's value; weights sum to 0
         values.append(worths @ weights)
         if both is not None:
             shared.append((worths @ both).unflatten(1, (n, n)))
@@ -143,7 +141,7 @@ def _in_torch(game: Game, ours: Tensor) -> Tensor:
 def coalition_worths(
     ours: Tensor, theirs: Tensor, start: Tensor, nodes: Nodes, layer: KANLinear
 ) -> Tensor | None:
-    """Return the worth of all coalitions (batch, 2 ** player), None where no kernel can run.
+    """Return the values of all coalitions (batch, 2 ** player), None where no kernel can run.
 
     Players add `ours` (batch, sub, player) to the sums of samples, and `theirs` (rows, sub, player)
     to those of background rows, `start` (rows, sub); bit p of a coalition's place is player p.
@@ -163,9 +161,13 @@ def coalition_worths(
     base = layer.base_weights()[0] if silu else ours.new_zeros(layer.in_features)
     sources = tuple(flat(side.contiguous()) for side in (ours, theirs, start))
     sizes, window = (len(theirs), sums, players), (0,) * (layer.spline_order + 1)
+    ends = np.cumsum([1] * nodes.grouping.sums + list(nodes.grouping.arities))  # of nodes' sums
+    units = np.ones(len(ends)), np.zeros(len(ends))
+    if nodes.scaled:
+        units = nodes.scale.numpy(), nodes.shift.numpy()
     curves = _curves(layer, basis), flat(base.contiguous()), sizes, window
     work = WORK * totals.numel() * len(theirs) * sums
-    arguments = (*sources, flat(totals), _ends(nodes), *curves)
+    arguments = (*sources, flat(totals), (ends, *units), *curves)
     code = COMPILE.format(layer.spline_order)
     if not is_ready(add_worths, arguments, TORCH * work / 1e9, code):
         return None
@@ -181,14 +183,6 @@ def compile_worths(degree: int) -> None:
     steps = torch.zeros(1, 1, 1, dtype=torch.float64)
     with torch.no_grad(), kernels.use("sparse"):
         coalition_worths(steps, steps, steps[0], model.nodes[0], model.layers[1])
-
-
-def _ends(nodes: Nodes) -> tuple[Array, Array, Array]:
-    """Return the place where the sums of each node end, its scale and its shift: (node,)."""
-    ends = np.cumsum([1] * nodes.grouping.sums + list(nodes.grouping.arities))
-    if nodes.scaled:
-        return ends, nodes.scale.numpy(), nodes.shift.numpy()
-    return ends, np.ones(len(ends)), np.zeros(len(ends))
 
 
 def _curves(layer: KANLinear, basis: LocalBasis) -> tuple[Any, ...]:

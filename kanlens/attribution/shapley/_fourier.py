@@ -57,7 +57,7 @@ class Expansion:
 
     @property
     def seconds(self) -> float:
-        """Estimated seconds that one thread takes to find the Shapley values."""
+        """Estimated seconds on one thread to compute the Shapley values."""
         return seconds(self.game, sum(len(series.cosines) for series in self.series))
 
     def solve(
@@ -89,7 +89,7 @@ class Expansion:
 
 
 def seconds(game: Game, cosines: int) -> float:
-    """Estimate the seconds that one thread takes for the cosines of all nodes together."""
+    """Estimate the seconds on one thread for the cosines of all nodes."""
     pairs_of_rows, n = len(game.x) * len(game.rows), game.size
     return TERM * pairs_of_rows * cosines * n * math.ceil(n / 2)
 
@@ -113,25 +113,20 @@ def product_games(
     must hold on the range that coalitions reach; for its function, values are at most
     ``2 * series.error`` away, interactions ``4 * series.error``, and exactly 0 for a step of 0.
     """
-    scaled = _scaled(steps, offsets, series)
+    scaled = torch.zeros_like(steps), offsets - series.low  # at a single point no player moves
+    if series.length:
+        scaled = steps / series.length, scaled[1] / series.length
     worths = partial(_power_worths, *scaled, series.polynomial)
     powers = _mean_derivatives(worths, steps, 2, interactions=interactions)  # of degree 3
     return powers + cosine_games(*scaled, series.cosines, interactions=interactions)
 
 
-def _scaled(steps: Tensor, offsets: Tensor, series: CosineSeries) -> tuple[Tensor, Tensor]:
-    """Return steps and starts in units of the interval."""
-    if not series.length:  # a single point, where no player moves
-        return torch.zeros_like(steps), offsets - series.low
-    return steps / series.length, (offsets - series.low) / series.length
-
-
 def _mean_derivatives(
     worths: Callable[[Tensor], Tensor], like: Tensor, order: int, *, interactions: bool
 ) -> Tensor:
-    """Return derivatives by one chance or two, averaged over equal ones by Gauss-Legendre nodes.
+    """Return derivatives by one or two joining probabilities, by Gauss-Legendre quadrature.
 
-    `worths` maps the chances (game, player) of the players to join to expected worths (game,).
+    `worths` maps the probabilities (game, player) that players join to expected values (game,).
     """
     means = torch.zeros_like(
         like.unsqueeze(1).expand(-1, like.shape[1], -1) if interactions else like
@@ -152,7 +147,7 @@ def _mean_derivatives(
 
 
 def _power_worths(steps: Tensor, starts: Tensor, powers: Array, chances: Tensor) -> Tensor:
-    """Return the expected value of a polynomial of degree 4 at most, by central moments."""
+    """Return the expectation of a polynomial of degree at most 4, by central moments."""
     _, p1, p2, p3, p4 = (float(power) for power in powers)
     spread = chances * (1 - chances)
     mean, second = starts + (chances * steps).sum(1), (spread * steps**2).sum(1)

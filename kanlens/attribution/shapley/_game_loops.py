@@ -25,7 +25,7 @@ TOGETHER = 10  # players whose coalitions are taken at once: 1024 numbers stay i
 
 @inlined
 def find(x, starts, bins, at_start, at_bin, low, density, last, hops):
-    """Return the piece that holds x, from the first one its bin of the line touches; 0 for NaN."""
+    """Return the index of the piece that contains x, by bins of the line; 0 for NaN."""
     guess = (x - low) * density
     inside = guess if guess > 0 else number_like(starts, 0)
     piece = get(bins, at_bin + int(min(inside, last)))
@@ -36,7 +36,7 @@ def find(x, starts, bins, at_start, at_bin, low, density, last, hops):
 
 @inner
 def add_function(points, count, totals, at, j, curves, window):
-    """Add the j-th piecewise polynomial at some points to totals from place `at` on."""
+    """Add the j-th piecewise polynomial at some points to `totals`, from index `at` on."""
     numbers, starts, bins, low, density, n_pieces, n_bins, hops = curves
     degree, size = len(window) - 1, len(window) + 2  # of a piece: origin, scale, powers
     left, rate, last = low[j], density[j], number_like(points, n_bins - 1)
@@ -53,7 +53,7 @@ def add_function(points, count, totals, at, j, curves, window):
 
 @inner
 def add_base(points, count, room, totals, at, weight):
-    """Add a multiple of silu at some points to totals from place `at` on."""
+    """Add a multiple of silu at some points to `totals`, from index `at` on."""
     write_silu(points, room, 0, count)
     for k in range(count):
         put(totals, at + k, get(totals, at + k) + weight * get(room, k))
@@ -61,10 +61,10 @@ def add_base(points, count, room, totals, at, weight):
 
 @inner
 def write_sums(start, ours, mine, theirs, yours, players, block, sums):
-    """Write a sum for every set of the first players, joined by the others of a block.
+    """Write the sum of each coalition of the first players, with the other players of a block.
 
-    Bit p of a place is player p, bit p of `block` player TOGETHER + p. Each adds the difference of
-    `ours` from place `mine` on and `theirs` from place `yours` on.
+    Bit p of an index is player p, bit p of `block` player TOGETHER + p. Each adds the difference of
+    `ours` from index `mine` on and `theirs` from index `yours` on.
     """
     few = min(players, TOGETHER)
     for p in range(few, players):
@@ -142,7 +142,7 @@ def turn(angle, numbers, to):
 
 @inlined
 def rotate(angle, numbers, at, to):
-    """Write numbers of the unit circle, turned by an angle."""
+    """Rotate numbers on the unit circle by an angle."""
     c, s = math.cos(angle), math.sin(angle)
     for r in range(LANES):
         real, imaginary = numbers[at, 0, r], numbers[at, 1, r]
@@ -168,7 +168,7 @@ def _times(emit: Emitter, left: tuple[Any, Any], right: tuple[Any, Any]) -> tupl
 
 
 def _over_lanes(emit: Emitter, to: Value, row: Value, value: Callable[..., Any]) -> None:
-    """Write ``value(here, width)``, a pair, to every place of a row."""
+    """Write ``value(here, width)``, a pair, for every vector of a row."""
 
     def body(here: Value, width: int) -> None:
         at = _place(emit, row, here)
@@ -208,7 +208,7 @@ def add_product(emit, to, row, numbers, at, factors, by):
 
 @inlined
 def amplitudes(cosines, block, sign, z, live, a):
-    """Turn A = C exp(i m pi start), the row after the players' z, into A + sign * conj(A Z)."""
+    """Replace A = C exp(i m pi start), in the row after the players' z, by A + sign * conj(A Z)."""
     for r in range(LANES):
         c = cosines[block + r] if block + r < len(cosines) else 0.0
         z[live, 0, r], z[live, 1, r] = c * z[live, 0, r], c * z[live, 1, r]
@@ -222,7 +222,7 @@ def amplitudes(cosines, block, sign, z, live, a):
 
 @inlined
 def seated(steps, starts, p, who, numbers):
-    """Select players with a nonzero step; write their first phase factors, and the start's."""
+    """Select players with a nonzero step; write their phase factors, then that of the start."""
     live = 0
     for j in range(steps.shape[1]):
         if steps[p, j] != 0.0:
@@ -231,14 +231,6 @@ def seated(steps, starts, p, who, numbers):
             live += 1
     turn(math.pi * starts[p], numbers, live)
     return live
-
-
-@inlined
-def begin_block(steps, starts, p, who, live, block, w, z):
-    """Compute the phase factors of players and start for one frequency block."""
-    for j in range(live):
-        rotate(math.pi * steps[p, who[j]] * block, w, j, z)
-    rotate(math.pi * starts[p] * block, w, live, z)
 
 
 @inlined
@@ -278,7 +270,7 @@ def hand_out(values, p, who, live, z, total):
 
 @inlined
 def complex_rows(count):
-    """Return room for rows of complex numbers."""
+    """Allocate rows of complex numbers."""
     return np.empty((count, 2, LANES))
 
 
@@ -330,7 +322,9 @@ def add_games_of(steps, starts, cosines, nodes, weights, pairs, values, first, l
         live = seated(steps, starts, p, who, w)
         order = (live + 1 - pairs) // 2
         for block in range(0, len(cosines), LANES):
-            begin_block(steps, starts, p, who, live, block, w, z)
+            for j in range(live):
+                rotate(math.pi * steps[p, who[j]] * block, w, j, z)
+            rotate(math.pi * starts[p] * block, w, live, z)
             amplitudes(cosines, block, 2.0 * pairs - 1.0, z, live, a)
             total[: live ** (1 + pairs)] = 0.0
             for q in range((order + 1) // 2):

@@ -38,7 +38,7 @@ class Game:
         return len(self.players)
 
     def shares(self, x: Tensor) -> Tensor:
-        """Return what each player adds to each sum of the first layer, (batch, sub, player)."""
+        """Return the contribution of each player to each first-layer sum, (batch, sub, player)."""
         layer = self.model.layers[0]
         numbers = layer.mask.numel() + 16 * layer.in_features  # 16: bases of one input
         parts = self.model.scale_inputs(x).split(max(1, BUDGET // numbers))
@@ -46,7 +46,7 @@ class Game:
 
     @cached_property
     def row_shares(self) -> Tensor:
-        """The shares of the background, shape (rows, sub, player)."""
+        """The contributions of players in the background, shape (rows, sub, player)."""
         return self.shares(self.rows)
 
     @cached_property
@@ -115,7 +115,7 @@ def games(problem: Problem, member: Tensor) -> list[Game]:
 
 
 class _GameDecomposition:
-    """An output by units: the inputs of the last layer, or the output itself if a product."""
+    """Decomposition of an output into units: the last layer's inputs, or a product itself."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem, model = problem, problem.model
@@ -127,7 +127,7 @@ class _GameDecomposition:
 
     @cached_property
     def changing(self) -> Tensor:
-        """First-layer edges that differ between any two rows and lead on, shape (out, in)."""
+        """Mask (out, in) of first-layer edges that vary over the rows and affect the output."""
         problem, layer = self.problem, self.problem.model.layers[0]
         low = problem.x.new_full((layer.out_features, layer.in_features), math.inf)
         high = -low
@@ -136,11 +136,11 @@ class _GameDecomposition:
                 values = layer.edge_values(problem.model.scale_inputs(part))  # (batch, out, in)
                 low = torch.minimum(low, values.amin(0))
                 high = torch.maximum(high, values.amax(0))
-        return ~(high <= low) & self.reached[0][:, None]  # NaN changes what it meets
+        return ~(high <= low) & self.reached[0][:, None]  # NaN counts as varying
 
     @cached_property
     def moving(self) -> Tensor:
-        """Mask of the features that can move each unit, shape (unit, in)."""
+        """Mask of the features that affect each unit, shape (unit, in)."""
         if not self.splits:
             return self.changing.any(0, keepdim=True)
         last = len(self.live) - 1
@@ -155,7 +155,7 @@ class _GameDecomposition:
         return leads
 
     def _needed(self, units: list[int]) -> list[tuple[list[int], list[int]]]:
-        """Return outputs and inputs of every layer that units need, products with all factors."""
+        """Return each layer's outputs and inputs that units depend on; products are kept whole."""
         last, nodes = len(self.live) - 1, [self.problem.target]
         needed: list[tuple[list[int], list[int]]] = []
         for index in range(last, -1, -1):
@@ -175,7 +175,7 @@ class _GameDecomposition:
         return needed[::-1]
 
     def cut(self, units: list[int], features: Tensor) -> KAN:
-        """Return the network that leads from some features to some units and to the output."""
+        """Return the subnetwork from some features through some units to the output."""
         problem, model = self.problem, self.problem.model
         needed = self._needed(units)
         sizes = [(layer.out_features, layer.in_features) for layer in model.layers]

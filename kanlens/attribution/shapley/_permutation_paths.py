@@ -52,11 +52,11 @@ class PermutationPaths:
         self.shape: tuple[int, int, int, int] = (len(self.ours), *self.theirs.shape)
 
     def steps(self, who: Tensor, rows: Tensor) -> Tensor:
-        """Return what each player adds to the sums, shape (batch, rows, player, sub)."""
+        """Return the contribution of each player to the sums, shape (batch, rows, player, sub)."""
         return self.ours.index_select(0, who)[:, None] - self.theirs.index_select(0, rows)
 
     def middle(self, who: Tensor, rows: Tensor) -> Tensor:
-        """Return the sums between samples and rows, shape (batch, rows, sub)."""
+        """Return the sums halfway between samples and rows, shape (batch, rows, sub)."""
         return (self.end.index_select(0, who)[:, None] + self.start.index_select(0, rows)) / 2
 
     @property
@@ -76,7 +76,7 @@ class PermutationPaths:
         return (self.game.outputs(middle + u) - self.game.outputs(middle - u)) / 2
 
     def walk(self, who: Tensor, rows: Tensor, order: Tensor) -> PathBatch:
-        """Move background rows (indices) to samples in permutations (rows, order, player)."""
+        """Replace background rows (indices) by samples, player by player in each permutation."""
         steps, middle = self.steps(who, rows), self.middle(who, rows)
         walked = steps[:, :, None].take_along_dim(order[None, ..., None], 3).cumsum(3)
         u = torch.cat([torch.zeros_like(walked[:, :, :, :1]), walked], 3)
@@ -172,7 +172,7 @@ def count(sub: int) -> int:
 
 
 def places(sub: int) -> Tensor:
-    """Return the points on the axes, and between two and three of them: (place, sub)."""
+    """Return points on the axes, and between two and three of them: (point, sub)."""
     axes = torch.eye(sub, dtype=torch.float64)
     points = [axes * radius for radius in RADII]
     for i, j, k in _products(sub):

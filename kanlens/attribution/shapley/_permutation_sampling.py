@@ -1,9 +1,8 @@
 """Shapley values of large games by antithetic permutation sampling with a control variate.
 
 Every background row is used equally often, so differences between rows add no sampling error and
-values sum to F(x) - mean F(b). Pairs of permutations have 4 to 5 times less variance than single
-ones at the same price, and the polynomials 95 to 205 times less again ([20, 8, 4, 1],
-[18, (2, 2), 1], [30, 6, 1], 20 rows).
+values sum to F(x) - mean F(b). At equal cost, pairs of permutations had 4 to 5 times less variance
+than single ones, and the polynomials 95 to 205 times less again (three networks, 20 rows).
 """
 
 from __future__ import annotations
@@ -66,7 +65,9 @@ def sampled(
     seed ^= zlib.crc32(game.players.cpu().numpy().tobytes())  # games differ
     stop = stop or Interruption()
     whole = _has_time_for_a_round(game, deadline)
-    parts = game.x.split(_samples_at_once(game, polynomials=whole))
+    sub = game.model.layers[0].out_features
+    numbers = len(game.rows) * sub * count(sub) if whole else sub * game.size  # of a sample
+    parts = game.x.split(max(1, BUDGET // (numbers + len(game.rows))))
     solutions = []
     with progress_bar("shapley", PROGRESS_STEPS * len(parts), shown=progress) as advance:
         for left, part in zip(range(len(parts), 0, -1), parts, strict=True):
@@ -94,13 +95,6 @@ def _joined(parts: list[SampledSolution]) -> SampledSolution:
     )
 
 
-def _samples_at_once(game: Game, *, polynomials: bool) -> int:
-    """Return the number of samples whose steps, and polynomials, fit the budget."""
-    sub = game.model.layers[0].out_features
-    numbers = len(game.rows) * sub * count(sub) if polynomials else sub * game.size
-    return max(1, BUDGET // (numbers + len(game.rows)))
-
-
 def _pairs_of_a_round(game: Game) -> int:
     """Return the antithetic permutation pairs per background row in a round."""
     return max(2, math.ceil(MIN_PAIRS / len(game.rows)))
@@ -125,7 +119,7 @@ def _has_time_for_a_round(game: Game, deadline: Deadline) -> bool:
 def _against_few_rows(
     game: Game, x: Tensor, seed: int, deadline: Deadline, stop: Interruption
 ) -> SampledSolution:
-    """Pair samples with random rows until the deadline; errors are from the spread of rows."""
+    """Pair samples with random rows until the deadline; errors are estimated across rows."""
     walks, generator = PermutationPaths(game, x), torch.Generator().manual_seed(seed)
     batch, rows, players, _ = walks.shape
     times, gains = math.ceil(MIN_BACKGROUND_ROWS / rows), list[Tensor]()
@@ -223,7 +217,7 @@ class _JointSampling:
                 begun = time.monotonic()
 
     def _stopped(self, who: Tensor, done: int, *, late: bool) -> str:
-        """Return the reason to end; empty to go on."""
+        """Return the reason to stop; empty to continue."""
         if not len(who):
             return "tolerance"
         if late:
@@ -231,7 +225,7 @@ class _JointSampling:
         return "permutations" if (done + 1) * self.orders > self.most else ""
 
     def _pays(self, worst: Tensor) -> Tensor:
-        """Return where the remaining plain rounds cost more than polynomials and two rounds."""
+        """Return for which samples a control variate costs less than the rounds left."""
         return (worst / max(self.tolerance, TINY)).square() - 1 > self.rounds_of_a_fit
 
     def _fit(self, who: Tensor) -> None:
@@ -249,7 +243,7 @@ class _JointSampling:
         self._meet(who[in_place], orders, self.surrogate)
 
     def _meet(self, who: Tensor, orders: Tensor, surrogate: Surrogate | None) -> None:
-        """Accumulate marginal contributions, with or without control variates."""
+        """Add up marginal contributions, with or without control variates."""
         met, rows = self.rounds[1, who, 0] > 0, torch.arange(self.rows, device=who.device)
         stage = torch.where(self.seat[who] < 0, 0, 1 + met.long())  # the estimate of this round
         joint, own = self.share.new_zeros(2, len(self.seat))

@@ -13,9 +13,8 @@ from torch import Tensor
 
 from kanlens._checks import check_choice, check_positive
 from kanlens._runtime import NEVER, Deadline, Interruption, progress_bar
-from kanlens.attribution._additive import contributions
-from kanlens.attribution._method import method
-from kanlens.attribution._problem import Baseline, LocalValues, Problem
+from kanlens.attribution._direct_methods import contributions
+from kanlens.attribution._problem import Baseline, LocalValues, Problem, method
 from kanlens.attribution.shapley import _enumeration as enumeration
 from kanlens.attribution.shapley._cosines import MIN_COSINES
 from kanlens.attribution.shapley._fourier import Expansion, seconds
@@ -25,7 +24,7 @@ from kanlens.errors import MethodError
 
 Groups = Literal["features", "columns"]
 Algorithm = Literal["auto", "enumeration", "fourier", "sampling"]
-Solved: TypeAlias = tuple[Game, Solution, str]  # and how, in a few words
+Solved: TypeAlias = tuple[Game, Solution, str]  # with the algorithm's name
 ALGORITHMS = get_args(Algorithm)
 BOUND, STANDARD_ERROR = 1e-6, 1e-2  # of the range of the output, unless others are asked for
 MAX_EXACT_SECONDS = 300.0  # seconds of work for one game, beyond which "auto" samples it
@@ -58,8 +57,6 @@ def shapley(
 
     Parameters
     ----------
-    problem : Problem
-        The problem, with a background.
     groups : {"features", "columns"}
         Players: features, or table columns with all their one-hot features.
     algorithm : {"auto", "enumeration", "fourier", "sampling"}
@@ -118,8 +115,6 @@ def interactions(
 
     Parameters
     ----------
-    problem : Problem
-        The problem, with a background.
     groups, algorithm, tolerance
         As for `shapley`; interactions are not sampled, and with `algorithm` "fourier" they have
         twice the bound of the values.
@@ -236,7 +231,10 @@ def solve(problem: Problem, cut: Sequence[Game], solver: SolverOptions) -> list[
         deadline = solver.deadline.portion(1 / left)
         tolerance = STANDARD_ERROR * unit if solver.tolerance is None else solver.tolerance
         tolerance /= math.sqrt(len(drawn))  # the squares of their errors add up
-        solved.append(_sampled(problem, game, tolerance, deadline, stop))
+        how: dict[str, Any] = {"tolerance": tolerance, "deadline": deadline, "stop": stop}
+        part = sampled(game, generator=problem.generator, progress=problem.progress, **how)
+        why = "" if part.stopped == "tolerance" else f", stopped by {part.stopped}"
+        solved.append((game, part, f"sampled in {part.permutations} orders{why}"))
     stop.warn("attribute", "Values and standard errors are those of the samples so far")
     return solved
 
@@ -244,7 +242,7 @@ def solve(problem: Problem, cut: Sequence[Game], solver: SolverOptions) -> list[
 def plan_games(
     problem: Problem, cut: Sequence[Game], solver: SolverOptions
 ) -> list[tuple[Game, str | Expansion]]:
-    """Return every game of an output with "enumeration", "sampling" or its expansion in cosines."""
+    """Return the games of an output with "enumeration", "sampling" or a cosine expansion each."""
     unit = _range(problem)
     return [(game, _plan(game, solver, unit, share=len(cut))) for game in cut]
 
@@ -278,12 +276,17 @@ def _plan(game: Game, solver: SolverOptions, unit: float, *, share: int) -> str 
         if expansion is not None:
             return expansion
     if solver.interactions:
-        raise _interactions_refused(game, algorithm)
+        expected = f"games of at most {LIMIT} features, or of two layers without products"
+        got, advice = f"one of {game.size} features", "Use {algorithm} on a smaller model"
+        if algorithm == "sampling":
+            expected, got = "another algorithm for interactions", "'sampling'"
+        ways = {"algorithm": "auto", "method": "shapley"}
+        raise MethodError("attribute", expected, got, advice, "{method}", **ways)
     return "sampling"
 
 
 def _expanded(game: Game, solver: SolverOptions, unit: float, share: int) -> Expansion | None:
-    """Return a game in cosines; None where sampling is allowed and does better, as at poles."""
+    """Return the cosine expansion of a game; None where sampling is better, as at poles."""
     tolerance = BOUND * unit if solver.tolerance is None else solver.tolerance
     left = solver.deadline.left
     limit = MAX_EXACT_SECONDS if left == math.inf else left / share
@@ -298,22 +301,3 @@ def _expanded(game: Game, solver: SolverOptions, unit: float, share: int) -> Exp
         raise
     poor = expansion.bound > max(tolerance, STANDARD_ERROR * unit) / share
     return None if free and (poor or expansion.seconds > limit) else expansion
-
-
-def _sampled(
-    problem: Problem, game: Game, tolerance: float, deadline: Deadline, stop: Interruption
-) -> Solved:
-    how: dict[str, Any] = {"tolerance": tolerance, "deadline": deadline, "stop": stop}
-    drawn = sampled(game, generator=problem.generator, progress=problem.progress, **how)
-    why = "" if drawn.stopped == "tolerance" else f", stopped by {drawn.stopped}"
-    return game, drawn, f"sampled in {drawn.permutations} orders{why}"
-
-
-def _interactions_refused(game: Game, algorithm: Algorithm) -> MethodError:
-    """Return the error of interactions that only sampling could estimate."""
-    expected = f"games of at most {LIMIT} features, or of two layers without products"
-    got = f"one of {game.size} features"
-    if algorithm == "sampling":
-        expected, got = "another algorithm for interactions", "'sampling'"
-    advice = "Use {algorithm} on a smaller model", "{method}"
-    return MethodError("attribute", expected, got, *advice, algorithm="auto", method="shapley")

@@ -27,8 +27,14 @@ from kanlens.io.importers import _splines as splines
 from kanlens.io.importers._containers import located
 from kanlens.io.importers._layout import Layout
 from kanlens.io.importers._order import INDEXED, join, names_below, stem_of
-from kanlens.io.importers._parity_check import check_live
-from kanlens.io.importers._rows import Remake, adopted, check_data, is_tabular, training_data
+from kanlens.io.importers._rows import (
+    Remake,
+    adopted,
+    check_data,
+    check_live,
+    is_tabular,
+    training_data,
+)
 from kanlens.io.importers._settings import CALL, ImportOptions, listed_names, refuse
 from kanlens.io.importers._source import Origin, sources
 from kanlens.model._analysis import HasNetwork, check_sound, held_network
@@ -181,7 +187,7 @@ _OTHERS = {  # classes of the libraries that compute something else with the sam
 
 
 def _check_source(layout: Layout, origin: Origin, model: KAN, options: ImportOptions) -> None:
-    """Refuse a module in memory with other outputs, and unknown classes."""
+    """Refuse a module in memory whose outputs differ from the model's, and unknown classes."""
     live = getattr(origin.module, "__dict__", {}).get("live")  # the module before translation
     if live is None and isinstance(origin.module, nn.Module):
         live = origin.module
@@ -207,7 +213,7 @@ def _check_source(layout: Layout, origin: Origin, model: KAN, options: ImportOpt
 
 
 def _converted(layout: Layout, origin: Origin, options: ImportOptions) -> KAN:
-    """Make a KAN; any other error is reworded as one of the tensors."""
+    """Make a KAN; reword unexpected errors as errors about the tensors."""
     try:
         return layout.convert(origin, options)
     except KanlensError:
@@ -219,7 +225,7 @@ def _converted(layout: Layout, origin: Origin, options: ImportOptions) -> KAN:
 
 
 def _parts(origins: list[Origin], part: str | None) -> list[Origin]:
-    """Return the parts of a name; refuse unknown names."""
+    """Return the state dicts of a part of the source; refuse unknown names."""
     if part is None:
         return origins
     below = [origin.below(part) for origin in origins]
@@ -297,7 +303,7 @@ def _networks(layout: Layout, source: Origin) -> dict[str, set[str]]:
 
 
 def _apart(layout: Layout, source: Origin, name: str) -> list[FoundKAN]:
-    """Return single-layer networks below a name, if all can be imported."""
+    """Return the layers below a name as separate networks, if all can be imported."""
     parts = (INDEXED.fullmatch(parent) for parent in layout.groups(source.state))
     names = [join(part[1] or "", part[2]) for part in parts if part and part[1] == name]
     kans = [_listed(layout, source, part) for part in dict.fromkeys(names)]

@@ -59,7 +59,7 @@ def refusal(name: str, what: str, advice: str = ADVICE) -> FileFormatError:
 
 
 class _Fixed:
-    """A tensor, or a function that rebuilds one, which a pickle cannot change."""
+    """A tensor or a function that rebuilds one; a pickle cannot change its attributes."""
 
     __slots__ = ("value",)
 
@@ -81,7 +81,7 @@ class _Ordered(dict[Any, Any]):
 
 
 class _Names(type):
-    """The type of names in a pickle; refuses calls of the standard library."""
+    """Metaclass of the stubs for names in a pickle; refuses calls of the standard library."""
 
     def __call__(cls, *args: object, **options: object) -> Any:
         path = getattr(cls, "path", "")
@@ -91,7 +91,7 @@ class _Names(type):
 
 
 class _CallError(ValueError):
-    """A pickle calls a function that no network needs."""
+    """A pickle calls a function other than those that rebuild tensors and containers."""
 
 
 class _InertUnpickler(Unpickler):
@@ -124,14 +124,14 @@ class _InertUnpickler(Unpickler):
         return kind
 
     def _member(self, *names: object) -> Any:
-        """Return an inert class for a function of torch that getattr asks for."""
+        """Return a stub for a function of torch that a pickle looks up by getattr."""
         path = path_of(names[0]) if len(names) == 2 else ""
         if not path.startswith("torch.") or not isinstance(names[1], str):
             raise _CallError("builtins.getattr")
         return self.find_class(path, names[1])
 
     def persistent_load(self, pid: Any) -> _Fixed:
-        """Return the whole storage of that name."""
+        """Return the tensor of a whole storage, by its name."""
         kind, dtype, key, _, count = pid
         if kind != "storage" or not isinstance(dtype, torch.dtype) or not isinstance(key, str):
             raise ValueError("a storage of another kind")
@@ -148,7 +148,7 @@ _EXPANDED = 2**16
 
 
 def _rebuilt(stored: _Fixed, offset: int, size: Any, stride: Any, *_: object) -> _Fixed:
-    """Return a tensor within its storage; a large one must not repeat numbers."""
+    """Return a view of a storage; refuse a large one that repeats numbers."""
     storage: Tensor = stored.value
     numbers = (offset, *size, *stride)
     whole = all(type(n) is int and n >= 0 for n in numbers) and len(size) == len(stride)
@@ -164,7 +164,7 @@ def read_archive(path: Path) -> object:
     with ZipFile(path) as archive:
         names = archive.namelist()
         if sum(member.file_size for member in archive.infolist()) > path.stat().st_size:
-            raise refusal(path.name, "is a zip file of more than it can hold")
+            raise refusal(path.name, "is a compressed zip file, which torch.save never writes")
         if "model.weights.h5" in names:
             return _read_keras(archive, path.name)
         if any(name.rpartition("/")[2] == "constants.pkl" for name in names):
@@ -173,7 +173,7 @@ def read_archive(path: Path) -> object:
         pickles = [name for name in names if name.endswith("/data.pkl") or name == "data.pkl"]
         order = [name for name in names if name.endswith("byteorder")]
         if len(pickles) != 1 or (order and archive.read(order[0]) != b"little"):
-            raise refusal(path.name, "is no file of torch.save, or of another byte order")
+            raise refusal(path.name, "is not a file of torch.save, or has another byte order")
         try:
             with archive.open(pickles[0]) as content:
                 allowed = _OPCODES.split()
@@ -188,7 +188,7 @@ def read_archive(path: Path) -> object:
 
 
 def _unwrapped(root: object, name: str) -> object:
-    """Replace wrapped tensors by themselves; refuse modules of kanlens."""
+    """Unwrap tensors (`_Fixed`); refuse pickled modules of kanlens."""
     top, seen = {"": root}, set()
     stack: list[Any] = [top]
     while stack:
@@ -269,7 +269,7 @@ def _read_keras(archive: ZipFile, name: str) -> dict[str, Any]:
 
 
 def _numbers(file: Any, key: str, most: int) -> Tensor:
-    """Return a plain array of the file, without links and filters."""
+    """Return a numeric array of a Keras file; refuse external links and filters."""
     node = file
     for part in key.split("/"):
         if type(node.get(part, getlink=True)).__name__ != "HardLink":
@@ -300,7 +300,7 @@ def located(path: Pathlike) -> Pathlike:
 
 
 def read_facts(path: Path) -> Mapping[str, Any]:
-    """Return the facts of the configuration next to a state of pykan."""
+    """Return the settings in the configuration file next to a state of pykan."""
     beside = path.with_name(path.name.removesuffix("_state") + "_config.yml")
     if not path.name.endswith("_state") or not beside.is_file():
         return {}
@@ -331,7 +331,7 @@ def _loader() -> Any:
 
     class Loader(yaml.SafeLoader):
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
-            """Merge no keys: repeated merges would fill the memory."""
+            """Refuse YAML merge keys: repeated merges would fill the memory."""
 
     def number(loader: Loader, node: yaml.SequenceNode) -> Any:
         kinds = {"i4": "<i", "i8": "<q", "f4": "<f", "f8": "<d"}

@@ -16,10 +16,10 @@ from kanlens.errors import KanlensError, ShapeError, reworded
 from kanlens.functions._catalog import BASES
 from kanlens.io.importers._settings import CALL, ImportOptions, sum_of
 from kanlens.model._config import LayerConfig
+from kanlens.model._conversion import expand_normalization
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
-from kanlens.model._normalization import expand_normalization
 from kanlens.splines import _spline as spline
 
 _NAMES = {"base": "base_weight", "spline": "spline_weight", "knots": "grid"}
@@ -70,7 +70,7 @@ class Edges:
         return replace(self, bias=by if self.bias is None else self.bias + by)
 
     def on(self, low: float, high: float) -> Edges:
-        """Return edges with a grid of one interval, their range of interest."""
+        """Return edges with a grid of one interval."""
         return replace(self, knots=uniform(low, high, 1, 1, self.base, self.base.shape[1]))
 
     def plus(self, names: Sequence[str], weight: Tensor, affine: Tensor) -> Edges:
@@ -82,7 +82,7 @@ class Edges:
         return replace(self, series=series, series_weight=weight, series_affine=affine)
 
     def spelled_out(self) -> Edges:
-        """Return edges with a base function that is a sum moved into their series."""
+        """Return edges with a base function that is a sum moved into the series."""
         total = sum_of(self.activation)
         if self.activation in BASES or total is None:
             return self
@@ -170,7 +170,7 @@ def linear(name: str, weight: Tensor, bias: Tensor | None) -> Edges:
 
 
 def one_by_one(names: Mapping[tuple[int, int], str], affine: Tensor) -> dict[str, Any]:
-    """Return the series that adds functions by (out, in), without their d."""
+    """Return the series that adds the function of each edge (out, in), without the constants d."""
     slots: dict[tuple[str, int], list[tuple[int, int]]] = {}
     used: Counter[tuple[str, int]] = Counter()
     for (out, in_), name in names.items():
@@ -207,7 +207,7 @@ class _LayerChain:
     nodes: list[Nodes] = field(default_factory=list)
 
     def add(self, stage: Stage) -> None:
-        """Take in the next stage."""
+        """Append the next stage."""
         if isinstance(stage, Norm):
             self._normalize(stage)
         elif isinstance(stage, Affine):
@@ -219,7 +219,7 @@ class _LayerChain:
             self.nodes.append(Nodes(Grouping(stage.config.out_features)))
 
     def _transform(self, affine: Affine) -> None:
-        """Multiply the last sums; scale and shift them, or their nodes."""
+        """Apply a scale and a shift to the last sums or their nodes."""
         if not self.edges:
             self._hand_on(torch.eye(len(affine.scale)).to(affine.scale))
         if affine.arities:
@@ -235,11 +235,11 @@ class _LayerChain:
         self._scale(last.grouping, scale, shift, normalized=last.normalized, eps=last.eps)
 
     def _hand_on(self, weight: Tensor) -> None:
-        """Add edges that pass nodes on."""
+        """Add a layer of straight edges that copies nodes, with weights."""
         self.add(replace(linear("inputs", weight, None), mask=weight))
 
     def _normalize(self, norm: Norm) -> None:
-        """Normalize the last sums; other nodes, and raw ones, are passed on first."""
+        """Normalize the last sums; products, and raw nodes to keep, are first copied by a layer."""
         n, eye = len(norm.weight), torch.eye(len(norm.weight)).to(norm.weight)
         if not self.edges or not self.nodes[-1].plain or norm.beside:
             self._hand_on(torch.cat([eye, eye]) if norm.beside else eye)

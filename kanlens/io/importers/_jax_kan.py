@@ -1,4 +1,4 @@
-"""jaxKAN: layers of every type, live or as dicts of arrays with grids."""
+"""jaxKAN: layers of every type, in memory or as dicts of arrays with grids."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _layer(group: Group) -> list[Stage]:
 
 
 def _on_grid(group: Group, basis: Tensor) -> Edges:
-    """Return splines on a grid of an input or an edge, or Gaussians."""
+    """Return splines, on a grid for each input or edge, or Gaussians."""
     if "grid" not in group:
         advice = "Pass the model itself, or add layer.grid.item to the arrays, as grid"
         refuse(f"the grid of {group.name}, which the state of nnx leaves out", "none", advice)

@@ -43,7 +43,7 @@ class Layout:
     norm: bool = False  # it is a normalization
 
     def groups(self, state: Mapping[str, Tensor]) -> dict[str, Tensors]:
-        """Return the marks of every layer of this kind, by the name of the layer."""
+        """Return the tensors that identify each layer of this kind, by the layer's name."""
         groups: dict[str, Tensors] = {}
         marks = self.marks.split()
         for key in state:
@@ -71,7 +71,7 @@ class Layout:
         return model
 
     def _stages(self, source: Origin, options: ImportOptions, passed: set[str]) -> list[Stage]:
-        """Return the stages in order; other tensors must be `passed`."""
+        """Return the stages in order; refuse tensors that are neither theirs nor `passed`."""
         groups = {name: Group(name, self, source, options) for name in self.groups(source.state)}
         read = {name: self.read(group) for name, group in groups.items()}
         own = {key for group in groups.values() for key in group.keys}
@@ -114,7 +114,7 @@ def _nodes(stage: Stage, *, inputs: bool) -> Tensor:
 def _between(
     read: Mapping[str, Any], source: Origin, options: ImportOptions, own: set[str]
 ) -> dict[str, Group]:
-    """Return torch's layers between those of a KAN, or in a list of norms."""
+    """Return layers of torch between those of a KAN, or in a list of normalizations."""
     named = len(read) > 1 and not any(map(INDEXED.fullmatch, read))
     stems = {parent.rpartition(".")[0] if named else stem_of(parent) for parent in read}
     above = {stem.rpartition(".")[0] for stem in stems}
@@ -150,7 +150,7 @@ def _strangers(source: Origin, keys: set[str]) -> dict[str, str]:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The tensors of a layer by their names, and the keys of those read."""
+    """The tensors of a layer by name, and the keys of those read so far."""
 
     name: str  # "layers.0"
     layout: Layout
@@ -166,7 +166,7 @@ class Group:
         return join(self.name, name) in self.source.state
 
     def get(self, name: str, *shape: Size) -> Tensor:
-        """Return a floating tensor of that shape, or raise."""
+        """Return the floating-point tensor of a name; refuse another shape."""
         tensor = self.find(name, *shape)
         if tensor is None:
             advice = "Save the whole state dict, buffers included"
@@ -183,7 +183,7 @@ class Group:
         return checked(self.source.spelled(key), self.source.state[key], *shape)
 
     def known(self, name: str, default: object = None) -> Any:
-        """Return an attribute of the module, of one around it, or of the facts."""
+        """Return an attribute of the module, of an enclosing module, or of a configuration."""
         mark = join(self.name, self.layout.marks.split()[0])
         names = self.name.split("."), self.source.spelled(mark).split(".")
         paths = [".".join(parts[:count]) for parts in names for count in range(len(parts), -1, -1)]
@@ -192,7 +192,7 @@ class Group:
         return next((value for value in values if value is not None), default)
 
     def setting(self, name: str, value: object = None) -> Any:
-        """Return a setting of the caller, a module or `value`, or raise."""
+        """Return a setting by the caller, of a module, or `value`; raise if all are missing."""
         value = self.known(name) if value is None else value
         return self.options.setting(name, self.layout.library, value)
 
@@ -229,7 +229,7 @@ class Group:
     def beside(
         self, weight: Tensor, base: str = "", scaler: str = "", bias: str = "", mask: str = ""
     ) -> dict[str, Any]:
-        """Return the fields of `Edges` other than weights (out, in, n)."""
+        """Return the fields of `Edges` in addition to weights (out, in, n)."""
         n_out, n_in = weight.shape[:2]
         stored = self.source.state.get(join(self.name, scaler), weight)
         scale = self.find(scaler, *((1,) if stored.dim() == 1 else (n_out, n_in)))
@@ -260,7 +260,7 @@ _OWN = (
 
 
 def checked(key: str, tensor: Tensor, *shape: Size) -> Tensor:
-    """Return a floating tensor of a shape (None: any length), or raise."""
+    """Return a floating-point tensor; refuse other shapes (None: any length)."""
     fits = tensor.dim() == len(shape) and all(
         want in (None, size) for want, size in zip(shape, tensor.shape, strict=True)
     )
@@ -312,7 +312,7 @@ def _layer_norm(group: Group) -> list[Stage]:
 
 
 def _prelu(group: Group, width: int | None = None) -> list[Stage]:
-    """Return PReLU of `width` nodes; a vector without a module is its slopes."""
+    """Return PReLU of `width` nodes; without a module, a vector of slopes is read as PReLU."""
     slope, module = group.get("weight", None), group.source.owner(group.name)
     if class_of(module) == "LayerNorm":  # without bias
         return [Norm(weight=slope, bias=torch.zeros_like(slope), eps=group.eps(""))]

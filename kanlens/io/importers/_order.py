@@ -43,7 +43,7 @@ def names_below(source: Origin, head: str) -> list[str]:
 def in_order(
     layers: list[str], norms: list[str], source: Origin, options: ImportOptions
 ) -> list[Entry]:
-    """Return layers, norms and functions by number, module in memory, or setting."""
+    """Return layers, norms and functions in order: by numbers, by the module, or by a setting."""
     places: dict[str, int] = {}
     for place, key in enumerate(source.state):
         for length in range(key.count(".") + 1):

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Inert:
-    """A stub for the class of full name `path`, with attributes alone."""
+    """A stub for the class with full name `path`: attributes without methods."""
 
     path = ""
 

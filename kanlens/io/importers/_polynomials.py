@@ -27,7 +27,7 @@ def _recurrence(
     step: Callable[[int, Array, Array, Array], Array],
     first: float = 1.0,
 ) -> list[Array]:
-    """Return polynomials at t by a recurrence of three terms."""
+    """Return polynomials at t by a three-term recurrence."""
     values = [np.full_like(t, first), second]
     for n in range(2, count):
         values.append(step(n, t, values[-1], values[-2]))
@@ -35,7 +35,7 @@ def _recurrence(
 
 
 def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
-    """Return the polynomials of a library at places t."""
+    """Return the polynomials of a library at points t."""
     from scipy import special as scipy_special
 
     special: Any = scipy_special  # whose stubs tell orders of whole numbers from others
@@ -70,7 +70,7 @@ def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
 
 
 def in_chebyshev(group: Group, key: str, weight: Tensor, **beside: str) -> Edges:
-    """Return polynomials of tanh (out, in, d) as series of Chebyshev's."""
+    """Return weights of polynomials of tanh (out, in, d) as weights of Chebyshev polynomials."""
     count = weight.shape[2]
     change = _change(lambda t: _basis(group, key, t, count), count).to(weight.device)
     weight = (weight.double() @ change).to(weight.dtype)
@@ -84,7 +84,7 @@ def _tanh(count: int) -> tuple[str, ...]:
 
 
 def _change(basis: Callable[[Array], list[Array]], count: int) -> Tensor:
-    """Return the Chebyshev series (d, power) of `count` polynomials."""
+    """Return the Chebyshev coefficients (d, term) of `count` polynomials."""
     values: Any = lambda t: np.stack(basis(t), -1)  # noqa: E731
     return torch.from_numpy(np.polynomial.chebyshev.chebinterpolate(values, count - 1).T.copy())
 
@@ -126,7 +126,7 @@ def _gram(group: Group) -> list[Stage]:
 
 
 def _after(group: Group, like: Tensor) -> list[Stage]:
-    """Return torch-conv-kan's normalization of sums and base function."""
+    """Return torch-conv-kan's normalization of the sums, and its base function."""
     group.get("norm.weight", len(like))  # there always
     after = elementwise(join(group.name, "base_activation"), group.base(), len(like), like)
     return [*group.norm("norm.", len(like)), after]

@@ -24,7 +24,7 @@ _SAME |= {"1/x^0.5": "1/sqrt", "1/sqrt(x)": "1/sqrt"}
 
 
 def translated(name: str, parameters: Tensor) -> tuple[str, Tensor]:
-    """Return the function of kanlens for one of pykan, and a, b, c, d."""
+    """Return the name and a, b, c, d in kanlens of a function of pykan."""
     terms, rest = _SUMS.get(name, ((), 0.0))
     if len(terms) == 1:
         ((own, a, b, c),), p = terms, parameters
@@ -99,7 +99,7 @@ def _arities(group: Group, nodes: int, subnodes: int) -> tuple[int, ...]:
         arities = tuple(own) if isinstance(own, list) else ()
     whole = all(type(arity) is int and arity > 1 for arity in arities)
     if not whole or sum(arities) - len(arities) != subnodes - nodes or len(arities) > nodes:
-        expected = f"products of two and more that make {nodes} nodes of {subnodes} in {group.name}"
+        expected = f"products in {group.name} that combine {subnodes} sums to {nodes} nodes"
         refuse(expected, "another mult_arity", "Pass the configuration of this model")
     return arities
 

@@ -1,4 +1,4 @@
-"""Training rows of an imported model, and tests of assumed options."""
+"""Comparison of an imported model with its module in memory and with training rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from kanlens._checks import check_choice
@@ -23,15 +23,75 @@ from kanlens.data._table_reader import read_table
 from kanlens.data._tables import Table
 from kanlens.errors import KanlensError, KanlensWarning
 from kanlens.functions._catalog import BASES
+from kanlens.io.importers._pickle_stubs import class_of
 from kanlens.io.importers._settings import CALL, SUMS, ImportOptions, refuse
 from kanlens.model import kernels
 from kanlens.model._network import KAN
+from kanlens.splines._spline import breakpoints
 
 Remake = Callable[[ImportOptions], KAN]
 _ROWS = 1000  # by which candidates are compared, at most
 _CLEAR = 3.0  # standard errors by which the loss of the best candidate must be lower
 _GAIN = 0.01  # share of the loss of the next candidate that it must save
 _POWERS = np.arange(-6, 7) / 2  # of two, by which an assumed width is multiplied
+_PROBES = 24  # rows on breakpoints, inside the grid, and in a wider range: of each
+_SINGLE = 1e-4  # of the largest output, in other dtypes than float64
+_STEPS = 8  # of dtypes with wider ones
+_FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+
+
+def probes(model: KAN) -> Tensor:  # (row, in)
+    """Return rows inside the grid, on its breakpoints, and beyond it."""
+    first = model.layers[0]
+    low, high = first.domain()
+    cuts = breakpoints(first.grid, first.spline_order).mT[:_PROBES]
+    draw = torch.Generator().manual_seed(0)
+    shares = torch.rand(2 * _PROBES, len(low), generator=draw).to(low)
+    shares[_PROBES:] = 3 * shares[_PROBES:] - 1
+    return torch.cat([low + (high - low) * shares, cuts])
+
+
+@torch.no_grad()
+def check_live(module: Any, model: KAN, tolerance: float, options: ImportOptions) -> bool:
+    """Run a module in memory if possible; refuse it if its outputs differ from the model's."""
+    x = full = probes(model)
+    columns = getattr(module, "input_id", None)  # of pykan
+    if isinstance(columns, Tensor) and columns.numel() == x.shape[1]:
+        full = x.new_zeros(len(x), int(columns.max()) + 1)
+        full[:, columns.long()] = x
+    modules = list(module.modules()) if isinstance(module, nn.Module) else []
+    modes, random = [part.training for part in modules], torch.get_rng_state()
+    try:
+        if isinstance(module, nn.Module):
+            theirs = module.eval()(full)
+        else:  # of JAX
+            theirs = torch.from_numpy(np.array(module(full.numpy())))
+    except _FAILURES:  # it takes no such rows: a convolution, or one around the network
+        return False
+    finally:
+        for part, mode in zip(modules, modes, strict=True):
+            part.training = mode
+        torch.set_rng_state(random)
+    ours = model(x)
+    if not isinstance(theirs, Tensor) or theirs.shape != ours.shape or math.isinf(tolerance):
+        return False
+    heads = {"": ours, "softmax": ours.softmax(-1), "logsoftmax": ours.log_softmax(-1)}
+    size, *gaps = (
+        float(values.abs().nan_to_num(0.0, 0.0, 0.0).max())
+        for values in (theirs, *(theirs - head for head in heads.values()))
+    )
+    apart = dict(zip(heads, gaps, strict=True))
+    step = _STEPS * torch.finfo(ours.dtype).eps
+    bound = size * (tolerance if ours.dtype == torch.float64 else max(tolerance, _SINGLE, step))
+    if all(off > bound for off in apart.values()):
+        expected = f"{class_of(module)} to compute what its library does with these tensors"
+        got = f"outputs {apart['']:.3g} apart, of size {size:.3g}"
+        advice = "Give its layers a method to_kanlens", "pass {layers} if tanh is missing"
+        refuse(expected, got, *advice, layers="0,tanh,2")
+    head = min(apart, key=lambda name: apart[name] > bound)  # the first within the bound
+    if head:
+        options.notes[f"its {head} left out: outputs are logits"] = None
+    return True
 
 
 def adopted(model: KAN, rows: Any, options: ImportOptions, remake: Remake | None) -> KAN:
@@ -82,7 +142,7 @@ def _losses(model: KAN, x: Tensor, y: Tensor) -> Tensor:  # (batch,)
 
 @torch.no_grad()
 def _score(model: KAN, x: Tensor, y: Tensor) -> tuple[str, float, bool]:
-    """Return metric, value, and whether a constant has a better one."""
+    """Return the metric, its value, and whether a constant scores better."""
     if model.task == "regression":
         score = 1 - float(_losses(model, x, y).mean())
         return "R2", score, score < 0
@@ -148,7 +208,7 @@ class _Trials:
             self.options.notes[f"as good on these rows: {name} {shown}"] = None
 
     def _widths(self, assumed: float) -> list[float]:
-        """Return the assumed width, and the rounded result of a line search."""
+        """Return the assumed width of Gaussians, and the rounded result of a line search."""
         from scipy.optimize import minimize_scalar
 
         def loss(width: float) -> float:
@@ -173,7 +233,7 @@ def _is_clear(best: Tensor, other: Tensor) -> bool:
 
 
 def is_tabular(data: object) -> bool:
-    """Return whether the data have columns that are not assigned yet."""
+    """Return whether data have named columns: a path or a frame."""
     return isinstance(data, str | os.PathLike) or hasattr(data, "iloc")
 
 
@@ -195,7 +255,7 @@ def check_data(data: object, target: object, task: Task | None) -> None:
 
 
 def training_data(model: KAN, data: Any, target: Any, task: Task | None, features: Any) -> Any:
-    """Return rows and targets for `adopt_data`; None infers the task."""
+    """Return rows and targets for `adopt_data`; the task is inferred for None."""
     if not is_tabular(data):
         if task is None or not (isinstance(data, tuple | list) and len(data) == 2):
             return data

@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from kanlens.functions._rational import rational_name
+from kanlens.functions._families import rational_name
 from kanlens.io.importers._intermediate import Edges, Stage, one_by_one
 from kanlens.io.importers._layout import Group, Layout, batch_norm
 from kanlens.io.importers._order import join
@@ -55,7 +55,7 @@ def _spacing(group: Group, grid: Tensor, owner: str = "rbf") -> float:
 
 
 def _normed(group: Group, edges: Edges, *, raw: bool = True) -> list[Stage]:
-    """Put the normalization before a layer; its base may take `raw` inputs."""
+    """Return stages that normalize the inputs of a layer; its base may take `raw` inputs."""
     n_in, names = edges.base.shape[1], ("norm.", "layernorm.")  # of both, the first is in use
     if "norm.running_mean" in group:
         return [*batch_norm(group, "norm."), edges]
@@ -85,7 +85,7 @@ def _fast_kan(group: Group) -> list[Stage]:
 
 
 def _bsrbf(group: Group) -> list[Stage]:
-    """Return splines and Gaussians of the same weights, or Gaussians alone."""
+    """Return splines and Gaussians that share their weights, or Gaussians alone."""
     grid = group.get("rbf.grid", None)
     weight = group.get("spline_weight", None, None).unflatten(1, (-1, len(grid)))
     edges = bumps(group, weight, grid, 1 / _spacing(group, grid), base="base_weight")
@@ -127,7 +127,7 @@ def _relu_kan(group: Group) -> list[Stage]:
 
 
 def _overlap(group: Group, low: Tensor, high: Tensor) -> int:
-    """Return k of ReLU-KAN from untrained phases, else as a setting."""
+    """Return the parameter k of ReLU-KAN from untrained phases, else as a setting."""
     step, width = low.diff(dim=1), high - low
     even = bool(len(step) and step.numel()) and float(step.min()) > 0
     k = round(float(width.mean() / step.mean())) - 1 if even else 0
@@ -206,7 +206,7 @@ def _wavelets(group: Group) -> list[Stage]:
 
 
 def _rationals(group: Group, names: list[str], weight: Tensor, own: Tensor) -> Edges:
-    """Return edges ``weight_oi F_own(i)(x_i)`` of one function a group."""
+    """Return edges ``weight_oi F_own(i)(x_i)``, with one function for each group of inputs."""
     chosen = torch.nn.functional.one_hot(own, len(names)).to(weight)
     return series_edges(group, tuple(names), weight[..., None] * chosen, 1.0, 0.0)
 
@@ -240,7 +240,7 @@ def _fr_kan(group: Group) -> list[Stage]:
 
 def _refusing(reason: str) -> Callable[[Group], list[Stage]]:
     def read(group: Group) -> list[Stage]:
-        expected = f"a function of one row in {group.name or group.source.name}"
+        expected = f"edge functions that kanlens can import in {group.name or group.source.name}"
         refuse(expected, reason, "list_kans lists the networks of a file")
 
     return read

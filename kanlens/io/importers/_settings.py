@@ -15,7 +15,7 @@ from torch import nn
 from kanlens._checks import check_choice
 from kanlens.errors import InvalidValueError
 from kanlens.functions._catalog import BASES, USUAL, base_name
-from kanlens.functions._rational import rational_name
+from kanlens.functions._families import rational_name
 from kanlens.io.importers._pickle_stubs import class_of, path_of
 
 CALL = "import_model"
@@ -28,7 +28,7 @@ def refuse(expected: str, got: str, *advice: str, argument: str = "", **settings
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting: valid values in words and as a test, and the default."""
+    """A setting: a description and a test of valid values, and the default."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -58,7 +58,7 @@ def _names(value: object) -> bool:
 
 
 def listed_names(value: object) -> list[Any]:
-    """Return the names in a list, or in a text with commas between."""
+    """Return the names in a list, or in a comma-separated text."""
     names = value.split(",") if isinstance(value, str) else value
     return list(names) if isinstance(names, list | tuple) else [None]
 
@@ -122,7 +122,7 @@ class ImportOptions:
         return self.assumed.setdefault(name, value)
 
     def setting(self, name: str, library: str, default: object) -> Any:
-        """Return the value of the caller or the default, or raise."""
+        """Return the value from the caller or the default; raise if both are missing."""
         self.used.add(name)
         setting, value = SETTINGS[name], self.settings.get(name, default)
         if not setting.holds(value):

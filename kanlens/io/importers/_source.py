@@ -153,7 +153,7 @@ def sources(source: object) -> list[Origin]:
     result = _state_dicts(content, name, (), read_facts(path))
     size = max((sum(t.nbytes for t in part.state.values()) for part in result), default=0)
     if size > 4 * path.stat().st_size:  # tensors take no more room than the file
-        raise refusal(path.name, f"repeats its numbers, {size} bytes of tensors")
+        raise refusal(path.name, f"expands to {size} bytes of tensors by repeating numbers")
     return result
 
 

@@ -69,7 +69,7 @@ def _kanx(group: Group) -> list[Stage]:
 
 
 def _cubic(group: Group, spline: Tensor) -> Tensor:
-    """Return the knots of cubic B-splines that start at even places."""
+    """Return the knots of cubic B-splines that start at evenly spaced points."""
     starts = group.get("grid_starts", spline.shape[2])
     low, count = starts[0].double(), len(starts) + 4
     step = (starts[-1].double() - low) / (len(starts) - 1)
@@ -90,7 +90,7 @@ def _inkan(group: Group) -> list[Stage]:
 
 
 def _kanditioned(group: Group) -> list[Stage]:
-    """Return hat functions on even points, with linear extrapolation."""
+    """Return hat functions on evenly spaced points, with linear extrapolation."""
     values = group.get("kan_weight", None, None, None)
     n_in, count, _ = values.shape
     half = group.setting("spline_width") / 2
@@ -157,7 +157,7 @@ def _keras(group: Group) -> list[Stage]:
 
 
 def _transposed(tensors: Tensors) -> bool:
-    """Return whether weights are (in, out) and knots not extended."""
+    """Return whether weights are (in, out), and no knots lie beyond the grid."""
     base, spline, grid = (tensors[name] for name in ("base_weight", "spline_weight", "grid"))
     if (base.dim(), spline.dim(), grid.dim()) != (2, 3, 2):
         return False
@@ -171,7 +171,7 @@ _EFFICIENT_KAN = _named(
 
 
 def _own(group: Group) -> list[Stage]:
-    """Return a layer of kanlens, or of splines alone from a state dict."""
+    """Return a layer of kanlens; from a state dict, one of splines."""
     layer = group.source.owner(group.name)
     if hasattr(layer, "edge_kind"):
         edges = edges_of(group.name, layer)

@@ -54,9 +54,9 @@ def run(
     count: int,
     time: float,
 ) -> None:
-    """Call a pass with the addresses of weights and tensors, shared out over range(count).
+    """Call a kernel with addresses of weights and tensors; threads divide range(count).
 
-    It takes `time` nanoseconds for one number of x; `sizes` are rows, inputs, outputs and basis.
+    It takes `time` nanoseconds per number in x; `sizes` are rows, inputs, outputs and basis.
     """
     rows, n_in, n_out, n_basis = sizes
     groups = (weights.spline, weights.scale, weights.mask, weights.base), *tensors
@@ -67,7 +67,7 @@ def run(
 
 
 def compilation(basis: LocalBasis, *kernels: Callable[..., Any]) -> Compilation:
-    """Return the compilation of passes, of all layers if none is named, for a dtype and degree."""
+    """Return the compilation of the kernels for a dtype and degree."""
     key = kernels, basis.knots.dtype, basis.degree
     if key not in _compilations:
         four, rest, span = (0,) * 4, (basis.arrays, basis.window), ((0, 0, 0), (0, 0))
@@ -81,7 +81,7 @@ def compilation(basis: LocalBasis, *kernels: Callable[..., Any]) -> Compilation:
 
 
 def compilation_of(arguments: Mapping[Any, tuple[Any, ...]], basis: LocalBasis) -> Compilation:
-    """Return the compilation of kernels for their arguments, with all those of the layers."""
+    """Return the compilation of kernels for these arguments, with those of spline layers."""
     dtype = str(basis.knots.dtype).removeprefix("torch.")
     code = "from kanlens.model.kernels.__main__ import compile_passes; "
     code += f"compile_passes({dtype!r}, {basis.degree})"
@@ -89,7 +89,7 @@ def compilation_of(arguments: Mapping[Any, tuple[Any, ...]], basis: LocalBasis) 
 
 
 class FusedSum(torch.autograd.Function):
-    """The sum over edges; keeps x and weights for its gradient, nothing in between."""
+    """The sum over edges; only x and weights are saved for the gradient."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, basis: LocalBasis, base: str, x: Tensor, *tensors: Any) -> Tensor:
@@ -136,7 +136,7 @@ def differentiable(
     grad: Tensor,
     wanted: Sequence[bool],
 ) -> list[Tensor | None]:
-    """Return the gradients of `reference`, in torch operations, with gradients of their own."""
+    """Return the gradients of `reference` in torch operations, themselves differentiable."""
     again = torch.is_grad_enabled()
     with torch.enable_grad():  # aliases: a tensor may have been made from another
         leaves: list[Any] = [t if t is None else t.view_as(t) for t in tensors]
@@ -148,14 +148,14 @@ def differentiable(
 
 
 def batched(grad: Tensor) -> bool:
-    """Return whether several gradients come at once, as ``is_grads_batched`` sends them."""
+    """Return whether gradients are batched, as by ``is_grads_batched``."""
     functorch = torch._C._functorch
     return functorch.is_batchedtensor(grad) or functorch.is_legacy_batchedtensor(grad)
 
 
 @functools.cache
 def cost(shape: tuple[int, int, int], dtype: torch.dtype, degree: int) -> tuple[int, float]:
-    """Return the number of packed weights, and rough nanoseconds of one number of x, one thread."""
+    """Return the number of packed weights, and roughly the nanoseconds per number in x."""
     n_out, n_in, n_basis = shape
     lanes = BYTES // dtype.itemsize
     stride = entry_points.stride_of.py_func(n_out, lanes)

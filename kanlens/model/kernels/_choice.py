@@ -52,7 +52,7 @@ def use(path: Path) -> Iterator[None]:
 
 
 def recorded() -> bool:
-    """Return whether torch is compiling, tracing or transforming the operations that it runs."""
+    """Return whether torch is compiling, tracing or transforming operations."""
     return (
         torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
@@ -100,7 +100,7 @@ class Compilation:
 
 
 def start(code: str) -> subprocess.Popen[bytes] | None:
-    """Start a process that runs code with low priority, in the first process of several alone."""
+    """Start a process that runs code with low priority; of several ranks, only in the first."""
     python = None if getattr(sys, "frozen", False) else sys.executable
     if not python or os.environ.get("LOCAL_RANK", "0") != "0":
         return None

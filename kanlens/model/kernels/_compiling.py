@@ -1,8 +1,7 @@
-"""Compilation of kernels: on first use, without the interpreter's lock, cached on disk.
+"""Compilation of kernels: on first use, without Python's global lock, cached on disk.
 
-Also how they index flat arrays: without negative-index wraparound. numba lets negative places count
-from the end, which costs a comparison and a choice at every access whose sign it cannot prove, and
-vectors where the compiler cannot look past the choice. An unsigned place has no sign to look at.
+Flat arrays are indexed by unsigned numbers: numba lets negative indices count from the end, which
+costs a comparison at every access whose sign it cannot prove, and may prevent vector code.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ FASTMATH = ("reassoc", "contract", "nsz", "arcp")  # never nnan or ninf: NaN in 
 
 
 def compiler(**options: Any) -> Callable[[Function], Function]:
-    """Return a decorator that has numba compile a function when it is first called.
+    """Return a decorator by which numba compiles a function when it is first called.
 
     The machine code is kept next to the source, or in the user's cache folder; where neither can be
     written it is compiled anew in each process.
@@ -52,7 +51,7 @@ in_order = compiler(fastmath={"contract"})  # keeps every sum in the order it is
 def is_ready(
     kernel: Callable[..., Any], arguments: tuple[Any, ...], seconds: float, code: str
 ) -> bool:
-    """Return whether `share` runs a kernel that saves `seconds`; `code` compiles it."""
+    """Return whether to run a kernel that saves `seconds` in this call; `code` compiles it."""
     signature = arguments, (0, 0, 0), (0, 0)
     key = kernel, tuple(map(numba.typeof, signature))
     if key not in _compilations:
@@ -63,7 +62,7 @@ def is_ready(
 def on_disk(kernel: Any, arguments: tuple[Any, ...]) -> bool:
     """Return whether a kernel is compiled for types of arguments, here or in numba's cache.
 
-    That reads private parts of numba; False where they cannot be read.
+    It reads private attributes of numba; False where they cannot be read.
     """
     signature = tuple(map(numba.typeof, arguments))
     if signature in kernel.signatures:
@@ -76,24 +75,24 @@ def on_disk(kernel: Any, arguments: tuple[Any, ...]) -> bool:
 
 
 def flat(tensor: Tensor) -> Array:
-    """Return a tensor's numbers as kernels take them, without a copy where they lie in order."""
+    """Return a tensor as a flat array for kernels, without a copy if it is contiguous."""
     array: Array = tensor.detach().numpy().reshape(-1)
     return array
 
 
 @inlined
 def get(array, at):
-    """Return ``array[at]``, for a place not below zero."""
+    """Return ``array[at]`` for a nonnegative index."""
     return array[np.uint64(at)]
 
 
 @inlined
 def put(array, at, number):
-    """Set ``array[at]``, for a place not below zero."""
+    """Set ``array[at]`` for a nonnegative index."""
     array[np.uint64(at)] = number
 
 
 @inlined
 def number_like(array, whole):
-    """Return a whole number in the type of an array's numbers."""
+    """Return a whole number in the dtype of an array."""
     return array.dtype.type(whole)

@@ -1,7 +1,7 @@
 """Mean absolute edge value of a spline layer, without the (batch, out, in) tensor of edge values.
 
-The rows of an input that lie in one piece of its grid are brought together: there an edge is one
-polynomial plus its weight times the base function, and one pass of vectors sums all rows.
+The rows of an input are sorted by the piece of its grid that they lie in, on which an edge is one
+polynomial plus its weight times the base function; vector instructions sum all rows.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ LANES = 16  # numbers of the longest vector: runs are filled up with zeros to a 
 
 
 class EdgeL1(torch.autograd.Function):
-    """The norms of all edges of a layer; keeps tensors of the sizes of x and of the weights.
+    """The norms of all edges of a layer; saves tensors of the sizes of x and of the weights.
 
-    The forward pass keeps the gradient to the weights: all takes two passes over the edge values.
+    The forward pass also computes the gradient of the weights, so that two passes suffice.
     """
 
     @staticmethod
@@ -79,7 +79,7 @@ def compilation(basis: LocalBasis) -> Compilation:
 
 
 def edge_norms(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
-    """Return the norms (in, out) over x (batch, in), and their slopes in the packed weights."""
+    """Return the norms (in, out) over x (batch, in), and their gradient by the packed weights."""
     x = x.contiguous()
     packed, sizes, time = _packed(x, weights)
     slopes, norms = torch.zeros_like(packed), torch.empty_like(packed[:, 0])
@@ -90,7 +90,7 @@ def edge_norms(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> tup
 
 
 def _packed(x: Tensor, weights: Weights) -> tuple[Tensor, tuple[int, ...], float]:
-    """Return the packed weights, the sizes that kernels take, and rough nanoseconds of a pass."""
+    """Return the packed weights, the sizes for kernels, and roughly the nanoseconds of a pass."""
     with pool.safe():
         packed = weights.packed()
     time = 2 * len(x) * (PAIR * x.shape[1] + PRODUCT * packed.numel())
@@ -100,7 +100,7 @@ def _packed(x: Tensor, weights: Weights) -> tuple[Tensor, tuple[int, ...], float
 def norms_gradient(
     basis: LocalBasis, base: str, x: Tensor, weights: Weights, grad: Tensor
 ) -> Tensor:
-    """Return the gradient to x (batch, in) from that of the norms (in, out)."""
+    """Return the gradient by x (batch, in) from that by the norms (in, out)."""
     x = x.contiguous()
     packed, sizes, time = _packed(x, weights)
     grad_x = torch.empty_like(x)
@@ -112,7 +112,7 @@ def norms_gradient(
 
 
 def _pieces(x: Tensor, basis: LocalBasis) -> Array:
-    """Return the piece of its input's grid that holds each number of x."""
+    """Return the index of the piece that contains each number of x."""
     held, (rows, n_in) = np.empty(x.numel(), np.int32), x.shape
     pool.share(pieces_of, (flat(x), n_in, basis.arrays, held), rows, PAIR * x.numel() / 10)
     return held
@@ -120,13 +120,13 @@ def _pieces(x: Tensor, basis: LocalBasis) -> Array:
 
 @jit
 def pieces_of(arguments, span, team):
-    """Write the pieces of a span of rows, as `write_pieces` does."""
+    """Call `write_pieces` on a span of rows."""
     share_out(write_pieces, arguments, span, team)
 
 
 @inlined
 def make_room(pieces, like, window):
-    """Return room for `cut`, and for points, numbers and weights of a run."""
+    """Allocate the arrays that `cut` and one run of points need."""
     held, order = np.empty(BLOCK, np.int32), np.empty(BLOCK, np.int64)
     ends, runs = np.empty(pieces, np.int64), np.empty((pieces + BLOCK // RUN, 3), np.int64)
     live, kind = len(window), like.dtype
@@ -136,7 +136,7 @@ def make_room(pieces, like, window):
 
 @inner
 def cut(points, n_in, i, begin, end, room):
-    """Write runs (piece, first, end) of places in x; return their number, and if all are finite."""
+    """Write runs (piece, first, end) of indices of x; return their number, and if x is finite."""
     (x, _, pieces), (held, order, ends, runs), finite, number, done = points, room, True, 0, 0
     for r in range(begin, end):
         held[r - begin] = pieces[r * n_in + i]
@@ -191,7 +191,7 @@ def tabulate_slopes(base_slope, places, at, basis, points, slopes, window):
 
 @inlined
 def load_weights(packed, at, stride, base_at, weights, window):
-    """Copy the weights of one edge that act in a piece, that of the base function last."""
+    """Copy the weights of one edge that are in use in a piece, that of the base function last."""
     for k in range(len(window)):
         weights[k] = packed[at + k * stride]
     weights[len(window)] = packed[base_at]
@@ -199,13 +199,13 @@ def load_weights(packed, at, stride, base_at, weights, window):
 
 @jit
 def norms_of(arguments, span, team):
-    """Write the norms of a span of inputs, as `sum_edges` does."""
+    """Call `sum_edges` on a span of inputs."""
     share_out(sum_edges, arguments, span, team)
 
 
 @inner
 def sum_edges(source, packed, basis, window, norms, grads, sizes, begin, end):
-    """Write the norms (in, out) of some inputs, and their gradients to the packed weights."""
+    """Write the norms (in, out) of some inputs, and their gradients by the packed weights."""
     (rows, n_in, n_out, size), first = sizes, basis[4]
     room, (points, numbers, weights) = make_room(len(first), packed, window)
     order, runs, sums = room[1], room[3], np.empty(size)
@@ -239,13 +239,13 @@ def write_norms(packed, sums, i, rows, norms, grads, n_out):
 
 @jit
 def gradient_x(arguments, span, team):
-    """Write the gradient to a span of inputs, as `sum_slopes` does."""
+    """Call `sum_slopes` on a span of inputs."""
     share_out(sum_slopes, arguments, span, team)
 
 
 @inner
 def sum_slopes(source, base_slope, packed, basis, window, grad, grad_x, sizes, begin, end):
-    """Write the gradient to x (row, in) of some inputs, from that of their norms (in, out)."""
+    """Write the gradient by x (row, in) of some inputs, from that by their norms (in, out)."""
     (rows, n_in, n_out, size), first = sizes, basis[4]
     room, (points, numbers, weights) = make_room(len(first), packed, window)
     order, runs, slopes, totals = room[1], room[3], np.zeros_like(numbers), np.empty_like(points)

@@ -1,7 +1,7 @@
-"""The passes of a spline layer, each in one call from Python, shared out among threads.
+"""Forward and backward kernels of a spline layer, each one call from Python, run by threads.
 
 For few rows, Python's overhead takes as long as the sums. Tensors are passed as addresses, ten
-times faster than as arrays; an address of 0 stands for no tensor, or for silu as the base function.
+times faster than as arrays; 0 means that there is no tensor, or that the base function is silu.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ZERO = np.int64(0)  # a plain 0 is a type of its own, for which all is compiled 
 
 @intrinsic
 def pointer(typing: Any, address: Any, like: Any) -> Any:
-    """Return an address as that of numbers like those of an array."""
+    """Return an address as a pointer to numbers of an array's dtype."""
 
     def generate(context: Any, builder: ir.IRBuilder, sig: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], context.get_value_type(sig.return_type))
@@ -61,7 +61,7 @@ def numbers_at(address, count, like):
 
 @inlined
 def layout(n_out, n_basis, like):
-    """Return the distance between packed rows, whole vectors, and the numbers of one input."""
+    """Return the stride of packed rows (whole vectors), and the size of one input."""
     lanes = BYTES // like.itemsize
     stride = stride_of(n_out, lanes)
     return lanes, stride, (n_basis + 1) * stride
@@ -69,9 +69,9 @@ def layout(n_out, n_basis, like):
 
 @inlined
 def stride_of(n_out, lanes):
-    """Return whole vectors, an odd number where they are many: powers of two share few cache lines.
+    """Return a stride of whole vectors, an odd number of them if many, to avoid cache conflicts.
 
-    Packing 512 -> 512 was measured to take 5.9 ns an edge, and 3.5 with a vector more.
+    Packing 512 -> 512 took 5.9 ns an edge, and 3.5 with one more vector.
     """
     vectors = -(-n_out // lanes)
     return (vectors | 1 if vectors >= ODD else vectors) * lanes
@@ -79,7 +79,7 @@ def stride_of(n_out, lanes):
 
 @inlined
 def steps(span, multiple, team):
-    """Return the ends of a span and the part of it that a thread takes at a time."""
+    """Return (begin, end, step) of a span, whose parts of `step` threads take in turn."""
     begin, end = span[0], span[1]
     parts = CHUNKS * team[0] if team[0] > 1 else 1
     return begin, end, max(1, (end - begin) // (multiple * parts)) * multiple
@@ -95,7 +95,7 @@ def weights_at(addresses, edges, n_basis, like):
 
 @inlined
 def find_points(addresses, slopes, basis, sizes, team):
-    """Return x, base values, base slopes and interval indices; unfilled for no threads."""
+    """Return x, base values, base slopes and interval indices; not computed without threads."""
     (rows, n_in, _, _), (at_x, at_base, at_slope), like = sizes, addresses, basis[0]
     count, silu = rows * n_in, at_base == 0
     base, slope = numbers_at(at_base, count, like), numbers_at(at_slope, count, like)
@@ -119,7 +119,7 @@ def arrays_of(weights, tensors, basis, sizes, team):
 
 @jit
 def forward_single(arguments, span, team):
-    """Write y (row, out) for a row or two, sharing out the outputs; the span is unused."""
+    """Write y (row, out) for a row or two; threads divide the outputs. The span is unused."""
     weights, tensors, basis, window, sizes = arguments
     (rows, n_in, n_out, n_basis), like = sizes, basis[0]
     splines, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, team)
@@ -132,10 +132,9 @@ def forward_single(arguments, span, team):
 
 @jit
 def forward_spans(arguments, span, team):
-    """Write y (row, out) for few rows, sharing out inputs and outputs.
+    """Write y (row, out) for few rows; threads divide inputs and outputs.
 
-    Ten rows of 256 -> 256 were measured to take 119 us in place of 179 on two threads, and of
-    512 -> 512, whose weights are packed a cache's size at a time, 1.5 ms in place of 2.1 on one.
+    Ten rows of 256 -> 256 took 119 us in place of 179 on two threads.
     """
     weights, tensors, basis, window, sizes = arguments
     (rows, n_in, n_out, _), like = sizes, basis[0]
@@ -151,7 +150,7 @@ def forward_spans(arguments, span, team):
 
 @jit
 def forward(arguments, span, team):
-    """Write y (row, out) for a span of rows, which the threads share."""
+    """Write y (row, out) for a span of rows, which threads divide."""
     weights, tensors, basis, window, sizes = arguments
     (rows, n_in, n_out, _), like = sizes, basis[0]
     splines, base_weight, points, bias, y = arrays_of(weights, tensors, basis, sizes, (0, 0))
@@ -167,9 +166,9 @@ def forward(arguments, span, team):
 
 @inlined
 def shape_of(sizes, inputs, basis, window):
-    """Return whether weights of `inputs` are turned into polynomials, and their sizes.
+    """Return whether weights of `inputs` are converted to polynomials, and the sizes.
 
-    That is (turned, in, out, basis, numbers of a row, numbers of an input).
+    These are (converted, in, out, basis, numbers per row, numbers per input).
     """
     (rows, n_in, n_out, n_basis), like, pieces = sizes, basis[0], len(basis[4])
     lanes, width, whole = layout(n_out, n_basis, like)
@@ -183,7 +182,7 @@ def shape_of(sizes, inputs, basis, window):
 
 @inner
 def write_table(splines, base_weight, table, basis, shape, window, origin, begin, end):
-    """Write the table of the weights of inputs begin to end; it begins with input `origin`."""
+    """Write packed or converted weights of inputs begin to end; `table` starts at `origin`."""
     if shape[0]:
         write_curves(splines, base_weight, table, basis, shape, window, origin, begin, end)
     else:
@@ -234,7 +233,7 @@ def write_rows(
 
 @inner
 def write_spans(points, splines, base_weight, basis, window, sums, shape, part, _):
-    """Write the contribution to y (row, out) of a span of inputs and of outputs."""
+    """Write the contribution of a span of inputs to a span of outputs y (row, out)."""
     rows, n_in, n_out, n_basis, length, blocks = shape
     left, first = part // blocks * length, part % blocks * LANES
     span, count = (left, min(n_in, left + length)), min(LANES, n_out - first)
@@ -260,9 +259,9 @@ def add_rows(points, splines, base_weight, basis, y, sizes, span, window):
 
 @jit
 def backward(arguments, span, team):
-    """Write the gradients that have addresses, those of the weights for a span of inputs.
+    """Write the gradients with nonzero addresses; those of the weights for a span of inputs.
 
-    Parts of the inputs are shared out; of the rows where there are too few inputs for that.
+    Threads divide the inputs, or the rows if there are too few inputs.
     """
     weights, tensors, gradients, basis, window, sizes = arguments
     (rows, n_in, n_out, n_basis), (at_x, at_base, at_slope, at_grad) = sizes, tensors
@@ -290,7 +289,7 @@ def write_inputs(
 ):
     """Write the gradients of inputs begin to end: of x, and of their weights.
 
-    Some outputs at a time, so that much of each of their rows of weights is read at once.
+    Outputs are processed in blocks, so that each row of weights is read in long stretches.
     """
     rows, n_in, n_out, n_basis, block = shape
     if 0 < rows <= DIRECT and len(wanted[2]) > 0:
@@ -317,7 +316,7 @@ def write_inputs(
 
 @inlined
 def of_edges(arrays, start, stop, n_basis):
-    """Return the parts for a range of edges of arrays with `n_basis`, 1 and 1 numbers for each."""
+    """Return a range of edges of three arrays, with `n_basis`, 1 and 1 numbers per edge."""
     first, second, third = arrays
     return first[start * n_basis : stop * n_basis], second[start:stop], third[start:stop]
 
@@ -328,7 +327,7 @@ def write_some_outputs(
 ):
     """Write the gradients of inputs begin to end of some outputs; that of x adds up.
 
-    What is made of the weights of a group of inputs, read once, stays in a core's cache.
+    The packed weights of a group of inputs stay in a core's cache.
     """
     (rows, n_in, n_out, n_basis, block, before), want_weights = shape, len(wanted[2]) > 0
     lanes, stride, size = layout(n_out, n_basis, grad)

@@ -1,10 +1,10 @@
 """Kernels over the basis functions that are nonzero at each point.
 
-Weights come packed (in, basis + 1, lanes), flat: the coefficients of one input lie together, the
-row of the base function after them, outputs side by side.
+Weights are packed as a flat array (in, basis + 1, lane): outputs are contiguous, and the rows of an
+input are those of its coefficients, then of the base function.
 
-The pieces of an even grid that hold numbers are guessed in vectors, in the order of memory; numbers
-so close to a knot that rounding may have moved them are compared with it.
+On an even grid, pieces are computed by vector instructions; numbers that are within rounding of a
+knot are compared with it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LANES = 256  # outputs taken together, so that the weights of two inputs stay in
 
 @inner
 def write_pieces(x, n_in, basis, held, begin, end):
-    """Write the piece that holds each number of rows begin to end; 0 for NaN."""
+    """Write the index of the piece of each number in rows begin to end; 0 for NaN."""
     starts, ends, _, _, first, _, jump, (low, density, cuts, sure) = basis
     tile, stop, pieces = len(low), end * n_in, len(first)
     for top in range(begin * n_in, stop, tile):
@@ -48,7 +48,7 @@ def write_pieces(x, n_in, basis, held, begin, end):
 
 @inlined
 def guess_pieces(x, top, count, low, density, sure, pieces, held):
-    """Write the likely pieces of consecutive numbers; return whether any is doubtful."""
+    """Write the likely pieces of consecutive numbers; return whether any is uncertain."""
     half, within, doubts = x.dtype.type(0.5), x.dtype.type(sure), np.int32(0)
     most = x.dtype.type(pieces) - half
     for j in range(count):
@@ -63,7 +63,7 @@ def guess_pieces(x, top, count, low, density, sure, pieces, held):
 
 @inlined
 def count_pieces(x, top, count, cuts, tile, held):
-    """Write the pieces of consecutive numbers: how many of the cuts of each are not above it."""
+    """Write the pieces of consecutive numbers: the number of cuts not above each."""
     held[top : top + count] = 0
     for at in range(0, len(cuts), tile):
         for j in range(count):
@@ -73,7 +73,7 @@ def count_pieces(x, top, count, cuts, tile, held):
 
 @inner
 def write_points(points, silu, basis, n_in, begin, end):
-    """Write the pieces that hold rows begin to end, and silu where it is the base function."""
+    """Write the pieces of rows begin to end, and silu if it is the base function."""
     x, base, slope, held = points
     if silu and len(slope) > 0:
         write_silu_pair(x, base, slope, begin * n_in, end * n_in)
@@ -84,14 +84,14 @@ def write_points(points, silu, basis, n_in, begin, end):
 
 @inlined
 def room_of_rows(points, count):
-    """Return room for `points_of_rows`."""
+    """Allocate the arrays that `points_of_rows` needs."""
     values = np.empty(count if len(points[1]) == 0 else 0, points[0].dtype)
     return values, np.empty(count, np.int32)
 
 
 @inlined
 def points_of_rows(points, room, basis, n_in, begin, end):
-    """Return rows begin to end of points; missing arrays are computed in the room."""
+    """Return rows begin to end of points; missing arrays are computed, in `room`."""
     (x, base, slope, _), (values, held) = points, room
     some, silu = slice(begin * n_in, end * n_in), len(base) == 0
     mine = x[some], values if silu else base[some], slope, held
@@ -101,7 +101,7 @@ def points_of_rows(points, room, basis, n_in, begin, end):
 
 @inlined
 def locate(points, n_in, i, begin, end, basis, numbers, firsts, stride, window):
-    """Write the nonzero values of input i, and the places of their weights, for rows of x."""
+    """Write the nonzero basis values of input i for rows of x, and the indices of their weights."""
     (x, base, _, held), live = points, len(window)
     _, _, origins, scales, first, powers, jump, _ = basis
     for r in range(end - begin):
@@ -116,7 +116,7 @@ def locate(points, n_in, i, begin, end, basis, numbers, firsts, stride, window):
 
 @inner
 def add_edges(points, packed, basis, y, shape, spans, window):
-    """Add the contributions of inputs first to last, all that are packed, to rows of y."""
+    """Add the contributions of inputs first to last, which are all packed, to rows of y."""
     (_, n_in, n_out, _, stride, size), (rows, first, last) = shape, spans
     half = rows * (len(window) + 1)
     numbers, firsts = np.empty(2 * half, y.dtype), np.empty(2 * rows, np.int64)
@@ -135,7 +135,7 @@ def add_edges(points, packed, basis, y, shape, spans, window):
 
 @inlined
 def write_bias(y, bias, begin, end):
-    """Write the bias to rows begin to end of y; a slice of it takes three times as long."""
+    """Write the bias to rows begin to end of y, three times faster than by a slice."""
     for r in range(begin, end):
         for o in range(len(bias)):
             put(y, r * len(bias) + o, get(bias, o))
@@ -143,7 +143,7 @@ def write_bias(y, bias, begin, end):
 
 @inner
 def add_part(part, stride, y, rows, n_out):
-    """Add the numbers of rows that end with a vector to those of rows of y."""
+    """Add rows that are padded to whole vectors to rows of y."""
     for r in range(rows):
         to, at = r * n_out, r * stride
         for j in range(n_out):
@@ -154,8 +154,8 @@ def add_part(part, stride, y, rows, n_out):
 def add_inputs(packed, y, places, numbers, firsts, other_firsts, window):
     """Add the contributions of inputs i and perhaps i + 1 to y (row, lane).
 
-    The rows of y end with a vector, as those of the weights do: one row's vector that reaches into
-    the next row has to wait for that to be written, which was measured to take as long again.
+    Rows of y are padded to whole vectors, like those of weights: a vector that reached into the
+    next row would wait until that is written, which doubled the time.
     """
     two, n_out, stride, size, i, rows, half = places
     step, lanes = len(window) + 1, BYTES // y.itemsize
@@ -192,7 +192,7 @@ def locate_slopes(points, n_in, i, begin, end, basis, numbers, slopes, mine, win
 
 @inner
 def sort_rows(held, count, ends, order):
-    """Order rows by the piece that holds them; rows of piece c end at ends[c]."""
+    """Sort rows by their piece; rows of piece c end at ends[c]."""
     ends[:] = 0
     for r in range(count):
         piece = get(held, r)
@@ -211,8 +211,8 @@ def sort_rows(held, count, ends, order):
 def backward_some(points, packed, basis, grad, grad_packed, grad_x, sizes, spans, window):
     """Write grad_packed and grad_x (row, in), of some inputs over some rows.
 
-    Either gradient is left out when its array is empty; that of x adds up over outputs, if there
-    were any `before`. The packed arrays begin with input `origin`.
+    A gradient with an empty array is not computed; that of x is added if outputs came `before`. The
+    packed arrays start at input `origin`.
     """
     n_in, n_out, stride, size = sizes
     begin, end, first_input, last_input, block, origin, before = spans
@@ -247,7 +247,7 @@ def backward_some(points, packed, basis, grad, grad_packed, grad_x, sizes, spans
 
 @inner
 def add_pieces(mine, stride, n_out, rows, held, count, first, numbers, window):
-    """Add the gradient of one input's weights, by pieces, or by rows where these are few."""
+    """Add the gradient of one input's weights, by pieces, or by rows if there are few."""
     base_row, order = len(mine) - stride, np.empty(count, np.int32)
     if count < SHARED * len(first):
         for r in range(count):

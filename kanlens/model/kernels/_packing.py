@@ -1,7 +1,7 @@
 """Pack weights into the memory layout of the kernels, and unpack their gradients.
 
-Blocks are turned in SIMD registers within a core's cache: packing a 784 -> 64 layer was measured to
-take 62 us, and 216 with a buffer for each edge.
+Blocks are transposed in SIMD registers within a core's cache: packing a 784 -> 64 layer took 62 us,
+and 216 with a buffer for each edge.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ COLUMNS = 256  # basis functions, of some inputs, whose weights are packed at a 
 def turn_block(emit, source, at, stride, rows, columns, target, to, target_stride, stored):
     """Write the transpose of `rows` and `columns` of a matrix.
 
-    What is more than fits one vector, in either direction, is left out; `stored` numbers of each
-    are written, after the rows those of the last row.
+    Rows and columns beyond one vector are left out; `stored` numbers of each are written, the last
+    row repeated.
     """
     emit.mask = emit.first(columns)
     block = _transposed(emit, _masked_rows(emit, source, at, stride, rows))
@@ -35,7 +35,7 @@ def turn_block(emit, source, at, stride, rows, columns, target, to, target_strid
 
 
 def _masked_rows(emit: Emitter, data: Value, at: Value, stride: Value, count: Value) -> list[Value]:
-    """Load rows of a block; those from `count` on are the last before it once more."""
+    """Load `count` rows of a block; the last one is repeated to fill it."""
     rows = []
     for j in range(emit.full):
         rows.append(emit.load(data, at, emit.full))
@@ -46,7 +46,7 @@ def _masked_rows(emit: Emitter, data: Value, at: Value, stride: Value, count: Va
 
 
 def _transposed(emit: Emitter, rows: list[Value]) -> list[Value]:
-    """Return the columns of a block, exchanging its corners at ever smaller scale."""
+    """Return the columns of a block, by recursive exchange of off-diagonal quarters."""
     width = len(rows)
     lanes = ir.VectorType(ir.IntType(32), width)
     step = width // 2
@@ -65,7 +65,7 @@ def _transposed(emit: Emitter, rows: list[Value]) -> list[Value]:
 
 @emitted
 def scale_rows(emit, target, to, to_stride, source, at, stride, factors, f, count):
-    """Write `count` rows one vector long, each times the one row at factors[f]."""
+    """Write `count` rows of one vector each, multiplied by the row at factors[f]."""
     factor = emit.load(factors, f, emit.full)
     with cgutils.for_range(emit.builder, count) as loop:
         here = emit.builder.add(at, emit.builder.mul(loop.index, stride))
@@ -76,7 +76,7 @@ def scale_rows(emit, target, to, to_stride, source, at, stride, factors, f, coun
 
 @emitted
 def dot_rows(emit, target, to, a, at, stride, b, place, count):
-    """Write one row, the sum of `count` rows of a, each times one of b that follow each other."""
+    """Write one row: the sum of `count` rows of a, each multiplied by a consecutive row of b."""
     builder, zero = emit.builder, emit.zero(emit.full)
     total = cgutils.alloca_once_value(builder, zero)
     builder.store(zero, total)
@@ -91,7 +91,7 @@ def dot_rows(emit, target, to, a, at, stride, b, place, count):
 
 @inner
 def lay_out(matrix, width, top, rows, left, columns, desk, to, lanes):
-    """Write some rows and columns of a matrix as rows of the desk."""
+    """Copy some rows and columns of a matrix to the buffer `desk`, transposed."""
     for j in range(0, columns, lanes):
         at, place = top * width + left + j, to + j * lanes
         turn_block(matrix, at, width, rows, columns - j, desk, place, lanes, lanes)
@@ -99,7 +99,7 @@ def lay_out(matrix, width, top, rows, left, columns, desk, to, lanes):
 
 @inner
 def put_back(desk, at, lanes, matrix, width, top, rows, left, columns):
-    """Write rows of the desk as columns of a matrix."""
+    """Copy rows of the buffer `desk` to columns of a matrix."""
     for j in range(0, columns, lanes):
         to, place = top * width + left + j, at + j * lanes
         turn_block(desk, place, lanes, columns - j, rows, matrix, to, width, columns - j)
@@ -107,7 +107,7 @@ def put_back(desk, at, lanes, matrix, width, top, rows, left, columns):
 
 @inner
 def lay_out_factors(scale, mask, n_in, span, desk, places, lanes):
-    """Lay out the mask, and the factor of the coefficients: the mask, times a scale if any."""
+    """Copy the mask, and the coefficients' factor (mask times scale, if any), to the buffer."""
     (top, rows, left, inputs), (at_mask, at_factor) = span, places
     lay_out(mask, n_in, top, rows, left, inputs, desk, at_mask, lanes)
     scaled = len(scale) > 0
@@ -119,10 +119,10 @@ def lay_out_factors(scale, mask, n_in, span, desk, places, lanes):
 
 @inner
 def pack_inputs(splines, base, packed, sizes, lanes, origin, begin, end):
-    """Write the weights of inputs begin to end as (in, basis + 1, lane).
+    """Pack the weights of inputs begin to end as (in, basis + 1, lane).
 
-    Of these, `scale` (out, in), unless that is empty, multiplies `spline` (out, in, basis),
-    and `mask` it and `base`. The packed array begins with input `origin`.
+    `spline` (out, in, basis) is multiplied by `mask` and `scale` (out, in), unless empty; `base` by
+    `mask`. The packed array starts at input `origin`.
     """
     (spline, scale, mask), (n_in, n_out, stride) = splines, sizes
     n_basis = len(spline) // (n_in * n_out)
@@ -151,7 +151,7 @@ def pack_inputs(splines, base, packed, sizes, lanes, origin, begin, end):
 
 @inner
 def unpack_inputs(grad, splines, wanted, sizes, lanes, origin, begin, end):
-    """Write the gradients of a layer's weights from the packed ones' from input `origin` on."""
+    """Write the gradients of a layer's weights from packed ones that start at input `origin`."""
     (spline, scale, mask), (grad_spline, grad_scale, grad_base) = splines, wanted
     n_in, n_out, stride = sizes
     n_basis = len(spline) // (n_in * n_out)

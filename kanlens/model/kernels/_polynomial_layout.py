@@ -1,7 +1,7 @@
 """Kernel for many rows and few outputs, over piecewise polynomials.
 
-Where all outputs fit a vector, finding what multiplies the weights takes longest. Here the weights
-are turned first into a polynomial for every edge and piece, whose powers are those of one number.
+If all outputs fit a vector, evaluating the basis takes longest. Here the weights are first
+converted to a polynomial for every edge and piece, in the powers of one number.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MIN_ROWS_PER_PIECE = 5
 
 @inlined
 def pays(rows, pieces, vectors, numbers):
-    """Return whether polynomials are the quicker way."""
+    """Return whether polynomials are faster."""
     return (
         vectors <= MAX_VECTORS
         and pieces * vectors * vectors * MIN_ROWS_PER_PIECE <= rows
@@ -75,7 +75,7 @@ def add_polynomials(emit, y, width, rows, table, points, basis, inputs, starts, 
 
 
 def _place(emit: Emitter, points: Any, basis: Any, place: Value, i: Value) -> list[Value]:
-    """Return the place of a number of x in its piece, the piece, and the base function."""
+    """Return the position of a number within its piece, the piece, and the base function."""
     builder, (x, base, _, held) = emit.builder, points
     _, _, origins, scales, _, _, jump, _ = basis
     piece = builder.sext(builder.load(builder.gep(held, [place])), i.type)
@@ -86,7 +86,7 @@ def _place(emit: Emitter, points: Any, basis: Any, place: Value, i: Value) -> li
 
 @emitted
 def turn_weights(emit, table, to, width, packed, row, stride, powers, at, window):
-    """Write the weights of the functions of one piece as polynomials, the highest power first."""
+    """Convert the weights of one piece to polynomials, the highest power first."""
     builder, live = emit.builder, len(window)
 
     def body(left: Value, lanes: int) -> None:
@@ -129,7 +129,7 @@ def write_curves(splines, base_weight, table, basis, shape, window, origin, begi
 
 @inner
 def add_curves(points, table, basis, y, shape, spans, window):
-    """Add the contributions of inputs first to last to rows of y; the table has only these."""
+    """Add the contributions of inputs first to last, which the table holds, to rows of y."""
     (_, n_in, n_out, _, width, whole), (rows, first, last) = shape, spans
     part, lengths = empty_line(rows * width, y), (n_in, len(window) * width, whole - width)
     for i in range(first, last, 2):

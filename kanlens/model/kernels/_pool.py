@@ -1,9 +1,8 @@
 """Threads of the kernels: torch's OpenMP threads, at most the number that torch may use.
 
-Torch's threads wait for work in a loop for some milliseconds, in which other threads get half of a
-processor. Python's are used where torch's do not exist. Numba's own threads (0.68) do less: a call
-of its "workqueue" took 24 us or more and aborts the process when two Python threads make one at a
-time; "omp" took 2 us and ends a process that was forked.
+Torch's threads spin for some milliseconds while they wait, which slows down other threads. Python's
+are used where torch's do not exist. Numba's threads (0.68) are not used: "workqueue" is slow and
+aborts the process if two Python threads call it at once; "omp" ends a forked process.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def safe() -> contextlib.AbstractContextManager[Any]:
-    """Keep torch from waiting for threads that a forked process does not have."""
+    """Prevent torch from waiting for threads that a forked process does not have."""
     return one_thread() if _forks else contextlib.nullcontext()
 
 
@@ -49,7 +48,7 @@ def share(
 ) -> None:
     """Call ``kernel(arguments, (begin, end, step), (threads, OpenMP))`` for range(count).
 
-    Work that takes one thread few `nanoseconds` stays on it; else each thread has some steps.
+    Work of few `nanoseconds` runs on one thread; otherwise each thread takes some steps.
     """
     threads, start = team(nanoseconds)
     step = max(1, -(-count // (threads * CHUNKS)))
@@ -66,7 +65,7 @@ def share(
 
 
 def team(nanoseconds: float) -> tuple[int, int]:
-    """Return the number of threads for work of one thread, and where OpenMP starts them or 0."""
+    """Return the number of threads for some work, and OpenMP's address to start them or 0."""
     threads = torch.get_num_threads() if nanoseconds >= SERIAL else 1
     return threads, 0 if threads == 1 or _forks else openmp()
 

@@ -1,6 +1,6 @@
 """Elementwise base function and its derivative.
 
-silu has loops of its own, with an exp the compiler can vectorize, which passes call.
+silu has loops of its own, with an exp that the compiler can vectorize.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def _exponential(x):
 
 @in_order
 def write_silu(x, values, begin, end):
-    """Write x * sigmoid(x) for places begin to end of flat arrays."""
+    """Write x * sigmoid(x) for indices begin to end of flat arrays."""
     for j in range(begin, end):
         point, unit = get(x, j), x.dtype.type(1)
         put(values, j, point * (unit / (unit + exponential(-point))))
@@ -75,7 +75,7 @@ def write_silu(x, values, begin, end):
 
 @in_order
 def write_silu_pair(x, values, slopes, begin, end):
-    """Write x * sigmoid(x) and its derivative for places begin to end of flat arrays."""
+    """Write x * sigmoid(x) and its derivative for indices begin to end of flat arrays."""
     for j in range(begin, end):
         point, unit = get(x, j), x.dtype.type(1)
         power = exponential(-point)

@@ -1,7 +1,6 @@
-"""Kernels for one row or two, which read the weights, used once or twice, where they lie.
+"""Kernels for one row or two, which read the weights in place, without packing.
 
-On one thread, a row of 784 -> 64 was measured to take 48 us in place of 116, and 208 in place of
-371 with its gradients; two rows 82 in place of 127, and 334 in place of 446.
+On one thread, a row of 784 -> 64 took 48 us in place of 116, 208 in place of 371 with gradients.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ TOGETHER = (0,) * 4  # outputs whose sums are kept at a time; its length is part
 
 @emitted
 def add_live(emit, y, to, matrix, at, stride, factors, count, numbers, firsts, outputs, window):
-    """Add to some outputs the dot products of live numbers of the inputs, each times its factor.
+    """Add edges of some inputs to some outputs: weights times basis values times factors.
 
     Of output m and input i these are ``matrix[at + (m * count + i) * stride + firsts[i] + k]`` and
     ``numbers[i * (window + 1) + k]`` for every k of the window, and ``factors[m * count + i]``.
@@ -49,7 +48,7 @@ def add_live(emit, y, to, matrix, at, stride, factors, count, numbers, firsts, o
 
 @inner
 def find_live(points, basis, n_in, r, numbers, firsts, window):
-    """Write the nonzero functions at every input of a row, and the places of their weights."""
+    """Write the nonzero basis values of every input of a row, and the indices of their weights."""
     for i in range(n_in):
         room = numbers[i * (len(window) + 1) :], firsts[i:]
         locate(points, n_in, i, r, r + 1, basis, *room, 1, window)
@@ -82,10 +81,10 @@ def write_outputs(numbers, firsts, base, splines, base_weight, bias, y, shape, w
 def add_live_gradients(
     emit, spline, at, factors, numbers, firsts, grad, into, sizes, outputs, window
 ):
-    """Add to the gradients of some inputs' coefficients, live numbers times a factor of each edge.
+    """Add nonzero basis values, times a factor per edge, to the gradients of some coefficients.
 
-    Of `into`, `bends` (input, live) gain the coefficients times the factor; `dots` (output, input)
-    become the dot products of coefficients and numbers.
+    In `into`, `bends` (input, live) gain the coefficients times the factor; `dots` (output, input)
+    are set to the dot products of coefficients and basis values.
     """
     builder, live, (bends, dots), (count, stride, row) = emit.builder, len(window), into, sizes
     lanes = [ir.Constant(ir.IntType(32), k) for k in range(live)]
@@ -138,7 +137,7 @@ def write_each_row(points, splines, base_weight, basis, grad, grad_x, wanted, si
 
 @inner
 def add_row_gradients(numbers, firsts, splines, base_weight, grad, bends, wanted, places, window):
-    """Add the gradients of the weights over one row, the first of which begins them.
+    """Add the gradients of the weights for one row; the first row overwrites them.
 
     `bends` gain the sums of the weights over outputs, each times its gradient: of the coefficients
     that are not zero (input, live), then of the base function (input,).

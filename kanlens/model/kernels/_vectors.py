@@ -1,8 +1,8 @@
 """Multiply-adds and dot products of contiguous rows in explicit SIMD vectors (LLVM IR).
 
-A compiler cannot prove that rows of a matrix do not overlap, and guards its vectors or has none: 5
-rows of a 64 -> 64 layer took 23 ns where the functions below take 16. They take flat arrays and
-offsets, in vectors of 64 bytes and a masked one at the end; shorter registers split them.
+A compiler cannot prove that rows of a matrix do not overlap, and guards its vectors or has none.
+The functions below take flat arrays and offsets, in vectors of 64 bytes and a masked one at the
+end; shorter registers split them.
 
 `window` is a tuple with a number for each nonzero basis function, so that their count is part of
 the type and the loops over it are unrolled. Compiled code is cached by the date of the
@@ -31,9 +31,9 @@ MANY_REGISTERS = "avx512f"  # a processor with it holds the sums of several vect
 
 @inlined
 def empty_line(count, like):
-    """Return room for numbers that begins a line of memory, so that no vector lies on two.
+    """Allocate numbers aligned to a cache line, so that no vector crosses two.
 
-    Sums of 64 outputs in float64 were measured to take 19 ns where they began amid a line, and 14.
+    Sums of 64 outputs in float64 took 14 ns, and 19 if not aligned.
     """
     room = np.empty(count + BYTES // like.itemsize, like.dtype)
     skip = (-room.ctypes.data % BYTES) // like.itemsize
@@ -53,7 +53,7 @@ class Emitter:
         self.mask: Value | None = None  # of the vector at the end, while its code is emitted
 
     def taken(self, kind: types.Type, value: Value) -> Any:
-        """Return the pointer to an array's first number, a tuple's members, or else the value."""
+        """Return a pointer to an array's data, the members of a tuple, or the value itself."""
         if isinstance(kind, types.Array):
             return self.context.make_array(kind)(self.context, self.builder, value).data
         if isinstance(kind, types.BaseTuple):
@@ -62,11 +62,11 @@ class Emitter:
         return value
 
     def offset(self, at: Value, count: int) -> Value:
-        """Return the place `count` numbers after another."""
+        """Return the index `count` after another."""
         return self.builder.add(at, ir.Constant(at.type, count))
 
     def load(self, base: Value, at: Value, width: int) -> Value:
-        """Load `width` numbers from place `at` on; in a masked vector, zeros after its end."""
+        """Load `width` numbers from index `at` on; a masked vector has zeros after its end."""
         place = self._place(base, at, width)
         if self.mask is not None and width == self.full:
             kind = ir.VectorType(self.element, width)
@@ -77,7 +77,7 @@ class Emitter:
         return value
 
     def store(self, value: Value, base: Value, at: Value, width: int) -> None:
-        """Store `width` numbers from place `at` on; of a masked vector, those before its end."""
+        """Store `width` numbers from index `at` on; of a masked vector, those before its end."""
         place = self._place(base, at, width)
         if self.mask is not None and width == self.full:
             arguments = [value, place, self.alignment, self.mask]
@@ -132,9 +132,9 @@ class Emitter:
     def lanes(
         self, count: Value, body: Callable[[Value, int], None], *, whole: bool = False
     ) -> None:
-        """Run ``body(place, width)`` over `count` numbers, in vectors as long as they fit.
+        """Run ``body(index, width)`` over `count` numbers, in vectors as long as possible.
 
-        With `whole` they are known to fit, and none has a mask.
+        With `whole` they are known to fill vectors, so that none has a mask.
         """
         builder = self.builder
         place = cgutils.alloca_once_value(builder, ir.Constant(count.type, 0))
@@ -167,10 +167,10 @@ class Emitter:
 
 
 def emitted(body: Callable[..., None]) -> Any:
-    """Return a function for kernels from one that emits the code of its call.
+    """Make a function that emits LLVM code callable from kernels.
 
-    It takes an `Emitter` for the type of the numbers in the first array, then what `Emitter.taken`
-    makes of the arguments.
+    `body` takes an `Emitter` for the dtype of the first array, then the arguments as converted by
+    `Emitter.taken`.
     """
 
     @functools.wraps(body)  # numba reads the names of the arguments from it
@@ -188,10 +188,10 @@ def emitted(body: Callable[..., None]) -> Any:
 
 @emitted
 def add_products(emit, y, at, count, matrix, stride, firsts, bases, numbers, places, window):
-    """Add to y[at : at + count] the live rows of some inputs, each times its number.
+    """Add rows of weights of some inputs, each times a basis value, to y[at : at + count].
 
-    Of input m these are the rows at ``firsts[m] + k * stride`` times ``numbers[places[m] + k]`` for
-    every k of the window, and the row at ``bases[m]`` times the number after them.
+    For input m, the rows at ``firsts[m] + k * stride`` times ``numbers[places[m] + k]`` for every
+    k of the window, and the row at ``bases[m]`` times the number after them.
     """
     builder, rows = emit.builder, []
     for first, base, place in zip(firsts, bases, places, strict=True):
@@ -214,7 +214,7 @@ def add_products(emit, y, at, count, matrix, stride, firsts, bases, numbers, pla
 
 @emitted
 def add_dot_product(emit, sums, place, y, at, count, matrix, rows, numbers, first, window):
-    """Add the dot product of y[at : at + count] and rows of a matrix, each times its number.
+    """Add the dot product of y[at : at + count] and rows of a matrix, each times a basis value.
 
     `rows` are the place of the first row, the distance to the next, the place of the base's row.
     """
@@ -235,7 +235,7 @@ def add_dot_product(emit, sums, place, y, at, count, matrix, rows, numbers, firs
 
 @emitted
 def add_rows(emit, matrix, stride, first, base, count, y, order, begin, end, numbers, window):
-    """Add to the live rows of a matrix the rows of y in order[begin:end], each times its number.
+    """Add the rows of y in order[begin:end], each times a basis value, to rows of a matrix.
 
     Row ``first + k * stride`` gains ``numbers[r * (window + 1) + k] * y[r * count :]`` for every r;
     the row at `base` likewise with the last number. The sums stay in registers meanwhile and are
@@ -269,7 +269,7 @@ def add_rows(emit, matrix, stride, first, base, count, y, order, begin, end, num
 
 @emitted
 def write_polynomials(emit, u, powers, at, values, to, window):
-    """Write the polynomials of a piece at u, all of them at once by Horner's rule.
+    """Evaluate the polynomials of a piece at u, all at once by Horner's rule.
 
     ``values[to + k]`` becomes the sum over p of ``powers[at + p * len(window) + k] * u**p``.
     """
@@ -281,7 +281,7 @@ def write_polynomials(emit, u, powers, at, values, to, window):
 
 @emitted
 def write_slopes(emit, u, scale, powers, at, values, slopes, to, window):
-    """Write the polynomials of a piece at u, and `scale` times their derivatives."""
+    """Evaluate the polynomials of a piece at u, and `scale` times their derivatives."""
     live, slope = len(window), None
     point, (value, *others) = _point_and_rows(emit, u, powers, at, live)
     for row in others:
@@ -294,10 +294,10 @@ def write_slopes(emit, u, scale, powers, at, values, slopes, to, window):
 
 @emitted
 def add_signed_sums(emit, numbers, length, count, weights, sums, at, stride, base_at, window):
-    """Add to `sums`, in float64, those of the basis over points, times an edge's sign.
+    """Add the sums over points of the basis, times the sign of an edge, to `sums` in float64.
 
-    The edge is their sum, each times its weight, the base function's last. In one pass that writes
-    nothing between: in passes for each function it was measured to take twice as long.
+    The edge is the sum of functions times their weights, the base function's last. One pass over
+    all functions takes half the time of one for each.
     """
     builder, live, none = emit.builder, len(window), emit.zero(emit.full)
     totals = [cgutils.alloca_once_value(builder, none) for _ in range(live + 1)]
@@ -317,7 +317,7 @@ def add_signed_sums(emit, numbers, length, count, weights, sums, at, stride, bas
 
 @emitted
 def add_signed_slopes(emit, numbers, slopes, length, count, weights, factor, totals, window):
-    """Add to `totals` at every point a factor times the sign and the slope of an edge."""
+    """Add a factor times the sign and the slope of an edge to `totals` at every point."""
     by = emit.splat(factor, emit.full)
     ones = _splats(emit, weights, ir.Constant(count.type, 0), len(window) + 1)
 
@@ -372,7 +372,7 @@ def _weighted(emit: Emitter, ones: list[Value], rows: list[Value]) -> Value:
 
 
 def add_number(emit: Emitter, vector: Value, sums: Value, at: Value, size: int = 0) -> None:
-    """Add the numbers of a vector to one, which may be of a larger size."""
+    """Add the sum of a vector to a number, which may have more precision."""
     builder, width = emit.builder, vector.type.count
     while width > 1:
         width //= 2
@@ -387,7 +387,7 @@ def add_number(emit: Emitter, vector: Value, sums: Value, at: Value, size: int =
 
 
 def _padded(live: int) -> int:
-    """Return the least power of two that is not less: registers have such lengths."""
+    """Return the next power of two, the length of a register."""
     return 1 << (live - 1).bit_length()
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from kanlens.attribution import METHODS, attribute
-from kanlens.attribution._registry import REFUSED
+from kanlens.attribution._attribute import REFUSED
 from kanlens.attribution.captum_methods._adapter import five_runs, quiet
 from kanlens.attribution.captum_methods._table import CAPTUM_METHODS
 from kanlens.errors import InvalidValueError, MethodError

@@ -57,7 +57,7 @@ def test_only_features_with_a_path_are_ordered(network, draw):
 
 
 def test_too_many_orders_are_refused(network, draw):
-    with pytest.raises(MethodError, match="which goes through all their orders, got 9"):
+    with pytest.raises(MethodError, match="which evaluates all their orders, got 9"):
         attribute(
             network([9, 1]), draw(2, 9), method="captum_shapley_values", background=draw(2, 9)
         )

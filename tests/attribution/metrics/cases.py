@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from kanlens.attribution import Attribution
-from kanlens.attribution._deeplift_gradients import secant
+from kanlens.attribution._direct_methods import secant
 from kanlens.attribution._problem import Baseline, Problem
 from kanlens.attribution.metrics import Case, case_for
-from kanlens.attribution.metrics._perturbations import Function
+from kanlens.attribution.metrics._evaluation import Function
 from kanlens.model._analysis import float64_copy
 from kanlens.model._network import KAN
 

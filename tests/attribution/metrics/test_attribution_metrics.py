@@ -18,9 +18,6 @@ from kanlens.attribution.metrics import (
     share_entropy,
 )
 from kanlens.attribution.metrics import _evaluation as evaluation
-from kanlens.attribution.metrics import (
-    _perturbations as perturbations,
-)
 from tests.attribution.metrics import cases
 from tests.made import made
 
@@ -225,11 +222,11 @@ def test_samples_may_be_judged_a_few_at_a_time(name, network, monkeypatch):
         return METRICS[name].function(dataclasses.replace(case, attribution=found, exact=exact))
 
     sizes, whole = [], judged()
-    monkeypatch.setattr(perturbations, "BUDGET", 60)
+    monkeypatch.setattr(evaluation, "BUDGET", 60)
     monkeypatch.setattr(evaluation, "PART", 2)
-    whole_slices = perturbations.slices
+    whole_slices = evaluation.slices
     monkeypatch.setattr(
-        perturbations, "slices", lambda *work: sizes.append(work) or whole_slices(*work)
+        evaluation, "slices", lambda *work: sizes.append(work) or whole_slices(*work)
     )
     parts = judged()
     assert bool(sizes) == (name not in ("max_gap", "relative_gap"))

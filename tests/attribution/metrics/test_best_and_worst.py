@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from kanlens.attribution.metrics import METRICS, removal_curve
-from kanlens.attribution.metrics._faithfulness import area_over
+from kanlens.attribution.metrics._quality import area_over
 from tests.attribution.metrics import cases
 
 X = cases.draw(8, 6)

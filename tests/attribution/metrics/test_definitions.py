@@ -21,9 +21,8 @@ from kanlens.attribution.metrics import (
     spearman,
     subset_correlation,
 )
-from kanlens.attribution.metrics._faithfulness import removal_masks
-from kanlens.attribution.metrics._perturbations import subsets, without
-from kanlens.attribution.metrics._rankings import cleaned, over_counts, ratio, top
+from kanlens.attribution.metrics._evaluation import subsets, without
+from kanlens.attribution.metrics._quality import cleaned, over_counts, ratio, removal_masks, top
 from tests.attribution.metrics import cases
 
 X, ROWS, A = cases.draw(4, 5), cases.draw(3, 5, seed=2), cases.draw(4, 5, seed=3)
@@ -70,7 +69,7 @@ def test_removal():
 def test_removal_in_parts(monkeypatch):
     whole = without(curved, X, MASKS, ROWS)
     for budget in (1, 16 * 5 * 31, 16 * 5 * 31 * 2, 16 * 5 * 31 * 7):
-        monkeypatch.setattr("kanlens.attribution.metrics._perturbations.BUDGET", budget)
+        monkeypatch.setattr("kanlens.attribution.metrics._evaluation.BUDGET", budget)
         assert_close(without(curved, X, MASKS, ROWS), whole, rtol=1e-13, atol=1e-13)
 
 

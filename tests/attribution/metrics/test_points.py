@@ -8,8 +8,8 @@ import torch
 
 from kanlens.attribution._problem import Baseline
 from kanlens.attribution.metrics import METRICS, Case
-from kanlens.attribution.metrics._evaluation import ROWS
-from kanlens.attribution.metrics._perturbations import (
+from kanlens.attribution.metrics._evaluation import (
+    ROWS,
     brought_inside,
     displaced,
     evaluated,
@@ -135,7 +135,7 @@ def test_shares_outside_are_counted(network):
 
 
 def test_an_output_must_be_there_to_be_watched():
-    with pytest.raises(RuntimeError, match="must be marked so"):
+    with pytest.raises(RuntimeError, match="must declare the parts"):
         Case(attribution=cases.attribution(torch.ones(1, 2))).watched()(torch.ones(1, 2))
 
 
@@ -152,7 +152,7 @@ def test_moved_points_come_in_parts(network, monkeypatch):
         return inner(self, points)
 
     monkeypatch.setattr(type(made.watched()), "__call__", watching)
-    monkeypatch.setattr("kanlens.attribution.metrics._perturbations.BUDGET", 4000)
+    monkeypatch.setattr("kanlens.attribution.metrics._evaluation.BUDGET", 4000)
     for name in ("pgi", "infidelity", "deletion", "max_sensitivity"):
         found = METRICS[name].function(dataclasses.replace(made))
         assert bool(torch.isfinite(found.rows).all())

@@ -80,6 +80,7 @@ def test_the_bound_holds_for_any_spline_in_any_units(data):
     assert distance(edge, series) <= series.error
 
 
+@pytest.mark.slow  # 25 series
 @given(st.data())
 @settings(max_examples=25, deadline=None)
 def test_the_bound_holds_for_every_function(data):

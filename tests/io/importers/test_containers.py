@@ -10,7 +10,7 @@ from torch import nn
 import kanlens
 from kanlens.errors import InvalidValueError
 from kanlens.io.importers import import_model
-from kanlens.io.importers._parity_check import probes
+from kanlens.io.importers._rows import probes
 from tests.io.importers import doubles
 from tests.io.importers.doubles import equal
 from tests.io.importers.test_efficient_kan import (

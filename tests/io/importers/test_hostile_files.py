@@ -187,18 +187,18 @@ FILES = {
     "storage too large": (on_storage((4,), (1,), 0, 2**30), "storage '0' has 16 bytes"),
     "storage elsewhere": (on_storage((4,), (1,), key="../../etc/passwd"), DAMAGED),
     "modules without end": (modules_without_end(), "a module of at most 10000 others"),
-    "one storage a thousand times": (repeated(), "repeats its numbers"),
+    "one storage a thousand times": (repeated(), "repeating numbers"),
     "zip bomb": (
         zipped(b"\x80\x02" + b"]" * 2**24, compression=zipfile.ZIP_DEFLATED),
-        "a zip file of more than it can hold",
+        "a compressed zip file",
     ),
     "storage bomb": (
         zipped(b"\x80\x02}.", storages=[("0", b"\0" * 2**24)], compression=zipfile.ZIP_DEFLATED),
-        "a zip file of more than it can hold",
+        "a compressed zip file",
     ),
     "two pickles": (
         zipped(b"\x80\x02}.", others=[("b/data.pkl", b"\x80\x02}.")]),
-        "no file of torch",
+        "not a file of torch",
     ),
     "other bytes first": (zipped(b"\x80\x02}.", others=[("a/byteorder", b"big")]), "byte order"),
     "script": (
@@ -206,7 +206,7 @@ FILES = {
         "a TorchScript program. Pass torch.jit.load(path), or its state_dict().",
     ),
     "zip of nothing": (zipped(None), "neither"),
-    "zip of text": (zipped(None, others=[("readme", b"hello")]), "no file of torch.save"),
+    "zip of text": (zipped(None, others=[("readme", b"hello")]), "not a file of torch.save"),
     "half a zip": (
         saved(network_state()[0])[:900],
         f"{CUT}File is not a zip file). Copy it again, or save the model again.",
@@ -319,7 +319,7 @@ def test_hostile_arities_are_refused(tmp_path, arity):
     state = doubles.pykan().state
     torch.save(state, tmp_path / "model_state")
     (tmp_path / "model_config.yml").write_text(f"mult_arity: {arity!r}")
-    refused(tmp_path / "model", "products of two and more", tmp_path)
+    refused(tmp_path / "model", "that combine", tmp_path)
 
 
 def test_the_canary_sings(tmp_path, monkeypatch):

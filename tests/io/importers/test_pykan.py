@@ -80,7 +80,7 @@ def test_a_state_dict_with_products_asks_for_their_arity():
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         import_model(double.state)
     equal(double, 3, double.state, mult_arity=2)
-    with pytest.raises(InvalidValueError, match="products of two and more that make 3 nodes of 5"):
+    with pytest.raises(InvalidValueError, match="that combine 5 sums to 3 nodes"):
         import_model(double.state, mult_arity=4)
 
 

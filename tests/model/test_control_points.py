@@ -6,7 +6,7 @@ import torch
 from scipy.interpolate import BPoly
 from torch.testing import assert_close
 
-from kanlens.splines._control_points import (
+from kanlens.model._enclosure_tables import (
     ControlPoints,
     chebyshev,
     from_nodes,
