@@ -20,6 +20,7 @@ from kanlens.data._source import Source
 from kanlens.data._table_reader import read_columns
 from kanlens.data._tables import Table
 from kanlens.errors import DataError, KanlensWarning, ShapeError
+from kanlens.model._losses import check_targets
 from kanlens.model._network import KAN, Targets
 from kanlens.model._statistics import deviations
 from kanlens.model._trace import store_statistics
@@ -59,6 +60,7 @@ def _check_trainable(model: KAN, data: Any, x: Tensor, y: Tensor | None, constan
     numbers, schema = data.frame.index if isinstance(data, Table) else range(len(x)), model.schema
     check_rows("fit", x, least=2)
     check_magnitude("fit", x, schema.feature_names, numbers)
+    check_targets(schema, y, call="fit")
     if schema.task == "regression":
         check_magnitude("fit", y, schema.output_names, numbers)
         varies = (deviations(y) > 0).tolist()
@@ -69,7 +71,8 @@ def _check_trainable(model: KAN, data: Any, x: Tensor, y: Tensor | None, constan
             if not (constant or any(varies)):
                 raise DataError(*fields)
             warnings.warn(KanlensWarning(*fields), stacklevel=4)
-        warn_of_distant("fit", schema.output_names, y, list(numbers))
+        if model.loss.linear:
+            warn_of_distant("fit", schema.output_names, y, list(numbers))
 
 
 def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
@@ -208,7 +211,8 @@ def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tenso
         if trained:
             advice = "Choose that number of target columns, or a target with that many classes"
         raise ShapeError("fit", expected, f"{count}{whose}", advice)
-    model.schema = dataclasses.replace(schema, features=own.features, format=own.format)
+    keep = ("features", "format", "loss", "loss_parameter")
+    model.schema = dataclasses.replace(schema, **{name: getattr(own, name) for name in keep})
     return y
 
 

@@ -10,6 +10,7 @@ from benchmarks.harness import Benchmark, Experiment, Key, Rows, Setup, Units
 from benchmarks.readable.constraints import DRAWN_SHAPES
 from benchmarks.readable.directions import DIRECTIONS
 from benchmarks.readable.imitation import IMITATION
+from benchmarks.readable.losses import LOSSES
 from benchmarks.readable.models import PEERS, taking_part
 from benchmarks.readable.pictures import PICTURES
 from benchmarks.readable.planted import PAIRS
@@ -83,6 +84,6 @@ SCORES = Experiment(
 
 READABLE = Benchmark(
     name="readable",
-    experiments=(SCORES, PAIRS, IMITATION, DRAWN_SHAPES, DIRECTIONS),
+    experiments=(SCORES, PAIRS, IMITATION, DRAWN_SHAPES, DIRECTIONS, LOSSES),
     pictures=PICTURES,
 )

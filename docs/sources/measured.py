@@ -520,6 +520,7 @@ def readable() -> dict[str, str]:
         **planted_pairs(),
         **imitations(),
         **shapes(),
+        **losses(),
     }
 
 
@@ -550,6 +551,26 @@ def intervals() -> dict[str, str]:
         "interval_mapie": str(frame.mapie.iloc[0]),
         "interval_table": table(head, rows),
         "interval_origin": origin(frame),
+    }
+
+
+def losses() -> dict[str, str]:
+    """Scores of networks of other losses, beside linear models and boosting."""
+    from benchmarks.readable.losses import PEERS, summary
+
+    frame = read("readable-losses")
+    scores = summary(frame)
+    ahead = scores["kanlens simplest"] >= scores["boosting"]
+    names = ["table", "loss", "metric", *PEERS]
+    rows = [
+        [one if isinstance(one, str) else f"{one:.3f}" for one in row]
+        for row in scores[names].itertuples(index=False)
+    ]
+    return {
+        "losses_scores": table(names, rows),
+        "losses_ahead": f"{ahead.sum()} of {len(ahead)}",
+        "losses_splits": str(frame.seed.nunique()),
+        "losses_origin": origin(frame),
     }
 
 

@@ -288,8 +288,7 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) 
         facts[name] = value.to(model.dtype) if isinstance(value, Tensor) else value
     facts["paths"] = parts.paths and tuple(flow.to(model.dtype) for flow in parts.paths)
     facts["features"] = parts.features or model.feature_names
-    regression = model.task == "regression"
-    facts["unit"] = model.schema.outputs[problem.target].unit if regression else "log-odds"
+    facts["unit"] = model.output_unit(problem.target)
     facts["groups"] = model.schema.groups if own else {}
     if parts.paths:
         facts["owners"] = tuple(tuple(nodes.owner.tolist()) for nodes in model.nodes)

@@ -198,7 +198,7 @@ def effect(
     return Effect(
         settings=tuple(settings),
         target=model.output_names[index],
-        unit=model.schema.outputs[index].unit if model.task == "regression" else "log-odds",
+        unit=model.output_unit(index),
         kind=kind,
         exact=exact,
         values=values,

@@ -217,8 +217,7 @@ class _TermSum:
         place = {sub: place for place, sub in enumerate(form.subnodes)}
         self.added = [(place[sub], weight) for sub, weight in form.sums]
         self.products = [([place[a], place[b]], weight) for a, b, weight in form.products]
-        unit = self.model.schema.outputs[target].unit
-        self.output_unit = "log-odds" if self.model.task == "classification" else unit
+        self.output_unit = self.model.output_unit(target)
         self.unit = "" if form.link else self.output_unit
 
     def terms(self, y: Tensor | None) -> Terms:

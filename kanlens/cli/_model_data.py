@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,20 @@ from kanlens._checks import check_count
 from kanlens._files import TEXT_SUFFIXES, text_columns
 from kanlens.attribution._problem import explained_output
 from kanlens.cli._console import Terminal
-from kanlens.cli._options import Texts, output_index, split_names
+from kanlens.cli._options import Texts, number, output_index, split_names
 from kanlens.data._cell_parsing import listed
 from kanlens.data._row_readers import open_rows as open_rows_of
-from kanlens.data._schema import Schema
+from kanlens.data._schema import Schema, default_schema
 from kanlens.data._source import Source, is_large, scan_features, scan_table
 from kanlens.data._table_reader import read_features, read_table
 from kanlens.data._tables import Table
 from kanlens.errors import DataError, InvalidValueError
+from kanlens.model._losses import choose_loss, loss_of
 from kanlens.model._network import KAN
 from kanlens.model._statistics import deviations
 from kanlens.training._baselines import named_scores, poor_fit
+from kanlens.training._fit import adjusted
+from kanlens.training._fit_default import losing
 from kanlens.training._objective import outside_words
 from kanlens.training._result import FitResult
 
@@ -85,6 +88,30 @@ def column_names(text: str | None, data: Path) -> list[str]:
         advice = f"Name the one as '\"{text}\"', the others as {others!r}"
         raise InvalidValueError("read_table", expected, got, advice)
     return [str(text)]
+
+
+class LossOptions:
+    """The loss of a command, and the columns that its targets account for."""
+
+    def __init__(self, losses: Texts) -> None:
+        numbers = {name: number(f"--{name}", losses[name]) for name in ("quantile", "power")}
+        self.loss: dict[str, Any] = {"loss": losses["loss"], **numbers}
+        self.schema = choose_loss(default_schema(1, 1), **self.loss, call="train")
+        self.columns = {name: losses[name] for name in ("exposure", "event")}
+        self.weights: dict[str, Any] = {}
+
+    def adjusted(self, rows: Any) -> Any:
+        """Return a table or a source that accounts for the columns; keep the first's weights."""
+        if rows is None:
+            return None
+        rows, weights = adjusted(rows, None, loss_of(self.schema), self.columns)
+        if weights is not None:
+            self.weights = self.weights or {"sample_weight": weights}
+        return rows
+
+    def losing(self, build: Callable[..., KAN]) -> Callable[..., KAN]:
+        """Return a function that builds networks with the loss."""
+        return losing(build, self.schema)
 
 
 def check_learnable(

@@ -43,6 +43,10 @@ Json: TypeAlias = Annotated[
 CHOICES = {  # allowed values, by argument
     "decimal": (",", "."),
     "extrapolation": ("constant", "linear", "zero"),
+    "loss": (
+        *("absolute_error", "cox", "gamma", "huber", "log_loss", "poisson", "quantile"),
+        *("squared_error", "tweedie"),
+    ),
     "impute": ("mean", "median", "most_frequent"),
     "model_selection": ("best", "accuracy", "score"),
     "optimizer": ("lbfgs", "adam", "adamw"),
@@ -61,10 +65,10 @@ FLAGS = {  # of options not named like their argument
 PANELS = {  # of help, by argument
     name: panel
     for panel, names in {
-        "Columns": "features drop categorical groups impute na decimal",
+        "Columns": "features drop categorical groups exposure event impute na decimal",
         "Network": "hidden grid_size spline_order extrapolation",
-        "Training": "optimizer steps learning_rate batch_size validation patience holdout "
-        "holdout_last resume",
+        "Training": "loss quantile power optimizer steps learning_rate batch_size validation "
+        "patience holdout holdout_last resume",
         "Several processes": "restarts scheduler workers",
         "Growth": "max_edges interactions increasing decreasing convex concave positive negative "
         "periodic",
@@ -76,6 +80,7 @@ SHAPES = "increasing", "decreasing", "convex", "concave", "positive", "negative"
 GROUPS = {  # options that are one argument of a command, all of them texts
     "columns": ("features", "drop", "categorical", "impute", "na", "decimal"),
     "shapes": SHAPES,
+    "losses": ("loss", "quantile", "power", "exposure", "event"),
 }
 MINIMA = {"finetune": 0, "restarts": 1, "workers": 1}  # of numbers, by argument
 HELP = {  # of options of several commands, by argument
@@ -87,6 +92,8 @@ HELP = {  # of options of several commands, by argument
     "data": "A table: .csv, .tsv, .xlsx or .parquet.",
     "decimal": "Decimal separator.  [default: a comma if numbers can be read in no other way]",
     "drop": "Columns to leave out, comma-separated.",
+    "event": "Column of cox, 0 where the time is that of censoring.",
+    "exposure": "Column of times or sizes in which counts arose; predictions are for 1.",
     "extrapolation": "Beyond the training data: constant clips features to their range, "
     "linear continues linearly, zero lets splines decay to zero.",
     "features": "Columns to use, comma-separated.",
@@ -95,6 +102,8 @@ HELP = {  # of options of several commands, by argument
     "hidden": "Nodes of each hidden layer, comma-separated; 3:2 for three sums and two products; 0 "
     "for none.",
     "impute": "Fill missing cells with this.  [default: a missing value is a category of its own]",
+    "loss": "Loss; poisson, gamma and tweedie have a log link.  [default: log_loss for classes, "
+    "else squared_error]",
     "max_background": "Largest number of background rows, evenly spread.",
     "max_rows": "Largest number of rows, evenly spread over the table.",
     "method": "See 'kanlens methods'.",
@@ -110,6 +119,8 @@ HELP = {  # of options of several commands, by argument
     "that is predicted for most rows]",
     "penalty": "Norm that makes edges small: activation_l1, activation_l2, curvature, raw_l1 or "
     "weight_l1; several as raw_l1=1,curvature=0.1.",
+    "power": "Power of tweedie, from 1 to 2.  [default: 1.5]",
+    "quantile": "Share of targets below the output of quantile.  [default: 0.5]",
     "restarts": "Number of random starts; the best result is kept.",
     "scheduler": "Address of a Dask scheduler whose workers to use.",
     "spline_order": "Degree of the polynomial pieces, 3 for cubic splines.",
@@ -235,6 +246,14 @@ def small_network(max_edges: str | None, interactions: str | None, shapes: Texts
         "constraints": words or None,
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def number(option: str, text: str | None) -> float | None:
+    """Return the number of an option, if given."""
+    if text is None:
+        return None
+    with refusing(option, text, "is not a number"):
+        return float(text)
 
 
 def edge_limit(text: str | None) -> int | Literal["few"] | None:

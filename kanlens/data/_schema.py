@@ -84,6 +84,10 @@ class Schema:
         The classes, in the order of their codes 0, 1, ...; empty for regression.
     format : CellFormat
         How the cells are written.
+    loss : str
+        Key into `LOSSES` of the loss of a regression.
+    loss_parameter : float or None
+        Its quantile or power, None for the default.
     """
 
     features: tuple[Feature, ...]
@@ -92,6 +96,8 @@ class Schema:
     task: Task = "regression"
     class_labels: tuple[str, ...] = ()
     format: CellFormat = PLAIN
+    loss: str = "squared_error"
+    loss_parameter: float | None = None
 
     def __post_init__(self) -> None:
         for what in ("feature_names", "output_names"):
@@ -125,6 +131,12 @@ class Schema:
             return ()
         several = self.task == "regression" and len(self.outputs) > 1
         return self.output_names if several else (self.target,)
+
+    def renamed(self, form: str, column: str) -> Schema:
+        """Return the schema with names of target and outputs, and a column, put in a form."""
+        outputs = (dataclasses.replace(o, name=form.format(o.name, column)) for o in self.outputs)
+        target = None if self.target is None else form.format(self.target, column)
+        return dataclasses.replace(self, outputs=tuple(outputs), target=target)
 
     def targets_among(self, columns: Sequence[str]) -> tuple[str, ...]:
         """Return the columns of a table that the outputs predict.
@@ -201,7 +213,8 @@ class Schema:
             for item in data["features"]
         )
         outputs = tuple(Output(**item) for item in data["outputs"])
-        rest = {key: data[key] for key in ("target", "task") if key in data}
+        keys = "target", "task", "loss", "loss_parameter"
+        rest = {key: data[key] for key in keys if key in data}
         labels, cells = tuple(data.get("class_labels", ())), data.get("format", {})
         cells = CellFormat(**{**cells, "missing": tuple(cells.get("missing", ()))})
         return cls(features=features, outputs=outputs, class_labels=labels, format=cells, **rest)

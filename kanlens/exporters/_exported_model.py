@@ -131,6 +131,7 @@ class Export:
     def title(self) -> str:
         """Title of the file in one line of ASCII."""
         text = f"KAN {list(self.model.widths)}: {', '.join(self.model.output_names)}"
+        text += f" ({self.model.loss.scale}; take exp)" * self.model.loss.log
         shown = ascii(text)[1:-1].replace('"', "'")  # it ends no docstring
         return f"{shown}, exported by kanlens {version('kanlens')}"
 

@@ -228,3 +228,15 @@ def _fault(shown: str, kind: str, tensor: Tensor) -> tuple[str, str, str] | None
         other = float(tensor[(tensor != 0) & (tensor != 1)][0])
         return f"{shown} of zeros and ones", f"{other:g}", _REMASK
     return None
+
+
+@torch.no_grad()
+def newton_steps(model: KAN, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return working errors (batch, out) of a regression, and their weights in scaled units."""
+    scaling = model.output_shift, model.output_scale
+    parts = (output - scaling[0]) / scaling[1], model.loss.scaled(y, scaling)
+    sums, targets = (part.double().cpu().numpy() for part in parts)
+    columns = zip(sums.T, targets.T, strict=True)
+    pairs = [model.loss.working(own, aims, np.ones(len(y))) for own, aims in columns]
+    weights, errors = torch.from_numpy(np.stack(pairs, 2)).to(output).unbind()
+    return errors * scaling[1], weights

@@ -17,6 +17,7 @@ from kanlens._resources import check_memory
 from kanlens.data._schema import Schema
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.model._held_out import HeldOut
+from kanlens.model._losses import loss_of
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.model._training_record import EditStep, GrowthRecord, TrainingRecord
 
@@ -136,6 +137,8 @@ class KANConfig:
         for nodes in data["nodes"]:
             if not nodes["normalized"]:
                 del nodes["normalized"], nodes["eps"]
+        if data["schema"]["loss"] == "squared_error":
+            del data["schema"]["loss"], data["schema"]["loss_parameter"]
         optional = ("nodes", "provenance", *UNTRAINED)
         parts = {name: part for name, part in data.items() if part or name not in optional}
         return json.dumps(parts, sort_keys=True)
@@ -153,6 +156,8 @@ class KANConfig:
             data = json.loads(text)
             layers = tuple(LayerConfig.from_dict(item) for item in data["layers"])
             schema = Schema.from_dict(data["schema"])
+            if not isinstance(loss_of(schema).parameter, float | int | None):
+                raise TypeError(f"the loss has {schema.loss_parameter!r}")
             about = {name: data.get(name, usual) for name, usual in _FACTS.items()}
             for name, fact in about.items():
                 if type(fact) is not type(_FACTS[name]):

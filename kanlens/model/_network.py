@@ -19,6 +19,7 @@ from kanlens.functions._elementary import Array
 from kanlens.model._config import UNTRAINED, KANConfig, NodesConfig, nodes_of
 from kanlens.model._held_out import HeldOut
 from kanlens.model._kan_linear import LAYER_KINDS, KANLinear
+from kanlens.model._losses import Loss, loss_of
 from kanlens.model._nodes import Nodes, check_nodes, read_widths
 from kanlens.model._statistics import LayerStatistics
 from kanlens.model._training_record import EditStep, GrowthRecord, TrainingRecord
@@ -264,6 +265,15 @@ grid_range, enable_standalone_scale_spline
     def task(self) -> str:
         """Either "regression" or "classification"."""
         return self.schema.task
+
+    @property
+    def loss(self) -> Loss:
+        """The loss of training, with the link of its response and the scale of outputs."""
+        return loss_of(self.schema)
+
+    def output_unit(self, index: int) -> str:
+        """Return the scale of an output, such as "log rate", or else its unit."""
+        return self.loss.scale or self.schema.outputs[index].unit
 
     @property
     def class_labels(self) -> tuple[str, ...]:

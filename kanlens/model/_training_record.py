@@ -14,7 +14,7 @@ from torch import Tensor
 from kanlens.data._cell_parsing import Array
 from kanlens.data._schema import Feature, Schema
 
-METRICS = ("R2", "accuracy")
+METRICS = ("R2", "accuracy", "D2", "concordance")
 SCORED = ("network", "mean", "linear", "boosting")
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, with bits as of a random number
 
@@ -23,7 +23,7 @@ FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, with bits as of a random number
 class TrainingRecord:
     """Scores of a network and of baseline models on the same held-out rows."""
 
-    metric: str  # "R2" or "accuracy"
+    metric: str  # of `METRICS`
     scores: dict[str, float | None]  # of those in `SCORED`; the mean is the most frequent class
     rows: int  # number of rows scored
     folds: int  # number of folds held out in turn
@@ -89,7 +89,7 @@ class FrontierStep:
 class GrowthRecord:
     """Scores of networks of growing size; the model is the one with index `chosen`."""
 
-    metric_name: str  # "R2" or "accuracy"
+    metric_name: str  # of `METRICS`
     rows: int  # number of rows judged
     steps: tuple[FrontierStep, ...]
     chosen: int

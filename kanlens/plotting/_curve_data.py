@@ -78,8 +78,7 @@ def _model_curve(
         if coded and len(levels) == 2:
             names |= {"levels": levels, "data": None, "grid": (-0.4, 1.4)}
     if layer == len(model.layers) - 1 and out < model.nodes[layer].grouping.sums:
-        unit = model.schema.outputs[out].unit
-        names["output_unit"] = unit or ("log-odds" if model.task == "classification" else "")
+        names["output_unit"] = model.output_unit(out)
     values: Array | None = None
     if columns is not None:
         values = columns[:, in_]

@@ -259,7 +259,7 @@ def _truth(analysis: Analysis, row: int) -> dict[str, Any]:
             "probabilities": dict(zip(subject.labels, chances.tolist(), strict=True)),
         }
     actual = None if subject.y is None else float(subject.y[row, subject.target])
-    return {"actual": actual, "predicted": float(subject.output[row, subject.target])}
+    return {"actual": actual, "predicted": float(subject.predicted[row, subject.target])}
 
 
 def _comparison(analysis: Analysis) -> dict[str, Any]:

@@ -54,10 +54,14 @@ def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
     reference = np.empty(x.shape[1])
     for control in controls:
         reference[control["columns"]] = control["start"]
+    scale = subject.model.loss.scale * subject.model.loss.log
     panel = {
         "left_out": "",
         "labels": subject.labels,
-        "outputs": [{"name": y.name, "unit": y.unit} for y in subject.model.schema.outputs],
+        "outputs": [
+            {"name": y.name, "unit": scale or y.unit} | ({"log": True} if scale else {})
+            for y in subject.model.schema.outputs
+        ],
         "target": subject.target,
         "network": network,
         "functions": functions,

@@ -146,7 +146,7 @@ def prepared(
     if y is None:
         return rows, None
     target = prepare_target(model, y, len(rows), call=call).cpu()
-    if model.task == "regression":
+    if model.loss.linear:
         names, numbers, left = model.output_names, range(len(rows)), "such rows are left out"
         near = warn_of_distant(call, names, target, numbers, consequence=left)
         rows, target = rows[near], target[near]
@@ -161,7 +161,7 @@ def in_double(model: KAN) -> KAN:
 def goal_of(model: KAN, parts: PartitionedRows, r2_min: float, stop: Interruption) -> Goal:
     """Return the data for fitting and choosing, and the limit of the loss."""
     x, target = target_of(model, parts.fitted)
-    follows = parts.fitted[1] is None or model.task != "regression"
+    follows = parts.fitted[1] is None or not model.loss.linear
     return Goal(
         x=x,
         target=target,
@@ -175,7 +175,7 @@ def goal_of(model: KAN, parts: PartitionedRows, r2_min: float, stop: Interruptio
 def target_of(model: KAN, pair: Pair) -> tuple[Tensor, Tensor]:
     """Return x and the target there: y, or the outputs of the model."""
     x, y = pair
-    return x, y if y is not None and model.task == "regression" else model(x)
+    return x, y if y is not None and model.loss.linear else model(x)
 
 
 def limits_of(model: KAN, x: Tensor, target: Tensor, r2_min: float) -> tuple[float, ...]:

@@ -317,7 +317,9 @@ def examine(
         facts |= deviations_from(model, x, values, output)
     if y is not None and model is not None and model.task == "classification":
         facts |= _classification(model, values, output, y)
-    elif y is not None:
+    elif y is not None and (model is None or model.loss.name not in ("cox", "quantile")):
+        if model is not None:
+            values, output = map(model.loss.response, (values, output))
         shares, scores = _regression(values, output, y.numpy(force=True))
         different = _different(span if chosen_on else rows, used)
         trusted = enough(expressions, shares, different, held_out=facts["held_out"])

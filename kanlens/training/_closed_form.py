@@ -22,6 +22,7 @@ from torch import Tensor
 from kanlens.data._cell_parsing import Array
 from kanlens.model._held_out import keep_held_out
 from kanlens.model._kan_linear import KANLinear
+from kanlens.model._losses import Loss
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.model._trace import store_statistics
@@ -58,9 +59,7 @@ def fit_additive(
     targets, held = scaled_targets(model, y), held_rows(folds.numpy())
     own = distinct_weights(len(x), weights, copies)
     columns, pooled = choose_curves(model, x, targets, own, held)
-    networks, *others = cross_fit(
-        columns, targets, own, model.task == "classification", held, fine=True, pooled=pooled
-    )
+    networks, *others = cross_fit(columns, targets, own, model.loss, held, fine=True, pooled=pooled)
     fitted, outputs = to_kan(model, networks), np.empty_like(targets)
     for rows, parts in zip(held, others, strict=True):
         outputs[rows] = np.stack([network.outputs()[rows] for network in parts], 1)
@@ -69,7 +68,7 @@ def fit_additive(
     check_proven(fitted)
     keep_held_out(fitted, x, held_out, y)
     validation_loss = float(task_loss(fitted, held_out, y, weights))
-    record = {"validation_loss": validation_loss, "metric": score(fitted, held_out, y)}
+    record = {"validation_loss": validation_loss, "metric": score(fitted, held_out, y, weights)}
     loss = float(task_loss(fitted, fitted(x), y, weights))
     return closed_form_result(fitted, loss, [record], 0, folds, started)
 
@@ -158,7 +157,8 @@ def distinct_weights(rows: int, weights: Tensor | None, copies: Tensor) -> Array
 def scaled_targets(model: KAN, y: Tensor) -> Array:
     """Return scaled targets (batch, out), or class indicators."""
     if model.task == "regression":
-        return np.asarray(((y - model.output_shift) / model.output_scale).double().cpu())
+        own = model.loss.scaled(y, (model.output_shift, model.output_scale))
+        return np.asarray(own.double().cpu())
     count = len(model.output_names)
     return np.asarray(np.eye(max(count, 2))[y.cpu().numpy()][:, -count:])
 
@@ -167,15 +167,12 @@ def fit_outputs(
     columns: Sequence[ColumnCurves],
     targets: Array,
     weights: Array,
-    classes: bool,
-    *,
-    fine: bool = False,
-    pooled: bool = False,
+    loss: Loss,
+    **how: bool,
 ) -> list[SmallNetwork]:
     """Return one network of curves alone for each output."""
-    zeros, how = np.zeros(len(targets)) if classes else None, {"fine": fine, "pooled": pooled}
-    networks = [SmallNetwork(columns, part, weights, zeros, **how) for part in targets.T]
-    for _ in range(CYCLES if classes and len(networks) > 1 else 0):
+    networks = [SmallNetwork(columns, part, weights, loss, **how) for part in targets.T]
+    for _ in range(CYCLES if loss.classes and len(networks) > 1 else 0):
         before = np.stack([network.outputs() for network in networks], 1)
         for place, network in enumerate(networks):
             network.offsets = offsets(networks, place)
@@ -204,12 +201,12 @@ def choose_curves(
     They share variances if that predicts held-out rows better, and have rough parts if the gain is
     more than a standard error. With `rows`, the choice is made on these rows only.
     """
-    scaled, classes = model.scale_inputs(x).double().cpu().numpy(), model.task == "classification"
+    scaled = model.scale_inputs(x).double().cpu().numpy()
     columns = make_columns(model, scaled)
     sample = columns if rows is None else take_rows(columns, rows)
 
     def losses(held: Sequence[Array], **how: bool) -> Array:
-        _, *fits = cross_fit(sample, targets, weights, classes, held, **how)
+        _, *fits = cross_fit(sample, targets, weights, model.loss, held, **how)
         pairs = zip(held, fits, strict=True)
         parts = [
             np.sum([(weights * n.losses(n.sums()))[places] for n in own], 0)
@@ -236,13 +233,13 @@ def cross_fit(
     columns: Sequence[ColumnCurves],
     targets: Array,
     weights: Array,
-    classes: bool,
+    loss: Loss,
     held: Sequence[Array],
     **how: bool,
 ) -> list[list[SmallNetwork]]:
     """Return networks fitted to all rows, and networks fitted without each fold."""
     parts = [weights, *(_without(weights, rows) for rows in held)]
-    return [fit_outputs(columns, targets, own, classes, **how) for own in parts]
+    return [fit_outputs(columns, targets, own, loss, **how) for own in parts]
 
 
 def _without(weights: Array, rows: Array) -> Array:
@@ -258,8 +255,8 @@ def _without(weights: Array, rows: Array) -> Array:
 def offsets(networks: Sequence[SmallNetwork], place: int) -> Array | None:
     """Return the offsets (batch,) of a class's logit due to the other classes."""
     own = networks[place]
-    if own.offsets is None or len(networks) == 1:
-        return own.offsets
+    if not own.loss.classes or len(networks) == 1:
+        return None
     others = [network.outputs() for network in networks if network is not own]
     return -np.asarray(logsumexp(others, 0))
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kanlens._checks import check_choice, check_generator
 from kanlens._model_inputs import prepare_data
+from kanlens._pandas import pd
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import Interruption, progress_bar
 from kanlens.data._groups import row_groups
@@ -23,6 +25,7 @@ from kanlens.data._tables import Table
 from kanlens.errors import DTypeError, InvalidValueError, KanlensWarning, LostProcessError
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._config import UNTRAINED
+from kanlens.model._losses import Loss, choose_loss, loss_of
 from kanlens.model._network import KAN, PerRow
 from kanlens.training._checkpointing import EVERY, Checkpoint
 from kanlens.training._options import FitOptions
@@ -31,6 +34,8 @@ from kanlens.training._result import FitResult
 from kanlens.training._streaming import streamed_run
 from kanlens.training._training_loop import TrainingRun
 
+Data: TypeAlias = "Table | Source | tuple[Any, Any]"
+ADJUSTED = {"exposure": "{} per {}", "offset": "{} less {}", "event": "hazard of {1}"}
 SAMPLE = 200_000  # rows of a source larger than memory that are held, at most
 
 
@@ -40,6 +45,12 @@ def fit(
     data: Table | Source | tuple[Any, Any],
     options: FitOptions | None = None,
     *,
+    loss: str | None = None,
+    quantile: float | None = None,
+    power: float | None = None,
+    exposure: PerRow = None,
+    offset: PerRow = None,
+    event: PerRow = None,
     sample_weight: PerRow = None,
     groups: PerRow = None,
     strategy: str | None = None,
@@ -76,6 +87,21 @@ def fit(
         spread rows, of which `validation` is held out.
     options : FitOptions, optional
         Optimizer, steps, penalty and the other options of training. Default: ``FitOptions()``.
+    loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson", "gamma", "tweedie", \
+"log_loss", "cox"}, optional
+        With "poisson", "gamma" and "tweedie" the output is the log of the mean, with "cox" that of
+        the hazard, by the partial likelihood with Breslow's ties. Targets of "cox" are times,
+        negative where censored. "huber" is linear for a tenth of the rows. Default: that of the
+        model, which for classes is "log_loss", else at first "squared_error".
+    quantile, power : float, optional
+        Share of targets below the output of the loss "quantile", by default 0.5; power of the mean
+        in the variance of "tweedie", from 1 to 2, by default 1.5.
+    exposure, offset : array-like, shape (batch,), or str, optional
+        Times or sizes in which counts or amounts arose, or the numbers to add to the output in
+        training; or the column of them, which is then not a feature. Predictions are for an
+        exposure of 1 and an offset of 0.
+    event : array-like, shape (batch,), or str, optional
+        For "cox", whether the time is that of an event, 0 where censored; or the column.
     sample_weight : array-like, shape (batch,), optional
         Weight of each row in the loss, at least 0. Default: 1 each.
     groups : array-like, shape (batch,), or str, optional
@@ -144,11 +170,14 @@ def fit(
         raise DTypeError("fit", "a KAN", "None", "Call fit_default(data) for one")
     data, labels = labelled(data, groups)
     model = check_model("fit", model)
+    schema = choose_loss(model.schema, loss, quantile, power, call="fit")
+    per_row = {"exposure": exposure, "offset": offset, "event": event}
+    data, sample_weight = adjusted(data, sample_weight, loss_of(schema), per_row)
     with joined(strategy, model.input_shift.device, checkpoint) as ranks:
         way: dict[str, Any] = {"resume": resume, "written": ranks.index == 0}
         saved = Checkpoint("fit", checkpoint, checkpoint_every, **way)
         with unchanged_on_failure(model):
-            held = 0
+            model.schema, held = schema, 0
             if isinstance(data, Source):
                 data, held = held_rows(data, sum(model.widths), ranks, model.input_shift.device)
             if not isinstance(data, Source):
@@ -249,19 +278,67 @@ def row_weights(sample_weight: Any, x: Tensor) -> Tensor:  # (batch,)
     return weights / weights.mean()
 
 
-def labelled(data: Any, groups: PerRow) -> tuple[Any, Any]:
+def labelled(data: Data, groups: PerRow) -> tuple[Any, Any]:
     """Return data without the column of groups, and labels (batch,)."""
+    if isinstance(data, Table) and groups is None:
+        groups = data.groups
+    return split_column(data, groups, "groups")
+
+
+def split_column(data: Any, values: PerRow, name: str) -> tuple[Any, Any]:
+    """Return data without a column of `values` per row, and these (batch,)."""
     if isinstance(data, Table):
-        groups = data.groups if groups is None else groups
-        if not isinstance(groups, str):
-            return data, groups
-        check_choice("fit", "groups", groups, data.frame.columns)
-        names = [feature.name for feature in data.schema.features if feature.column != groups]
-        return data.keep(names), data.frame[groups]
-    if groups is not None and isinstance(data, Source):
-        expected, advice = "groups of rows that fit in memory", "Allow more max_memory"
+        if not isinstance(values, str):
+            return data, values
+        check_choice("fit", name, values, data.frame.columns)
+        names = [feature.name for feature in data.schema.features if feature.column != values]
+        return data.keep(names), data.frame[values]
+    if values is not None and isinstance(data, Source):
+        expected, advice = f"{name} of rows that fit in memory", "Allow more max_memory"
         raise InvalidValueError("fit", expected, f"{data.rows:,} rows", advice)
-    if isinstance(groups, str) and hasattr(data[0], "columns"):
-        check_choice("fit", "groups", groups, data[0].columns)
-        return (data[0].drop(columns=groups), data[1]), data[0][groups]
-    return data, groups
+    if isinstance(values, str) and hasattr(data[0], "columns"):
+        check_choice("fit", name, values, data[0].columns)
+        return (data[0].drop(columns=values), data[1]), data[0][values]
+    return data, values
+
+
+def adjusted(
+    data: Data, sample_weight: PerRow, loss: Loss, per_row: Mapping[str, PerRow]
+) -> tuple[Any, PerRow]:
+    """Return data with targets, and weights, that account for exposures, offsets and events.
+
+    The likelihood of targets over their exposures, weighted by a power of these, is that of the
+    targets. The output of a table is renamed, so that other tables are not taken for such targets.
+    """
+    for name, own in per_row.items():
+        if own is not None:
+            pair, values = split_column(data, own, name)
+            pair, sample_weight = _adjusted(pair, sample_weight, loss, name, values)
+            if isinstance(pair, Table):
+                column = own if isinstance(own, str) else name
+                pair = replace(pair, schema=pair.schema.renamed(ADJUSTED[name], column))
+            data = pair
+    return data, sample_weight
+
+
+def _adjusted(
+    data: Table | tuple[Any, Any], sample_weight: PerRow, loss: Loss, name: str, values: PerRow
+) -> tuple[Any, PerRow]:
+    """Return data and weights that account for one kind of values per row."""
+    y = data.y if isinstance(data, Table) else data[1]
+    if y is None:  # which is refused later
+        return data, sample_weight
+    cells = pd.to_numeric(np.asarray(values).ravel(), errors="coerce")
+    targets = torch.from_numpy(np.array(np.asarray(y), dtype=float)).reshape(len(y), -1)
+    numbers = torch.from_numpy(np.array(cells, dtype=float))[:, None]
+    sound = len(numbers) == len(targets) and bool(numbers.isfinite().all())
+    if not sound or (name == "exposure" and not bool((numbers > 0).all())):
+        expected = f"{len(targets)} {'positive ' * (name == 'exposure')}numbers"
+        raise InvalidValueError("fit", expected, "others", "Correct them", argument=name)
+    targets, factor = loss.adjusted(name, targets, numbers)
+    if factor is not None:
+        usual = 1.0 if sample_weight is None else np.asarray(sample_weight, dtype=float)
+        sample_weight = factor[:, 0].numpy() * usual
+    if isinstance(data, Table):
+        return replace(data, y=targets), sample_weight
+    return (data[0], targets), sample_weight

@@ -88,7 +88,6 @@ class Growth:
         self.model, self.x, self.y, self.sample_weight = model, x, y, weights
         self.targets = scaled_targets(model, y)
         self.weights = distinct_weights(len(x), weights, copies)
-        self.classes = model.task == "classification"
         self.rows = np.unique(
             np.linspace(0, len(x) - 1, min(len(x), GROWTH_ROWS)).round().astype(int)
         )
@@ -117,7 +116,7 @@ class Growth:
         own = (self.model, self.x, targets, weights, self.held, self.rows)
         self.columns, pooled = choose_curves(*own)
         sample = take_rows(self.columns, self.rows)
-        started = cross_fit(sample, targets, weights, self.classes, self.held, pooled=pooled)
+        started = cross_fit(sample, targets, weights, self.model.loss, self.held, pooled=pooled)
         for place in range(targets.shape[1]):
             networks = [parts[place].copy() for parts in started]
             for network, parts in zip(networks, started, strict=True):
@@ -152,8 +151,8 @@ class Growth:
 
     def _loss(self, paths: list[GrowthPath], terms: int) -> float:
         """Return the total loss of an output on held-out rows, for a number of terms."""
-        parts = zip(paths[1:], self.held, strict=True)
-        return float(sum(path.at(terms).losses[rows].sum() for path, rows in parts))
+        parts, weights = zip(paths[1:], self.held, strict=True), self.weights[self.rows]
+        return float(sum(weights[rows] @ path.at(terms).losses[rows] for path, rows in parts))
 
     def held_out(self, terms: int) -> Tensor:
         """Return held-out predictions (batch, out) of networks with some numbers of terms."""
@@ -165,12 +164,11 @@ class Growth:
 
     def finished(self, chosen: Sequence[GrowthStep]) -> KAN:
         """Return the chosen networks of all outputs as one, refitted with rough parts."""
-        zeros = np.zeros(len(self.x)) if self.classes else None
         networks = [
-            step.network.refined(self.columns, targets, self.weights, zeros)
+            step.network.refined(self.columns, targets, self.weights)
             for step, targets in zip(chosen, self.targets.T, strict=True)
         ]
-        for _ in range(CYCLES if len(networks) > 1 and self.classes else 0):
+        for _ in range(CYCLES if len(networks) > 1 and self.model.loss.classes else 0):
             for own, network in enumerate(networks):
                 network.offsets = offsets(networks, own)
                 network.step(1)
@@ -336,12 +334,12 @@ def _scored(growth: Growth, seconds: float, cut: bool) -> Frontier:
         del networks[stop:], steps[stop:], losses[stop:]
         networks.append(chosen)
         held_out = model.scale_outputs(growth.held_out(terms).to(growth.x))
-        losses.append(row_losses(model, held_out, y) * weights)
+        losses.append(row_losses(model, held_out, y, weights) * weights)
         held_outputs.append(held_out)
         mean, error = mean_and_error(losses[-1])
         step = FrontierStep(
             edges=edges,
-            score=score(model, held_out, y),
+            score=score(model, held_out, y, weights),
             loss=mean,
             standard_error=error,
             added="; ".join(dict.fromkeys(step.added for step in chosen)),

@@ -118,7 +118,7 @@ def curve_from(network: SmallNetwork, column: int, values: Array) -> FactorCurve
 
 
 def _links(network: SmallNetwork, test: ScoreTest) -> list[Addition]:
-    if network.classes or network.link is not None:
+    if not network.loss.linear or network.link is not None:
         return []
     return [Addition(gain=test(bends(network.sums()))[0], edges=1)]
 

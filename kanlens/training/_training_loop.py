@@ -25,7 +25,6 @@ from kanlens.model._config import UNTRAINED
 from kanlens.model._held_out import keep_held_out
 from kanlens.model._network import KAN
 from kanlens.model._spline_forward import Average
-from kanlens.model._statistics import deviations
 from kanlens.model._trace import store_statistics
 from kanlens.training._checkpointing import check_identity, identity_of
 from kanlens.training._constraints import MonotonePaths, check_proven
@@ -347,7 +346,8 @@ class TrainingRun:
         for block in range(BLOCKS)[self.ranks.share(BLOCKS)[0]]:
             rows = slice(n * block // BLOCKS, n * (block + 1) // BLOCKS)
             weights = None if self.train_weights is None else self.train_weights[rows]
-            losses = row_losses(self.model, self.model(self.train_x[rows]), self.train_y[rows])
+            parts = self.model(self.train_x[rows]), self.train_y[rows]
+            losses = row_losses(self.model, *parts, weights)
             loss = (losses if weights is None else losses * weights).sum() / n
             slopes = torch.autograd.grad(
                 loss, parameters, allow_unused=True, materialize_grads=True
@@ -436,16 +436,17 @@ class TrainingRun:
         output, penalty = self.objective.evaluated(x, average)
         if average is not None:
             output = self.ranks.gather(output, len(y))
-        loss = task_loss(self.model, output, y, self.train_weights)
+        weights = self.train_weights
+        loss = task_loss(self.model, output, y, weights)
         if len(self.test_x):
-            output, y = self._outputs(self.test_x), self.test_y
-            validation_loss = float(task_loss(self.model, output, y, self.test_weights))
+            output, y, weights = self._outputs(self.test_x), self.test_y, self.test_weights
+            validation_loss = float(task_loss(self.model, output, y, weights))
         return {
             "step": self.step,
             "loss": float(loss),
             "penalty": float(penalty),
             "validation_loss": validation_loss,
-            "metric": score(self.model, output, y),
+            "metric": score(self.model, output, y, weights),
         }
 
     def _keep(self, record: dict[str, float]) -> None:
@@ -541,9 +542,9 @@ def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None
     model.input_scale.copy_(ratio)
     model.input_shift.copy_(middle - grid_middle * ratio)
     if model.schema.task == "regression":
-        deviation = deviations(y)
-        model.output_shift.copy_(y.mean(0))
-        model.output_scale.copy_(torch.where(deviation > 0, deviation, 1.0))
+        scaling = model.loss.settle(x, y)
+        model.output_shift.copy_(scaling[0])
+        model.output_scale.copy_(scaling[1])
 
 
 def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
