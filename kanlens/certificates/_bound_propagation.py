@@ -262,7 +262,7 @@ class BoundPropagation:
 
 
 def _spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Tensor:
-    """Attribute the interval widths at the inputs of layers to the features."""
+    """Divide interval widths at the inputs of layers among the features."""
     total = torch.zeros_like(layers[-1].inputs.low)
     for index, amount in zip(reversed(range(len(layers))), amounts, strict=True):
         total = total + _bounded(amount.reshape(total.shape))

@@ -97,7 +97,7 @@ class Interval(NamedTuple):
         return Interval(factor, factor).times(self)
 
     def with_zero(self, where: Tensor) -> Interval:
-        """Widen intervals to contain 0 at some places."""
+        """Widen the intervals of a mask to contain 0."""
         low, high = self.low.clamp(max=0), self.high.clamp(min=0)
         return Interval(torch.where(where, low, self.low), torch.where(where, high, self.high))
 

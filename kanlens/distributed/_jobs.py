@@ -110,7 +110,7 @@ def completed(
 
 
 def _done(function: Callable[[Any, Any], Any], job: object, task: object) -> Any:
-    """Call the function of a task with the kernels, so that digits are equal; return a refusal."""
+    """Run a task with compiled kernels, for equal digits; return a KanlensError, if any."""
     try:
         with kernels.use("sparse"):
             return function(job, task)

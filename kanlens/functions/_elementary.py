@@ -72,7 +72,7 @@ class ElementaryFunction:
         return self.together(u) if self.together else (self.value(u), self.derivative(u))
 
     def nth(self, u: Array | float, n: int) -> Array:
-        """Return the `n`-th derivative (0: the value) at `u`, in closed form also limits."""
+        """Return the `n`-th derivative (0: the value) at `u`; closed forms include limits."""
         points = np.asarray(u, dtype=np.float64)
         if self.closed_form is None:
             form = self.derivative if n else self.value

@@ -208,7 +208,7 @@ def _limit(ax: Axes, table: Any) -> list[str]:
 
 
 def look(place: int) -> Look:
-    """Return marker and color of a method; pairs repeat late."""
+    """Return marker and color of a method; few methods share both."""
     cycle = len(STYLE.series)
     color = STYLE.series[(place + place // cycle) % cycle]
     return {"marker": STYLE.markers[place % cycle], "facecolors": color, "edgecolors": STYLE.paper}

@@ -161,7 +161,7 @@ def _widths(source: Terms, most: int) -> list[int]:
 
 
 def _places(widths: list[int]) -> tuple[list[int], int]:
-    """Return positions of panels, row by row, and the number of columns; the first fit wins."""
+    """Return positions of panels, row by row, and the number of columns."""
     columns = 2 if sum(widths) == 4 else min(COLUMNS, sum(widths))
     places = list[int]()
     for wide in widths:

@@ -143,7 +143,7 @@ class _TermSelection:
         return _SelectedTerm(factors[0], nodes, self._column(factors[0], values[:, factors[0]]))
 
     def _functions(self, edge: int) -> list[_SelectedTerm]:
-        """Return the function of each family that fits best what the terms leave of an edge."""
+        """Return the best fit of each family to the residual of an edge."""
         samples = self.edges.samples.pick(torch.tensor([edge]))
         left, (out, in_) = samples.y.clone(), (int(self.edges.out[edge]), int(self.edges.in_[edge]))
         for term, scale in zip(self.terms, self.numbers[self.count :], strict=True):

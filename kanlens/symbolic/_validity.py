@@ -143,7 +143,7 @@ def _defined(parts: list[_Part], evaluate: Function, points: Array) -> Any:
 
 
 def _touched(part: _Part, output: int, evaluate: Function, points: Array, margins: Array) -> Array:
-    """Return the first indices of points (place, row, in) next to zeros."""
+    """Return the first indices of points (place, row, in) next to zeros of a part's margins."""
     dipping = dips(margins)[:_MAX_PLACES]
     if not len(dipping):
         return np.array([], dtype=int)

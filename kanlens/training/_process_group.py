@@ -166,7 +166,7 @@ def _meeting_point() -> tuple[Any, int, int]:
 
 
 def _leave(device: torch.device) -> None:
-    """Leave the group; the backend is released last, without which other threads do not end."""
+    """Leave the group; release the backend last, or other threads would not end."""
     backend = cast("Any", torch.distributed.group.WORLD)._get_backend(device)
     torch.distributed.destroy_process_group()
     del backend  # torch before 2.8 may hang without it

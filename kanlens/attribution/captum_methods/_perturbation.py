@@ -22,7 +22,7 @@ COARSE_BITS = 36  # per output: float64 then adds up all orders exactly
 
 
 class Unrounded(Tensor):
-    """Outputs that turn captum's float32 totals into float64 when added to them."""
+    """Outputs whose sum with captum's float32 totals is float64."""
 
     @classmethod
     def __torch_function__(

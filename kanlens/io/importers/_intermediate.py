@@ -235,7 +235,7 @@ class _LayerChain:
         self._scale(last.grouping, scale, shift, normalized=last.normalized, eps=last.eps)
 
     def _hand_on(self, weight: Tensor) -> None:
-        """Add a layer of straight edges that copies nodes, with weights."""
+        """Add a layer of linear edges that copies nodes, times weights."""
         self.add(replace(linear("inputs", weight, None), mask=weight))
 
     def _normalize(self, norm: Norm) -> None:
