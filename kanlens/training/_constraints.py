@@ -222,10 +222,10 @@ def _holds(model: KAN, slopes: Bounds, place: int, word: str) -> bool:
             return False
         reached = reached.nonzero()[:, 0]
         for lower, upper in slopes[level + 1 : level + 2]:
-            kept = (lower >= 0) | (order < 0)
+            rising = (lower >= 0) | (order < 0)
             if order == 2:  # straight
-                kept = kept & (lower >= (1 - ROUNDING) * upper)
-            holds &= bool(kept[:, reached].all())
+                rising = rising & (lower >= (1 - ROUNDING) * upper)
+            holds &= bool(rising[:, reached].all())
             reached = (model.layers[level + 1].mask[:, reached] != 0).any(1)
     return holds and (order == 1 or _is_shaped(model, place, word))
 
