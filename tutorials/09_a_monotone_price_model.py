@@ -185,8 +185,8 @@ with tempfile.TemporaryDirectory() as folder:
 # kanlens train flats.csv --target price --max-edges few --increasing area,grade \
 #     --decreasing distance -o model.safetensors
 # kanlens certify model.safetensors
-# kanlens edit model.safetensors edits.toml flats.csv -o prices.safetensors
-# kanlens calibrate prices.safetensors new.csv -o prices.safetensors
+# kanlens edit model.safetensors edits.toml flats.csv -o edited.safetensors
+# kanlens calibrate edited.safetensors new.csv -o prices.safetensors
 # kanlens predict prices.safetensors new.csv --interval 0.9 -o priced.csv
 # kanlens report prices.safetensors new.csv -o prices.html
 # ```

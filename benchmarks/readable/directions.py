@@ -201,7 +201,8 @@ def losses(frame: pd.DataFrame) -> pd.DataFrame:
     """Return mean scores of each table and peer, the score paid, and attacks, as rows."""
     groups = frame.assign(paid=frame.free - frame.score).groupby(["table", "peer"], sort=False)
     means = groups[["free", "score", "paid", "seconds"]].mean()
-    return means.join(groups[["shapes", "proven", "pairs", "broken"]].sum()).reset_index()
+    sums = groups[["shapes", "proven", "pairs", "broken"]].sum().assign(worst=groups["worst"].max())
+    return means.join(sums).reset_index()
 
 
 def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:

@@ -630,7 +630,7 @@ def shapes() -> dict[str, str]:
         [
             *(row.table, row.peer),
             *(f"{row[name]:.3f}" for name in ("free", "score", "paid")),
-            *(f"{row.broken:,.0f}", short(row.seconds)),
+            *(f"{row.broken:,.0f}", f"{row.worst:.0e}", short(row.seconds)),
         ]
         for _, row in losses(tables).iterrows()
     ]
@@ -648,7 +648,7 @@ def shapes() -> dict[str, str]:
         "directions_splits": str(tables.seed.nunique()),
         "directions_kanboost": kanboost.version.iloc[0],
         "directions_scores": table(
-            ["table", "model", "without", "with", "paid", "broken", "seconds"], scores
+            ["table", "model", "without", "with", "paid", "broken", "worst", "seconds"], scores
         ),
         "directions_origin": origin(tables),
     }

@@ -197,11 +197,11 @@ def proven_shapes(model: KAN) -> dict[str, str]:
 
     Edges of a column have its shape, and those after them rise; after convex edges, straight.
     """
-    if not model.constraints:
+    if not model.constraints or bool((model.output_scale <= 0).any()):
         return {}
     model, features = float64_copy(model), model.schema.features
     places = {f.column: k for k, f in enumerate(features) if f.kind == "numeric"}
-    ends = [torch.full((layer.in_features,), MAX_COORDINATE).double() for layer in model.layers]
+    ends = [torch.full_like(layer.grid[:, 0], MAX_COORDINATE) for layer in model.layers]
     slopes = [own.edge_slope_bounds(-far, far) for own, far in zip(model.layers, ends, strict=True)]
     return {
         column: shape
@@ -222,9 +222,10 @@ def _holds(model: KAN, slopes: Bounds, place: int, word: str) -> bool:
             return False
         reached = reached.nonzero()[:, 0]
         for lower, upper in slopes[level + 1 : level + 2]:
-            bent = upper - lower > ROUNDING * upper.abs()
-            lost = (lower < 0) | bent if order == 2 else (lower < 0) & (order >= 0)
-            holds &= not bool(lost[:, reached].any())
+            rising = (lower >= 0) | (order < 0)
+            if order == 2:  # straight
+                rising = rising & (lower >= (1 - ROUNDING) * upper)
+            holds &= bool(rising[:, reached].all())
             reached = (model.layers[level + 1].mask[:, reached] != 0).any(1)
     return holds and (order == 1 or _is_shaped(model, place, word))
 
