@@ -263,7 +263,9 @@ def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
     others, values = table.aside
     fit = evaluator((picked.expression,), table.symbols)(np.concatenate((table.x, others)))
     lost = unfollowed(fit[:, 0], np.concatenate((table.y, values)))[len(table.x) :]
-    fitted = [torch.from_numpy(part[~table.held_out]) for part in (table.x, table.y[:, None])]
+    fitted_x, fitted_y = (
+        torch.from_numpy(part[~table.held_out]) for part in (table.x, table.y[:, None])
+    )
     return examine(
         (picked.expression,),
         None,
@@ -274,7 +276,7 @@ def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
         chosen_on=chosen_on,
         snapped=picked.constants,
         constants=constant_errors(
-            (picked.expression,), table.symbols, *fitted, scale=table.error_scale
+            (picked.expression,), table.symbols, fitted_x, fitted_y, table.error_scale
         ),
         unfollowed_rows=int(lost.sum()),
         approximate=near,

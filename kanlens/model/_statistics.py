@@ -62,11 +62,11 @@ def empty_pairs(places: Sequence[Sequence[int]], x: Tensor, rows: Tensor) -> Ten
     ordered = rows.mT.sort(1).values.contiguous()
 
     def ranks(values: Tensor) -> Tensor:  # (batch, in) -> (in, batch), shares of the rows
-        both = (
+        below, up_to = (
             torch.searchsorted(ordered, values.mT.contiguous(), right=right)
             for right in (False, True)
         )
-        return sum(both) / (2 * count)
+        return (below + up_to) / (2 * count)
 
     own, others = ranks(x), ranks(rows)
     share = math.sqrt(EXPECTED / count)

@@ -194,9 +194,9 @@ def _paint_calibration(performance: dict[str, Any], *, ax: Axes) -> None:
     sizes = [14 + 160 * count / sum(rows) for count in rows]
     ax.plot(x, y, color=STYLE.accent, linewidth=0.8, zorder=2)
     ax.scatter(x, y, s=sizes, color=STYLE.accent, linewidths=0, alpha=0.85, zorder=3)
-    for *place, count in zip(x, y, rows, strict=True):
-        place[1] += 0.05 if place[1] < 0.9 else -0.09
-        ax.text(*place, f"{count:,}", ha="center", fontsize=STYLE.small, color=STYLE.muted)
+    style: dict[str, Any] = {"ha": "center", "fontsize": STYLE.small, "color": STYLE.muted}
+    for at, share, count in zip(x, y, rows, strict=True):
+        ax.text(at, share + (0.05 if share < 0.9 else -0.09), f"{count:,}", **style)
     ax.set_xlabel(literal(performance["calibration"]["of"], most=40))
     ax.set_ylabel("observed frequency")
 

@@ -184,9 +184,9 @@ class Receipt:
             counts = Counter(self.snapped).items()
             texts = (text if n == 1 else f"{text} ({n} times)" for text, n in counts)
             lines.append(f"Exact constants: {', '.join(texts)}{cost}.")
-        if texts := [f"{value:.4g} ({error:.2g})" for value, error in self.constants]:
-            more = f" and {len(texts) - _CONSTANTS} more" * (len(texts) > _CONSTANTS)
-            first = ", ".join(texts[:_CONSTANTS])
+        if numbers := [f"{value:.4g} ({error:.2g})" for value, error in self.constants]:
+            more = f" and {len(numbers) - _CONSTANTS} more" * (len(numbers) > _CONSTANTS)
+            first = ", ".join(numbers[:_CONSTANTS])
             lines.append(f"Fitted constants (standard errors): {first}{more}.")
         if self.spline_edges:
             lines.append(f"Edges left as splines: {', '.join(self.spline_edges)}.")
