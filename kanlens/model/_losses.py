@@ -356,7 +356,8 @@ class Cox(_ByRows):
         weights = torch.ones_like(logs) if weights is None else weights.to(logs)
         order = times.argsort(descending=True)
         last = torch.searchsorted(-times[order], -times, right=True) - 1  # of the risk set
-        sizes = torch.stack([weights.log(), weights.log() + logs])  # (count or hazard, row)
+        own = weights.clamp_min(torch.finfo(logs.dtype).tiny).log()
+        sizes = torch.stack([own, own + logs])  # (count or hazard, row)
         alone = torch.where(weights > 0, -torch.inf, torch.stack([0 * logs, logs]))
         count, hazard = torch.logaddexp(sizes[:, order].logcumsumexp(1)[:, last], alone)
         return torch.where(y[:, 0] > 0, 1 + hazard - count - logs, 0.0)[:, None]

@@ -175,6 +175,9 @@ def fit(
     schema = choose_loss(model.schema, loss, quantile, power, call="fit")
     per_row = {"exposure": exposure, "offset": offset, "event": event}
     data, sample_weight = adjusted(data, sample_weight, loss_of(schema), per_row)
+    if strategy is not None and not loss_of(schema).separable:
+        fields = "fit", "one process for loss='cox'", repr(strategy), "Leave {strategy} out"
+        raise InvalidValueError(*fields, strategy=None)
     with joined(strategy, model.input_shift.device, checkpoint) as ranks:
         way: dict[str, Any] = {"resume": resume, "written": ranks.index == 0}
         saved = Checkpoint("fit", checkpoint, checkpoint_every, **way)

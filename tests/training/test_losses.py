@@ -130,6 +130,14 @@ def test_rows_of_weight_zero_are_in_no_risk_set_but_their_own():
         at_risk = weights * (abs(y) >= abs(y[row])) + (weights == 0) * (np.arange(40) == row)
         expected = 2 * (y[row] > 0) * (1 + np.log(at_risk @ np.exp(eta) / at_risk.sum()) - eta[row])
         assert own[row] == pytest.approx(expected)
+    output = torch.tensor(eta)[:, None].requires_grad_()
+    targets, used = torch.tensor(y)[:, None], torch.tensor(weights)
+    (LOSSES["cox"]().rows(output, targets, weights=used)[:, 0] * used).sum().backward()
+    kept = weights > 0
+    part = torch.tensor(eta[kept])[:, None].requires_grad_()
+    LOSSES["cox"]().rows(part, targets[kept]).sum().backward()
+    assert output.grad[kept].numpy() == pytest.approx(1.5 * part.grad.numpy())
+    assert output.grad[~kept].abs().max() < 1e-9
 
 
 def test_hazards_and_concordance_are_those_of_all_pairs():
