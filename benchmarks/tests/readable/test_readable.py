@@ -10,7 +10,7 @@ import torch
 import kanlens
 from benchmarks.data import TABLES
 from benchmarks.harness import Setup
-from benchmarks.readable import experiments, imitation, models, planted, tables
+from benchmarks.readable import experiments, imitation, losses, models, planted, tables
 from benchmarks.readable.experiments import READABLE, SCORES, means
 from benchmarks.readable.planted import PAIRS, PLANTED, draw, f1, pairs_of
 from benchmarks.readable.tables import DRAWN, PUBLISHED, problem
@@ -145,6 +145,9 @@ def test_smoke_scores_every_network(tmp_path, monkeypatch):
     assert list(imitated.index) == ["kanlens", "tree"]
     assert imitated.fidelity["kanlens"] > imitated.fidelity["tree"] > 0
     assert imitated["size"]["kanlens"] <= 12 and imitated["size"]["tree"] <= 32
+    of_losses = found.tables["readable-losses"].set_index("peer")["score"]
+    assert list(of_losses.index) == list(losses.PEERS)
+    assert of_losses["kanlens simplest"] > 0.2
     assert [path.name for path in found.files][-1] == "readable-tables.png"
     left_out = {"tables: EBM", "imitation: EBM additive"}
     assert found.skipped == dict.fromkeys(left_out, "left out")
