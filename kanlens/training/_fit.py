@@ -361,8 +361,8 @@ def _adjusted(
         raise InvalidValueError("fit", expected, "others", "Correct them", argument=name)
     targets, factor = loss.adjusted(name, targets, numbers)
     if factor is not None:
-        usual = 1.0 if sample_weight is None else np.asarray(sample_weight, dtype=float)
-        sample_weight = factor[:, 0].numpy() * usual
+        own = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+        sample_weight = factor[:, 0].numpy() * own if own.shape == (len(y),) else own
     if isinstance(data, Table):
         return replace(data, y=targets), sample_weight
     return (data[0], targets), sample_weight
