@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 4000
 POWERS = {"poisson": 1.0, "tweedie": 1.5, "gamma": 2.0}
-LIFELINES, SURVIVAL = "lifelines", "sksurv"
+LIFELINES, SURVIVAL, SMOKE = "lifelines", "sksurv", "diabetes"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,8 +155,8 @@ def _plan(setup: Setup) -> Units:
     reasons = {name: missing(case.package) if case.package else "" for name, case in CASES.items()}
     for name, case in CASES.items():
         reasons[name] = reasons[name] or (missing(SURVIVAL) if case.loss == "cox" else "")
-    names = [name for name in CASES if not reasons[name]][: 1 if setup.smoke else None]
-    skipped = {name: reason for name, reason in reasons.items() if reason}
+    names = [SMOKE] if setup.smoke else [name for name in CASES if not reasons[name]]
+    skipped = {name: reason for name, reason in reasons.items() if reason and not setup.smoke}
     keys = [(name, seed, peer) for peer in PEERS for seed in setup.seeds for name in names]
     return Units(keys=tuple(keys), skipped=skipped)
 

@@ -23,13 +23,14 @@ from kanlens.data._source import Source, is_large, scan_features, scan_table
 from kanlens.data._table_reader import read_features, read_table
 from kanlens.data._tables import Table
 from kanlens.errors import DataError, InvalidValueError
-from kanlens.model._losses import choose_loss, loss_of
+from kanlens.model._losses import loss_of
 from kanlens.model._network import KAN
 from kanlens.model._statistics import deviations
 from kanlens.training._baselines import named_scores, poor_fit
 from kanlens.training._fit import adjusted
 from kanlens.training._fit_default import losing
 from kanlens.training._objective import outside_words
+from kanlens.training._options import choose_loss
 from kanlens.training._result import FitResult
 
 BACKGROUND = 100  # rows taken from a table where the model keeps none, as many as training keeps

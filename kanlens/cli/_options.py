@@ -120,7 +120,8 @@ HELP = {  # of options of several commands, by argument
     "penalty": "Norm that makes edges small: activation_l1, activation_l2, curvature, raw_l1 or "
     "weight_l1; several as raw_l1=1,curvature=0.1.",
     "power": "Power of tweedie, from 1 to 2.  [default: 1.5]",
-    "quantile": "Share of targets below the output of quantile.  [default: 0.5]",
+    "quantile": "Share of targets below the output of quantile, or several: 0.1,0.9.  "
+    "[default: 0.5]",
     "restarts": "Number of random starts; the best result is kept.",
     "scheduler": "Address of a Dask scheduler whose workers to use.",
     "spline_order": "Degree of the polynomial pieces, 3 for cubic splines.",
@@ -248,12 +249,12 @@ def small_network(max_edges: str | None, interactions: str | None, shapes: Texts
     return {name: value for name, value in options.items() if value is not None}
 
 
-def number(option: str, text: str | None) -> float | None:
-    """Return the number of an option, if given."""
+def number(option: str, text: str | None) -> float | list[float] | None:
+    """Return the number of an option, or several."""
     if text is None:
         return None
     with refusing(option, text, "is not a number"):
-        return float(text)
+        return [float(part) for part in text.split(",")] if "," in text else float(text)
 
 
 def edge_limit(text: str | None) -> int | Literal["few"] | None:

@@ -86,8 +86,8 @@ class Schema:
         How the cells are written.
     loss : str
         Key into `LOSSES` of the loss of a regression.
-    loss_parameter : float or None
-        Its quantile or power, None for the default.
+    loss_parameter : float, tuple of float or None
+        Its quantile, one for each output, or power, None for the default.
     """
 
     features: tuple[Feature, ...]
@@ -97,7 +97,7 @@ class Schema:
     class_labels: tuple[str, ...] = ()
     format: CellFormat = PLAIN
     loss: str = "squared_error"
-    loss_parameter: float | None = None
+    loss_parameter: float | tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for what in ("feature_names", "output_names"):
@@ -215,6 +215,8 @@ class Schema:
         outputs = tuple(Output(**item) for item in data["outputs"])
         keys = "target", "task", "loss", "loss_parameter"
         rest = {key: data[key] for key in keys if key in data}
+        if isinstance(rest.get("loss_parameter"), list):
+            rest["loss_parameter"] = tuple(map(float, rest["loss_parameter"]))
         labels, cells = tuple(data.get("class_labels", ())), data.get("format", {})
         cells = CellFormat(**{**cells, "missing": tuple(cells.get("missing", ()))})
         return cls(features=features, outputs=outputs, class_labels=labels, format=cells, **rest)

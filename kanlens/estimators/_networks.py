@@ -24,13 +24,14 @@ from kanlens.estimators._inputs import (
     widths_of,
 )
 from kanlens.functions._elementary import Array
-from kanlens.model._losses import choose_loss, loss_of
+from kanlens.model._losses import loss_of
 from kanlens.model._network import KAN, Inputs, PerRow, Rows, Targets
 from kanlens.model._survival import concordance
 from kanlens.symbolic import symbolize
 from kanlens.training import FitResult, fit, fit_default
 from kanlens.training._fit import adjusted
 from kanlens.training._objective import outside_words, predict
+from kanlens.training._options import choose_loss
 
 _MIN_HOLDOUT_ROWS = 20  # rows below which none are held out
 _PASSES = 5  # over the rows of one call of partial_fit
@@ -59,7 +60,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
         constraints: Mapping[str, str] | None = None,
         monotonic_cst: Mapping[str, int] | Sequence[int] | None = None,
         loss: str | None = None,
-        quantile: float | None = None,
+        quantile: float | Sequence[float] | None = None,
         power: float | None = None,
         class_weight: Mapping[Any, float] | str | None = None,
         random_state: int | np.random.RandomState | None = None,
@@ -314,6 +315,8 @@ class KANRegressor(Regression, NetworkEstimator):
         per_row = {"exposure": exposure, "offset": offset, "event": event}
         (_, y), sample_weight = adjusted((rows, outputs), sample_weight, loss, per_row)
         outputs = np.asarray(y)
+        self._flat &= outputs.shape[1] == 1  # else of several quantiles
+        names = names if names and len(names) == outputs.shape[1] else None
         self._train(rows, outputs, outputs.shape[1], (sample_weight, groups), names=names)
         return self
 

@@ -236,7 +236,9 @@ def newton_steps(model: KAN, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]
     scaling = model.output_shift, model.output_scale
     parts = (output - scaling[0]) / scaling[1], model.loss.scaled(y, scaling)
     sums, targets = (part.double().cpu().numpy() for part in parts)
-    columns = zip(sums.T, targets.T, strict=True)
-    pairs = [model.loss.working(own, aims, np.ones(len(y))) for own, aims in columns]
+    pairs = [
+        model.loss.of_output(place).working(*own, np.ones(len(y)))
+        for place, own in enumerate(zip(sums.T, targets.T, strict=True))
+    ]
     weights, errors = torch.from_numpy(np.stack(pairs, 2)).to(output).unbind()
     return errors * scaling[1], weights

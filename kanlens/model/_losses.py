@@ -14,7 +14,6 @@ References
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -22,7 +21,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from kanlens._checks import check_choice
 from kanlens.data._cell_parsing import Array
 from kanlens.data._schema import Schema
 from kanlens.errors import DataError, InvalidValueError
@@ -52,8 +50,14 @@ class Loss:
 
     usual = 0.0  # parameter: power of the mean in the variance, or share of targets below
 
-    def __init__(self, parameter: float | None = None) -> None:
-        self.parameter = self.usual if parameter is None else parameter
+    def __init__(self, parameter: float | tuple[float, ...] | None = None) -> None:
+        self.levels = parameter if isinstance(parameter, tuple) else ()  # of several quantiles
+        one = self.usual if parameter is None or isinstance(parameter, tuple) else parameter
+        self.parameter = float(one)
+
+    def of_output(self, place: int) -> Loss:
+        """Return the loss of one output."""
+        return type(self)(self.levels[place]) if self.levels else self
 
     def check(self, y: Array) -> str:
         """Return the targets expected if some of y (batch, out) are not, else ""."""
@@ -241,10 +245,25 @@ class Quantile(_ByRows):
 
     def of_errors(self, left: Tensor) -> Tensor:
         """Return the check losses of scaled errors."""
-        return torch.maximum(self.parameter * left, (self.parameter - 1) * left)
+        level = left.new_tensor(self.levels or [self.parameter])
+        return torch.maximum(level * left, (level - 1) * left)
+
+    def response(self, output: V) -> V:
+        """Return the quantiles; several in order [1]_.
+
+        References
+        ----------
+        .. [1] V. Chernozhukov et al., Quantile and probability curves without crossing, 2010.
+        """
+        if not self.levels:
+            return output
+        return output.sort(-1).values if isinstance(output, Tensor) else np.sort(output, -1)
 
     def best(self, y: Array, weights: Array | None = None) -> Array:
         """Return the quantile (out,)."""
+        if self.levels:
+            parts = zip(self.levels, y.T, strict=True)
+            return np.array([type(self)(q).best(own[:, None], weights)[0] for q, own in parts])
         if weights is None or np.ptp(weights) == 0:
             return np.asarray(np.quantile(y, self.parameter, 0))
         order = y.argsort(0)
@@ -337,7 +356,8 @@ class Cox(_ByRows):
         weights = torch.ones_like(logs) if weights is None else weights.to(logs)
         order = times.argsort(descending=True)
         last = torch.searchsorted(-times[order], -times, right=True) - 1  # of the risk set
-        sizes = torch.stack([weights.log(), weights.log() + logs])  # (count or hazard, row)
+        own = weights.clamp_min(torch.finfo(logs.dtype).tiny).log()
+        sizes = torch.stack([own, own + logs])  # (count or hazard, row)
         alone = torch.where(weights > 0, -torch.inf, torch.stack([0 * logs, logs]))
         count, hazard = torch.logaddexp(sizes[:, order].logcumsumexp(1)[:, last], alone)
         return torch.where(y[:, 0] > 0, 1 + hazard - count - logs, 0.0)[:, None]
@@ -359,26 +379,6 @@ def loss_of(schema: Schema) -> Loss:
     """Return the loss that a network of a schema is trained with."""
     name = "log_loss" if schema.task == "classification" else schema.loss
     return LOSSES[name](schema.loss_parameter)
-
-
-def choose_loss(
-    schema: Schema, loss: str | None, quantile: float | None, power: float | None, *, call: str
-) -> Schema:
-    """Return a schema with a loss; unchanged without one."""
-    for name, own, value in (("quantile", "quantile", quantile), ("power", "tweedie", power)):
-        if value is not None and loss != own:
-            got, advice = f"{name}={value!r} with loss={loss!r}", f"Pass loss={own!r}"
-            raise InvalidValueError(call, f"{name} only with loss={own!r}", got, advice)
-    if loss is None:
-        return schema
-    check_choice(call, "loss", loss, LOSSES)
-    if quantile is not None and not 0 < quantile < 1:
-        fields = "to be a share between 0 and 1", repr(quantile), "For example 0.9"
-        raise InvalidValueError(call, *fields, argument="quantile")
-    if power is not None and not 1 <= power <= 2:
-        fields = "to be from 1 to 2", repr(power), "1 is Poisson's, 2 that of gamma"
-        raise InvalidValueError(call, *fields, argument="power")
-    return replace(schema, loss=loss, loss_parameter=quantile if power is None else power)
 
 
 def check_targets(schema: Schema, y: Tensor, *, call: str) -> None:

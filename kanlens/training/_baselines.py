@@ -105,7 +105,7 @@ def baseline_scores(
 ) -> dict[str, float]:
     """Return scores of baseline models by name."""
     loss, classifies = model.loss, model.loss.classes
-    if not loss.separable:
+    if not loss.separable or loss.levels:
         return {}
     x = x.detach().clamp(model.input_low, model.input_high)  # as the network does
     rows, targets = x.double().cpu().numpy(), y.cpu().numpy().reshape(len(y), -1)

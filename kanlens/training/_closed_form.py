@@ -171,7 +171,10 @@ def fit_outputs(
     **how: bool,
 ) -> list[SmallNetwork]:
     """Return one network of curves alone for each output."""
-    networks = [SmallNetwork(columns, part, weights, loss, **how) for part in targets.T]
+    networks = [
+        SmallNetwork(columns, part, weights, loss.of_output(place), **how)
+        for place, part in enumerate(targets.T)
+    ]
     for _ in range(CYCLES if loss.classes and len(networks) > 1 else 0):
         before = np.stack([network.outputs() for network in networks], 1)
         for place, network in enumerate(networks):

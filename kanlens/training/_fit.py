@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,15 +20,16 @@ from kanlens._pandas import pd
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import Interruption, progress_bar
 from kanlens.data._groups import row_groups
+from kanlens.data._schema import Output
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.errors import DTypeError, InvalidValueError, KanlensWarning, LostProcessError
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._config import UNTRAINED
-from kanlens.model._losses import Loss, choose_loss, loss_of
+from kanlens.model._losses import Loss, loss_of
 from kanlens.model._network import KAN, PerRow
 from kanlens.training._checkpointing import EVERY, Checkpoint
-from kanlens.training._options import FitOptions
+from kanlens.training._options import FitOptions, choose_loss
 from kanlens.training._process_group import Ranks, joined
 from kanlens.training._result import FitResult
 from kanlens.training._streaming import streamed_run
@@ -46,7 +47,7 @@ def fit(
     options: FitOptions | None = None,
     *,
     loss: str | None = None,
-    quantile: float | None = None,
+    quantile: float | Sequence[float] | None = None,
     power: float | None = None,
     exposure: PerRow = None,
     offset: PerRow = None,
@@ -94,7 +95,8 @@ def fit(
         negative where censored. "huber" is linear for a tenth of the rows. Default: that of the
         model, which for classes is "log_loss", else at first "squared_error".
     quantile, power : float, optional
-        Share of targets below the output of the loss "quantile", by default 0.5; power of the mean
+        Share of targets below the output of the loss "quantile", by default 0.5, or several, of an
+        output each: predictions are then sorted, so that they do not cross. Power of the mean
         in the variance of "tweedie", from 1 to 2, by default 1.5.
     exposure, offset : array-like, shape (batch,), or str, optional
         Times or sizes in which counts or amounts arose, or the numbers to add to the output in
@@ -173,6 +175,9 @@ def fit(
     schema = choose_loss(model.schema, loss, quantile, power, call="fit")
     per_row = {"exposure": exposure, "offset": offset, "event": event}
     data, sample_weight = adjusted(data, sample_weight, loss_of(schema), per_row)
+    if strategy is not None and not loss_of(schema).separable:
+        fields = "fit", "one process for loss='cox'", repr(strategy), "Leave {strategy} out"
+        raise InvalidValueError(*fields, strategy=None)
     with joined(strategy, model.input_shift.device, checkpoint) as ranks:
         way: dict[str, Any] = {"resume": resume, "written": ranks.index == 0}
         saved = Checkpoint("fit", checkpoint, checkpoint_every, **way)
@@ -318,7 +323,28 @@ def adjusted(
                 column = own if isinstance(own, str) else name
                 pair = replace(pair, schema=pair.schema.renamed(ADJUSTED[name], column))
             data = pair
-    return data, sample_weight
+    return repeated(data, loss.levels), sample_weight
+
+
+def repeated(data: Data, levels: Sequence[float]) -> Any:
+    """Return data with the target repeated for each of several quantiles."""
+    if not levels or isinstance(data, Source):
+        return data
+    y = data.y if isinstance(data, Table) else data[1]
+    if y is None or (np.ndim(y) == 2 and np.shape(y)[1] == len(levels)):
+        return data
+    targets = _numbers(y).reshape(len(y), -1)[:, :1].repeat(1, len(levels))
+    if not isinstance(data, Table):
+        return data[0], targets
+    name = data.schema.output_names[0]
+    outputs = tuple(Output(name=f"{name} quantile {level:g}") for level in levels)
+    return replace(data, y=targets, schema=replace(data.schema, outputs=outputs))
+
+
+def _numbers(values: PerRow) -> Tensor:
+    """Return cells as float64 numbers, one after the other; NaN where they are none."""
+    cells = pd.to_numeric(np.asarray(values).ravel(), errors="coerce")
+    return torch.from_numpy(np.array(cells, dtype=float))
 
 
 def _adjusted(
@@ -328,17 +354,15 @@ def _adjusted(
     y = data.y if isinstance(data, Table) else data[1]
     if y is None:  # which is refused later
         return data, sample_weight
-    cells = pd.to_numeric(np.asarray(values).ravel(), errors="coerce")
-    targets = torch.from_numpy(np.array(np.asarray(y), dtype=float)).reshape(len(y), -1)
-    numbers = torch.from_numpy(np.array(cells, dtype=float))[:, None]
+    targets, numbers = _numbers(y).reshape(len(y), -1), _numbers(values)[:, None]
     sound = len(numbers) == len(targets) and bool(numbers.isfinite().all())
     if not sound or (name == "exposure" and not bool((numbers > 0).all())):
         expected = f"{len(targets)} {'positive ' * (name == 'exposure')}numbers"
         raise InvalidValueError("fit", expected, "others", "Correct them", argument=name)
     targets, factor = loss.adjusted(name, targets, numbers)
     if factor is not None:
-        usual = 1.0 if sample_weight is None else np.asarray(sample_weight, dtype=float)
-        sample_weight = factor[:, 0].numpy() * usual
+        own = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+        sample_weight = factor[:, 0].numpy() * own if own.shape == (len(y),) else own
     if isinstance(data, Table):
         return replace(data, y=targets), sample_weight
     return (data[0], targets), sample_weight

@@ -20,7 +20,7 @@ from kanlens.data._schema import Schema, default_schema
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.errors import DTypeError, InvalidValueError, rewording
-from kanlens.model._losses import choose_loss, loss_of
+from kanlens.model._losses import loss_of
 from kanlens.model._network import KAN, PerRow
 from kanlens.training._checkpointing import EVERY, Checkpoint, check_identity, identity_of
 from kanlens.training._closed_form import fit_additive
@@ -42,7 +42,7 @@ from kanlens.training._fit import (
     warn_interrupted,
 )
 from kanlens.training._frontier_result import Frontier, Growth, trace_frontier
-from kanlens.training._options import FitOptions
+from kanlens.training._options import FitOptions, choose_loss
 from kanlens.training._process_group import Ranks, joined
 from kanlens.training._result import FitResult
 
@@ -66,7 +66,7 @@ def fit_default(
     constraints: Mapping[str, str] | None = None,
     build: Callable[[list[Any], int], KAN] | None = None,
     loss: str | None = None,
-    quantile: float | None = None,
+    quantile: float | Sequence[float] | None = None,
     power: float | None = None,
     exposure: PerRow = None,
     offset: PerRow = None,

@@ -19,7 +19,7 @@ from kanlens.data._schema import default_schema
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.errors import rewording
-from kanlens.model._losses import choose_loss, loss_of
+from kanlens.model._losses import loss_of
 from kanlens.model._network import KAN, PerRow
 from kanlens.training._baselines import MACHINES, baseline_scores
 from kanlens.training._checkpointing import EVERY, Checkpoint
@@ -27,6 +27,7 @@ from kanlens.training._closed_form import count_edges
 from kanlens.training._fit import adjusted, labelled, warn_interrupted
 from kanlens.training._fit_default import default_build, fit_default, grow_networks, losing
 from kanlens.training._frontier_result import Frontier, Growth
+from kanlens.training._options import choose_loss
 from kanlens.training._process_group import Ranks
 
 REFERENCES = {"default": "default network", "boosting": "gradient boosting", "ebm": "EBM"}
@@ -41,7 +42,7 @@ def frontier(
     constraints: Mapping[str, str] | None = None,
     build: Callable[[list[int], int], KAN] | None = None,
     loss: str | None = None,
-    quantile: float | None = None,
+    quantile: float | Sequence[float] | None = None,
     power: float | None = None,
     exposure: PerRow = None,
     offset: PerRow = None,

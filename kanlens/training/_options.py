@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
 
 from kanlens._checks import check_choice, check_count, check_positive
+from kanlens.data._schema import Schema
 from kanlens.errors import InvalidValueError
+from kanlens.model._losses import LOSSES
 from kanlens.sparsity import PENALTIES
 
 OPTIMIZERS = ("lbfgs", "adam", "adamw")
@@ -153,3 +158,30 @@ class FitOptions:
         """Return the steps before which the grids are updated."""
         last = max(1, self.grid_updates - 1)
         return {i * self.steps // (2 * last) for i in range(self.grid_updates)}
+
+
+def choose_loss(
+    schema: Schema,
+    loss: str | None,
+    quantile: float | Sequence[float] | None,
+    power: float | None,
+    *,
+    call: str,
+) -> Schema:
+    """Return a schema with a loss; unchanged without one."""
+    for name, own, value in (("quantile", "quantile", quantile), ("power", "tweedie", power)):
+        if value is not None and loss != own:
+            got, advice = f"{name}={value!r} with loss={loss!r}", f"Pass loss={own!r}"
+            raise InvalidValueError(call, f"{name} only with loss={own!r}", got, advice)
+    if loss is None:
+        return schema
+    check_choice(call, "loss", loss, LOSSES)
+    levels = [] if quantile is None else np.ravel(quantile).tolist()
+    if not all(low < high for low, high in pairwise([0, *levels, 1])):
+        fields = "to be shares between 0 and 1, increasing", repr(quantile), "For example 0.9"
+        raise InvalidValueError(call, *fields, argument="quantile")
+    if power is not None and not 1 <= power <= 2:
+        fields = "to be from 1 to 2", repr(power), "1 is Poisson's, 2 that of gamma"
+        raise InvalidValueError(call, *fields, argument="power")
+    parameter = tuple(levels) if len(levels) > 1 else levels[0] if levels else power
+    return replace(schema, loss=loss, loss_parameter=parameter)

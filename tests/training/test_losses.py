@@ -13,8 +13,9 @@ import kanlens
 from kanlens.errors import DataError, FileFormatError, InvalidValueError, MethodError
 from kanlens.model import _survival
 from kanlens.model._config import KANConfig
-from kanlens.model._losses import LOSSES, choose_loss
+from kanlens.model._losses import LOSSES
 from kanlens.training._objective import row_losses, score
+from kanlens.training._options import choose_loss
 
 TWEEDIE = {"poisson": 1, "tweedie": 1.5, "gamma": 2}
 COLUMNS = ["first", "second"]
@@ -129,6 +130,14 @@ def test_rows_of_weight_zero_are_in_no_risk_set_but_their_own():
         at_risk = weights * (abs(y) >= abs(y[row])) + (weights == 0) * (np.arange(40) == row)
         expected = 2 * (y[row] > 0) * (1 + np.log(at_risk @ np.exp(eta) / at_risk.sum()) - eta[row])
         assert own[row] == pytest.approx(expected)
+    output = torch.tensor(eta)[:, None].requires_grad_()
+    targets, used = torch.tensor(y)[:, None], torch.tensor(weights)
+    (LOSSES["cox"]().rows(output, targets, weights=used)[:, 0] * used).sum().backward()
+    kept = weights > 0
+    part = torch.tensor(eta[kept])[:, None].requires_grad_()
+    LOSSES["cox"]().rows(part, targets[kept]).sum().backward()
+    assert output.grad[kept].numpy() == pytest.approx(1.5 * part.grad.numpy())
+    assert output.grad[~kept].abs().max() < 1e-9
 
 
 def test_hazards_and_concordance_are_those_of_all_pairs():
@@ -180,6 +189,28 @@ def test_robust_losses_follow_the_quantile_and_no_outlier(loss):
     y[::30] += 1000
     far = kanlens.predict(trained(loss, x, y, **options).model, torch.tensor(x))["y"].to_numpy()
     assert abs(far - own).mean() < 0.4
+
+
+@pytest.mark.parametrize("small", [False, True])
+def test_several_quantiles_do_not_cross(small, tmp_path):
+    levels = [0.1, 0.5, 0.51, 0.9]
+    x, _, y = drawn("quantile", 200)
+    frame = pd.DataFrame(x, columns=COLUMNS).assign(cost=y)
+    table = kanlens.read_table(frame, target="cost")
+    own = {"max_edges": 12} if small else {"hidden": ()}
+    way = {"loss": "quantile", "quantile": levels, "progress": False, "generator": seeded()}
+    model = kanlens.fit_default(table, **own, **way).model
+    rows = np.random.default_rng(1).uniform(-1, 1, (500, 2))
+    assert (model(torch.tensor(rows)).diff(dim=1) < 0).any()
+    values = kanlens.predict(model, rows)
+    assert list(values) == [f"cost quantile {level:g}" for level in levels]
+    assert (values.diff(axis=1).iloc[:, 1:] >= 0).all(axis=None)
+    shares = (y[:, None] < kanlens.predict(model, x).to_numpy()).mean(0)
+    assert shares == pytest.approx(levels, abs=0.06)
+    kanlens.save(model, tmp_path / "model.safetensors")
+    loaded = kanlens.load(tmp_path / "model.safetensors")
+    assert loaded.loss.levels == tuple(levels)
+    pd.testing.assert_frame_equal(kanlens.predict(loaded, rows), values)
 
 
 def test_growth_finds_products_on_the_log_scale():
@@ -263,7 +294,7 @@ def test_files_keep_the_loss(tmp_path):
     assert (loaded.loss.name, loaded.loss.parameter) == ("tweedie", 1.2)
     pd.testing.assert_frame_equal(kanlens.predict(loaded, x), kanlens.predict(model, x))
     data = json.loads(model.config.to_json())
-    for wrong in ({"loss": "other"}, {"loss_parameter": "1.2"}):
+    for wrong in ({"loss": "other"}, {"loss_parameter": "one"}):
         changed = {**data, "schema": {**data["schema"], **wrong}}
         with pytest.raises(FileFormatError, match="kanlens configuration"):
             KANConfig.from_json(json.dumps(changed))
@@ -286,7 +317,7 @@ def test_intervals_are_those_of_responses():
     ("options", "words"),
     [
         ({"loss": "poison"}, "poisson"),
-        ({"loss": "quantile", "quantile": 1.0}, "quantile to be a share between 0 and 1"),
+        ({"loss": "quantile", "quantile": 1.0}, "quantile to be shares between 0 and 1"),
         ({"loss": "tweedie", "power": 3}, "power to be from 1 to 2"),
         ({"loss": "poisson", "quantile": 0.9}, "quantile only with loss='quantile'"),
         ({"loss": "gamma"}, "numbers above 0"),
@@ -295,6 +326,10 @@ def test_intervals_are_those_of_responses():
         ({"exposure": np.ones(30)}, "exposure only with loss poisson, gamma or tweedie"),
         ({"loss": "poisson", "event": np.ones(30)}, "event only with loss cox"),
         ({"loss": "poisson", "exposure": np.zeros(30)}, "exposure 30 positive numbers"),
+        (
+            {"loss": "poisson", "exposure": np.ones(30), "sample_weight": np.ones(9)},
+            "sample_weight to be 30 numbers",
+        ),
         ({"loss": "cox", "event": np.ones(30), "hidden": (5,)}, "no hidden layer"),
     ],
 )
@@ -319,6 +354,8 @@ def test_estimators_take_losses_and_class_weights():
     assert own.predict(x) == pytest.approx(
         np.exp(own.network_(torch.tensor(x)).detach().numpy()[:, 0])
     )
+    both = kanlens.KANRegressor(hidden=(), loss="quantile", quantile=[0.2, 0.8], random_state=0)
+    assert (np.diff(both.fit(x, y).predict(x), axis=1) >= 0).all()
     x, _, times = drawn("cox", 150)
     cox = kanlens.KANRegressor(hidden=(), loss="cox", random_state=0).fit(x, times)
     assert cox.score(x, times) == _survival.concordance(cox.predict(x), times)

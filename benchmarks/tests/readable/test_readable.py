@@ -15,6 +15,7 @@ from benchmarks.readable import (
     directions,
     experiments,
     imitation,
+    losses,
     models,
     planted,
     tables,
@@ -186,6 +187,9 @@ def test_smoke_scores_every_network(tmp_path, monkeypatch):
     assert list(imitated.index) == ["kanlens", "tree"]
     assert imitated.fidelity["kanlens"] > imitated.fidelity["tree"] > 0
     assert imitated["size"]["kanlens"] <= 12 and imitated["size"]["tree"] <= 32
+    of_losses = found.tables["readable-losses"].set_index("peer")["score"]
+    assert list(of_losses.index) == list(losses.PEERS)
+    assert of_losses["kanlens simplest"] > 0.2
     assert [path.name for path in found.files][-1] == "readable-tables.png"
     shapes, signed = found.tables["constraints-drawn"], found.tables["constraints-tables"]
     assert (shapes["proven"] == shapes["shapes"]).all() and (shapes["broken"] == 0).all()
