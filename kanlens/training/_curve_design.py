@@ -116,7 +116,8 @@ def make_curve(
         low, high = np.quantile(x, (TAIL, 1 - TAIL))
         near = (low - (high - low), high + (high - low)) if low < high else knots[[0, -1]]
         ends = np.clip(knots[[0, -1]], *near)
-        knots = np.union1d(np.linspace(*ends, BENT_INTERVALS + 1), knots[[0, -1]])
+        within = np.linspace(float(ends[0]), float(ends[1]), BENT_INTERVALS + 1)
+        knots = np.union1d(within, knots[[0, -1]])
     if len(places := places[np.isfinite(places)]):
         apart = np.abs(knots - places[:, None]).min(0) > MIN_SPACING * np.ptp(knots)
         knots = np.union1d(knots[apart], places)
