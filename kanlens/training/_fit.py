@@ -193,8 +193,9 @@ def fit(
             elif sample_weight is None:
                 run = streamed_run(model, options, data, held, generator=generator, ranks=ranks)
             else:
-                expected, advice = "no sample_weight for rows beyond memory", "allow more max_memory"
-                raise InvalidValueError("fit", expected, "some", f"Leave it out, or {advice}")
+                expected = "no sample_weight for rows beyond memory"
+                advice = "Leave it out, or allow more max_memory"
+                raise InvalidValueError("fit", expected, "some", advice)
             run.begin(saved.begun)
         return carry_out(run, started, saved, Interruption(), progress)
 
