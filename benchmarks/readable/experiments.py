@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.harness import Benchmark, Experiment, Key, Rows, Setup, Units
+from benchmarks.readable.constraints import DRAWN_SHAPES
+from benchmarks.readable.directions import DIRECTIONS
 from benchmarks.readable.imitation import IMITATION
 from benchmarks.readable.losses import LOSSES
 from benchmarks.readable.models import PEERS, taking_part
@@ -81,5 +83,7 @@ SCORES = Experiment(
 )
 
 READABLE = Benchmark(
-    name="readable", experiments=(SCORES, PAIRS, IMITATION, LOSSES), pictures=PICTURES
+    name="readable",
+    experiments=(SCORES, PAIRS, IMITATION, DRAWN_SHAPES, DIRECTIONS, LOSSES),
+    pictures=PICTURES,
 )

@@ -194,6 +194,10 @@ def summary(frame: pd.DataFrame) -> pd.DataFrame:
     return own.reset_index()
 
 
+def _summary(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    return {"D2 or concordance on rows held out": summary(frame)}
+
+
 LOSSES = Experiment(
     name="losses",
     question="Are networks of other losses as good as boosting and linear models of these?",
@@ -203,7 +207,7 @@ LOSSES = Experiment(
     },
     plan=_plan,
     run=_run,
-    summary=lambda frame: {"D2 or concordance on rows held out": summary(frame)},
+    summary=_summary,
     text=("version",),
     current=_current,
 )

@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.data import TABLES, data_file, rows_of, there
 from benchmarks.harness import Benchmark, Experiment, Key, Rows, Setup, Units
+from benchmarks.tables.intervals import INTERVALS
 from kanlens.model import kernels
 
 if TYPE_CHECKING:
@@ -192,4 +193,4 @@ DEFAULTS = Experiment(
     alone=True,
 )
 
-PREDICTION = Benchmark(name="tables", experiments=(DEFAULTS,))
+PREDICTION = Benchmark(name="tables", experiments=(DEFAULTS, INTERVALS))

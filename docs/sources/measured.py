@@ -519,7 +519,38 @@ def readable() -> dict[str, str]:
         "readable_origin": origin(frame),
         **planted_pairs(),
         **imitations(),
+        **shapes(),
         **losses(),
+    }
+
+
+def intervals() -> dict[str, str]:
+    """Shares of new rows in intervals of 90 %, and widths over MAPIE's."""
+    frame = read("tables-intervals")
+    numbers, sets = frame[frame.classes == 0], frame[frame.classes == 1]
+    wide = frame.pivot_table(["covered", "ratio"], "table", "model", sort=False)
+    models = ["default", "additive"]
+    columns = [(value, model) for value in ("covered", "ratio") for model in models]
+    rows = [
+        [
+            name,
+            *(f"{row[key]:.3f}" if key[0] == "covered" else f"{row[key]:.2f}" for key in columns),
+        ]
+        for name, row in wide.iterrows()
+    ]
+    head = [
+        "table",
+        *(f"share, {m}" for m in models),
+        *(f"width over MAPIE's, {m}" for m in models),
+    ]
+    return {
+        "interval_tables": str(len(wide)),
+        "interval_covered": f"{100 * frame.covered.min():.1f} to {100 * frame.covered.max():.1f} %",
+        "interval_ratio": f"{numbers.ratio.min():.2f} to {numbers.ratio.max():.2f}",
+        "set_ratio": f"{sets.ratio.min():.2f} to {sets.ratio.max():.2f}",
+        "interval_mapie": str(frame.mapie.iloc[0]),
+        "interval_table": table(head, rows),
+        "interval_origin": origin(frame),
     }
 
 
@@ -587,6 +618,42 @@ def imitations() -> dict[str, str]:
     }
 
 
+def shapes() -> dict[str, str]:
+    """Shapes proven and attacked of drawn networks, and the price of known directions."""
+    from benchmarks.readable.directions import losses
+
+    drawn, tables = read("constraints-drawn"), read("constraints-tables")
+    sums = drawn.groupby("network", sort=False)[["shapes", "proven", "pairs", "broken"]].sum()
+    counts = drawn.network.value_counts()
+    networks = [[name, str(counts[name]), *map(str, row)] for name, row in sums.iterrows()]
+    scores = [
+        [
+            *(row.table, row.peer),
+            *(f"{row[name]:.3f}" for name in ("free", "score", "paid")),
+            *(f"{row.broken:,.0f}", f"{row.worst:.0e}", short(row.seconds)),
+        ]
+        for _, row in losses(tables).iterrows()
+    ]
+    kanboost = tables[tables.peer == "kanboost"]
+    return {
+        "shapes_proven": f"{drawn.proven.sum()} of {drawn.shapes.sum()}",
+        "shapes_pairs": f"{drawn.pairs.sum():,}",
+        "shapes_broken": str(drawn.broken.sum()),
+        "shapes_worst": f"{drawn.worst.max():.1g}",
+        "shapes_networks": table(
+            ["network", "networks", "shapes", "proven", "pairs", "broken"],
+            networks,
+        ),
+        "shapes_origin": origin(drawn),
+        "directions_splits": str(tables.seed.nunique()),
+        "directions_kanboost": kanboost.version.iloc[0],
+        "directions_scores": table(
+            ["table", "model", "without", "with", "paid", "broken", "worst", "seconds"], scores
+        ),
+        "directions_origin": origin(tables),
+    }
+
+
 MOVED = {"ranks": (11, 0), "workers": (10, 13), "deep workers": (10, 13)}  # numbers a row
 
 
@@ -602,5 +669,5 @@ AREAS: tuple[Callable[[], dict[str, str]], ...] = (
         drawn,
         identification,
     ),
-    *(planted, claims, certificates, trained, workflow, scaling, readable),
+    *(planted, claims, certificates, trained, workflow, scaling, readable, intervals),
 )

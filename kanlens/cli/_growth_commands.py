@@ -116,7 +116,7 @@ def imitate(
     terminal: Terminal,
     generator: Generator,
 ) -> None:
-    """Grow a small network that follows another model; print where it does, and where not."""
+    """Grow a small network that approximates another model; print its errors by region."""
     from kanlens.cli._model_data import held, open_columns
 
     terminal.check([model, data], model=output)

@@ -187,7 +187,11 @@ def _trained(
     settings = {name: value for name, value in settings.items() if value is not None}
     run = {**run, "progress": terminal.progress}
     hidden, grid_size = shape
-    if small and (settings or "restarts" in run or hidden is not None or grid_size is not None):
+    shaped = small.keys() == {"constraints"}
+    chosen = settings or "restarts" in run or grid_size is not None
+    if shaped and (chosen or hidden):
+        settings, small = {**settings, **small}, {}
+    if small and (chosen or (hidden is not None and not shaped)):
         expected = "no options of shape, training or restarts with those of a small network"
         advice = "Leave them out, or --max-edges, --interactions and --increasing"
         raise InvalidValueError("train", expected, "some", advice)
@@ -203,10 +207,10 @@ def _trained(
     if run.get("resume") and not run["checkpoint"].exists():
         terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
     if model is None:
-        chosen = partial(_on_grid, build, grid_size)
-        return kanlens.fit_default(training, hidden=hidden, build=chosen, **small, **run)
+        on_grid = partial(_on_grid, build, grid_size)
+        return kanlens.fit_default(training, hidden=hidden, build=on_grid, **small, **run)
     defaults: dict[str, Any] = {"optimizer": "adam", "steps": 50}
-    if training.rows <= MAX_FULL_BATCH:
+    if training.rows <= MAX_FULL_BATCH and not shaped:
         defaults["optimizer"] = "lbfgs"
     elif not isinstance(training, kanlens.Table):
         steps = min(50, UPDATES * LARGE_BATCH // training.rows + 1)

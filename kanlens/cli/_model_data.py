@@ -1,4 +1,4 @@
-"""Tables of commands: rows to train on, rows for a model, its background and its output."""
+"""Reading of tables for commands: training rows, rows for a model, background rows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ FIRST = 1000  # rows searched for targets in tables larger than memory
 
 
 def output_to_explain(terminal: Terminal, kan: KAN, text: str | None, x: torch.Tensor) -> int:
-    """Return the output to explain; print the name of a default one."""
+    """Return the output to explain; print its name if it is a default."""
     index = explained_output(kan, output_index(text), x, call=terminal.call)
     names = kan.output_names
     if text is None and len(names) > 1:
@@ -73,7 +73,7 @@ def open_columns(
 
 
 def column_names(text: str | None, data: Path) -> list[str]:
-    """Return the columns that an option names: one with commas in its name, or several."""
+    """Return the columns in a comma-separated option, or one column with commas in its name."""
     names = split_names(text)
     if len(names) < 2 or not data.exists():
         return names
@@ -166,7 +166,7 @@ def new_model(table: Table | Source, hidden: list[Any], grid_size: int, **option
 def read_rows(
     data: Path, kan: KAN, target: str | None, terminal: Terminal, *, without: str = "none is needed"
 ) -> Table:
-    """Read a table for a model as `open_rows`, up to the memory allowed."""
+    """Read a table for a model like `open_rows`, as many rows as memory allows."""
     return held(open_rows(data, kan, target, terminal, without=without), terminal.call, kan)
 
 

@@ -1,4 +1,4 @@
-"""Options that commands share, and readers of their texts; loads no torch, so --help is fast."""
+"""Shared options of commands and their parsers; torch is not imported, so --help is fast."""
 
 from __future__ import annotations
 
@@ -70,12 +70,13 @@ PANELS = {  # of help, by argument
         "Training": "loss quantile power optimizer steps learning_rate batch_size validation "
         "patience holdout holdout_last resume",
         "Several processes": "restarts scheduler workers",
-        "Growth": "max_edges interactions increasing decreasing convex concave",
+        "Growth": "max_edges interactions increasing decreasing convex concave positive negative "
+        "periodic",
         "Penalty": "penalty strength entropy_weight proximal",
     }.items()
     for name in names.split()
 }
-SHAPES = "increasing", "decreasing", "convex", "concave"
+SHAPES = "increasing", "decreasing", "convex", "concave", "positive", "negative", "periodic"
 GROUPS = {  # options that are one argument of a command, all of them texts
     "columns": ("features", "drop", "categorical", "impute", "na", "decimal"),
     "shapes": SHAPES,
@@ -109,8 +110,7 @@ HELP = {  # of options of several commands, by argument
     "model": "A kanlens model.",
     "na": "Cells that mean a missing value, comma-separated: ?,-999.",
     **{
-        shape: f"Columns whose effect is to be {shape}, at all values of the others, in a small "
-        "network."
+        shape: f"Columns whose effect is to be {shape}, at all values of the others."
         for shape in SHAPES
     },
     "options": "Option of the method, as name=value; may be given several times.",
@@ -165,7 +165,7 @@ def described(parameter: inspect.Parameter, texts: Mapping[str, str]) -> inspect
 def set_options(
     call: str, texts: list[str] | None, holds: Callable[[str], bool], expected: str, advice: str
 ) -> dict[str, Any]:
-    """Return options from name=value; values are literals, or else text."""
+    """Return options from name=value; values are Python literals, or else text."""
     options: dict[str, Any] = {}
     for item in texts or []:
         name, equals, text = item.partition("=")
@@ -194,7 +194,7 @@ def split_names(text: str | None) -> list[str]:
 
 
 def factor(penalty: str | None, strength: float | None) -> float:
-    """Return the factor of a penalty; refuse a penalty without one."""
+    """Return the strength of a penalty; refuse a penalty without one."""
     if penalty is not None and strength is None:
         advice = "Add --strength, for example 0.01"
         raise InvalidValueError("train", "a strength for the penalty", "none", advice)
@@ -211,7 +211,7 @@ def refusing(option: str, text: str, why: str) -> Iterator[None]:
 
 
 def norms(text: str | None) -> str | dict[str, float] | None:
-    """Return a norm, or several with their weights."""
+    """Parse a norm, or several with their weights."""
     if text is None or "=" not in text:
         return text
     pairs = [part.partition("=") for part in split_names(text)]
@@ -220,13 +220,13 @@ def norms(text: str | None) -> str | dict[str, float] | None:
 
 
 def read_strengths(text: str) -> int | list[float]:
-    """Return a number of strengths, or the strengths."""
+    """Parse a number of strengths, or a list of them."""
     with refusing("--strengths", text, "is neither a number nor a list like 0,0.01,0.1"):
         return int(text) if text.isdecimal() else [float(part) for part in split_names(text)]
 
 
 def read_interactions(text: str | None) -> int | list[tuple[str, str]] | None:
-    """Return a number of products, or pairs of columns."""
+    """Parse a number of products, or pairs of columns."""
     if text is None:
         return None
     with refusing("--interactions", text, "is neither a number nor a list like age:dose,age:mass"):
@@ -238,11 +238,13 @@ def read_interactions(text: str | None) -> int | list[tuple[str, str]] | None:
 
 def small_network(max_edges: str | None, interactions: str | None, shapes: Texts) -> dict[str, Any]:
     """Return the options of a small network; `shapes` have the columns of each shape."""
-    pairs = ((shape, name) for shape, text in shapes.items() for name in split_names(text))
+    words = dict[str, str]()
+    for shape, text in shapes.items():
+        words |= {name: f"{words.get(name, '')} {shape}".strip() for name in split_names(text)}
     options = {
         "max_edges": edge_limit(max_edges),
         "interactions": read_interactions(interactions),
-        "constraints": {name: shape for shape, name in pairs} or None,
+        "constraints": words or None,
     }
     return {name: value for name, value in options.items() if value is not None}
 

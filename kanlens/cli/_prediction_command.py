@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     interval="Share of new rows that the interval of each prediction is to cover, or the set of "
     "classes, such as 0.9.",
     by="Categorical column, in each category of which the share holds.",
+    support="Name the features and pairs of each row outside the training data.",
 )
 def predict(
     model: Path,
@@ -31,24 +32,27 @@ def predict(
     column: str | None = None,
     interval: float | None = None,
     by: str | None = None,
+    support: bool = False,
     output: Path = Path("predictions.csv"),
     terminal: Terminal,
 ) -> None:
     """Predict every row of a table; with a target, print the score too."""
     from kanlens.cli._model_data import open_rows
-    from kanlens.training._objective import ScoreSums
+    from kanlens.training._objective import OUTSIDE, ScoreSums
 
     terminal.check([model, data], table=output)
     kan = kanlens.load(model)
     without = "predictions have no score"
     rows = open_rows(data, kan, column, terminal, without=without)
-    sums, covered = ScoreSums(kan), list[float]()
+    sums, covered, outside = ScoreSums(kan), list[float](), list[int]()
 
     def predicted(table: Table) -> pd.DataFrame:
-        frame = kanlens.predict(kan, table.x, interval=interval, by=by)
+        frame = kanlens.predict(kan, table.x, interval=interval, by=by, support=support)
+        ends = frame.drop(columns=OUTSIDE) if support else frame
+        outside.append(int((frame[OUTSIDE] != "").sum()) if support else 0)
         if table.y is not None:
             sums.add(table)
-            covered.append(_covered(kan, frame, table) if interval else 0.0)
+            covered.append(_covered(kan, ends, table) if interval else 0.0)
         advance(table.rows)
         return frame
 
@@ -57,11 +61,13 @@ def predict(
     facts: dict[str, Any] = {"predictions": str(output), "rows": rows.rows}
     if sums.rows == rows.rows:
         facts.update(sums.score())
-        if math.isnan(facts.get("R2", 0.0)):  # of a single row, or of equal targets
+        if math.isnan(facts.get("R2", 0.0)):  # a single row, or equal targets
             del facts["R2"]
             facts["rms_error"] = ((sums.errors / sums.rows).sqrt() * kan.output_scale).tolist()
         if interval:
             facts["covered"] = sum(covered) / sums.rows
+    if support:
+        facts["outside"] = sum(outside)
     terminal.facts("predicted", facts)
 
 

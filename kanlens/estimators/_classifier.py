@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.base import ClassifierMixin  # noqa: TID253
 from sklearn.utils.class_weight import compute_sample_weight  # noqa: TID253
-from sklearn.utils.multiclass import check_classification_targets  # noqa: TID253
 
 from kanlens.data._schema import class_schema
 from kanlens.errors import InvalidValueError
@@ -17,6 +17,7 @@ from kanlens.estimators._networks import NetworkEstimator
 from kanlens.functions._elementary import Array
 from kanlens.model._held_out import probabilities
 from kanlens.model._network import Inputs, PerRow, Targets
+from kanlens.training._calibration import cheapest_threshold
 from kanlens.training._objective import predict
 
 
@@ -61,19 +62,9 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         """
         if not hasattr(self, "model_"):
             return self._begin(X, y, classes, (sample_weight, None))
-        rows, target = self._labelled(X, y, reset=False)
+        rows, target = inputs.labelled(self, X, y, reset=False)
         self._train_on(rows, self._codes(target), sample_weight)
         return self
-
-    def _labelled(self, X: Inputs, y: Targets, *, reset: bool) -> tuple[Array, Any]:
-        """Return checked rows (batch, in) and labels (batch,)."""
-        rows, target = inputs.checked(self, X, y, reset=reset)
-        missing = [row for row, label in enumerate(target) if label is None]
-        if missing:
-            got = f"none in row {missing[0]}"
-            raise InvalidValueError("KANClassifier", "labels", got, "Leave it out")
-        check_classification_targets(target)
-        return rows, target
 
     def _codes(self, target: Array) -> Any:
         """Return the codes (batch,) of labels, refusing new ones."""
@@ -88,7 +79,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         self, X: Inputs, y: Targets, classes: Targets | None, of_rows: tuple[PerRow, PerRow]
     ) -> KANClassifier:
         """Train a new network, for the labels in `y` where no classes are given."""
-        rows, target = self._labelled(X, y, reset=True)
+        rows, target = inputs.labelled(self, X, y, reset=True)
         self.classes_ = np.unique(target if classes is None else classes)
         if len(self.classes_) < 2:
             advice = "Classification needs more than one class"
@@ -113,6 +104,13 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         """Return the mask (batch, class) of sets of classes; options as for `kanlens.predict`."""
         frame = predict(self.network_, self._rows(X), interval=interval, by=by)
         return np.asarray(frame.iloc[:, -len(self.classes_) :].to_numpy())
+
+    def find_threshold(self, cost: Sequence[float] = (1.0, 1.0)) -> float:
+        """Return the least probability at which to predict the second class.
+
+        It has the least cost on held-out rows; `cost` is of a false positive and a false negative.
+        """
+        return cheapest_threshold(self.network_, cost)
 
     def predict(self, X: Inputs) -> Any:
         """Return the most probable label of every row, shape (batch,)."""

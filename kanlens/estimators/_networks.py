@@ -16,7 +16,13 @@ from kanlens.data._groups import row_groups
 from kanlens.data._schema import Schema, default_schema
 from kanlens.errors import InvalidValueError, RangeWarning
 from kanlens.estimators import _inputs as inputs
-from kanlens.estimators._inputs import Regression, feature_names, generator_from
+from kanlens.estimators._inputs import (
+    Regression,
+    feature_names,
+    generator_from,
+    shapes_of,
+    widths_of,
+)
 from kanlens.functions._elementary import Array
 from kanlens.model._losses import loss_of
 from kanlens.model._network import KAN, Inputs, PerRow, Rows, Targets
@@ -35,7 +41,7 @@ Data: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
 
 class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
-    """Network estimator of either task: parameters, training, outputs."""
+    """Base class of the regressor and the classifier: parameters, training, outputs."""
 
     _formula: Any
 
@@ -52,6 +58,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
         max_edges: int | Literal["few"] | None = None,
         interactions: int | Sequence[tuple[str, str]] | None = None,
         constraints: Mapping[str, str] | None = None,
+        monotonic_cst: Mapping[str, int] | Sequence[int] | None = None,
         loss: str | None = None,
         quantile: float | Sequence[float] | None = None,
         power: float | None = None,
@@ -68,6 +75,7 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
         self.max_edges = max_edges
         self.interactions = interactions
         self.constraints = constraints
+        self.monotonic_cst = monotonic_cst
         self.loss = loss
         self.quantile = quantile
         self.power = power
@@ -118,12 +126,13 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
 
     def _trained(self, build: Build, data: Data, common: dict[str, Any]) -> FitResult:
         """Train a network with the settings of `fit`, or by `fit_default`."""
-        size = self.grid_size
+        size, common["constraints"] = self.grid_size, shapes_of(self) or None
         of_grid = size is not None and not self.hidden  # which no default network has
         if of_grid or self.steps is not None or self.penalty is not None or self.strength != 0:
             return fit(
-                build(self._hidden(), 5 if size is None else size),
+                build(widths_of(self), 5 if size is None else size),
                 data,
+                optimizer="adam" if common["constraints"] else "lbfgs",
                 steps=50 if self.steps is None else self.steps,
                 penalty=self.penalty,
                 strength=self.strength,
@@ -132,10 +141,9 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
             )
         return fit_default(
             data,
-            hidden=None if self.hidden is None else self._hidden(),
+            hidden=None if self.hidden is None else widths_of(self),
             max_edges=self.max_edges,
             interactions=self.interactions,
-            constraints=self.constraints,
             build=lambda hidden, default: build(hidden, size or default),
             **common,
         )
@@ -144,14 +152,6 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
         """Store a result of training; `places` are the indices of its rows in the data."""
         self.model_, self._formula = result.model, None
         self.result_ = dataclasses.replace(result, held_out=torch.tensor(places)[result.held_out])
-
-    def _hidden(self) -> list[Any]:
-        try:
-            return [5] if self.hidden is None else list(self.hidden)
-        except TypeError as error:
-            call, got = type(self).__name__, repr(self.hidden)
-            fields = "hidden to be the widths of layers", got, "For example (5,)"
-            raise InvalidValueError(call, *fields) from error
 
     def _train_on(self, rows: Array, y: Array, sample_weight: PerRow) -> None:
         """Train for a few passes over more rows, with small steps."""
@@ -172,10 +172,10 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
 
     @property
     def feature_importances_(self) -> Array:
-        """Share of each column in the deviations of the outputs.
+        """Share of each column in the importance of all.
 
-        Shape (in,), in the order of the columns, with sum 1: mean sizes of the exact "secant"
-        values on the background rows of `model_`, over the scales of the outputs.
+        Shape (in,), in the order of the columns, with sum 1: mean absolute attributions (method
+        "secant") on the background rows of `model_`, over the scales of the outputs.
         """
         model = self.network_
         x: Any = model.background
@@ -249,6 +249,8 @@ class KANRegressor(Regression, NetworkEstimator):
         Products of the small network, as for `kanlens.frontier`.
     constraints : mapping of column names, optional
         Shapes of the effects of columns, as for `kanlens.fit_default`.
+    monotonic_cst : mapping of column names or sequence of int, optional
+        As in scikit-learn: 1 for each column to be increasing, -1 for decreasing, 0 for neither.
     loss, quantile, power
         As for `kanlens.fit`.
     class_weight : "balanced" or mapping of labels to weights, optional

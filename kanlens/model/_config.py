@@ -1,4 +1,4 @@
-"""Configurations that rebuild a layer or a network, tensors aside, as JSON."""
+"""Configurations that rebuild a layer or a network without its tensors, as JSON."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class LayerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NodesConfig:
-    """Configuration of the nodes that the sums of a layer become."""
+    """Configuration of the nodes that are formed from the sums of a layer."""
 
     arities: tuple[int, ...] = ()  # factors of each product; these are the last outputs
     scaled: bool = False  # a fixed scale and shift
@@ -230,7 +230,7 @@ def check_layer(
 
 
 def check_grid(ends: Sequence[float], knots: Tensor | None = None) -> tuple[float, float]:
-    """Return the ends of a grid; refuse wrong order, and knots too close."""
+    """Return the ends of a grid; refuse ends in the wrong order, and knots too close."""
     try:
         low, high = (float(end) for end in ends)
     except (TypeError, ValueError):

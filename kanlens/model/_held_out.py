@@ -52,7 +52,7 @@ class HeldOut:
     outputs: str
     targets: str
     levels: dict[str, str] = field(default_factory=dict)
-    shrink: float = 1.0  # of the errors, for a network that is a mean of those that made them
+    shrink: float = 1.0  # factor of errors, if the network is the mean of those that made them
     weights: str = ""  # fingerprint of the network
 
     @classmethod
@@ -149,7 +149,7 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
     widths = np.broadcast_to(_quantiles(scores, level, call), (len(x), scores.shape[1])).copy()
     for code in () if own is None else np.unique(own):
         group = scores[held.codes[cast("str", by)] == code]
-        if _place(len(group), level) <= len(group):  # else as all rows
+        if _place(len(group), level) <= len(group):  # else the width for all rows
             widths[own == code] = _quantiles(group, level, call)
     halves = torch.from_numpy(widths).to(model.output_scale)
     scaling = model.output_shift, model.output_scale
@@ -169,7 +169,7 @@ def survival(model: KAN, output: Tensor, times: Sequence[float], *, call: str) -
 
 
 def category_codes(schema: Schema, x: Tensor) -> dict[str, Array]:
-    """Return the code (row,) of the category of each categorical column; 0 is the first of two."""
+    """Return the category codes (row,) of each categorical column; 0 if no feature is 1."""
     columns = dict[str, list[int]]()
     for index, feature in enumerate(schema.features):
         if feature.kind in ("categorical", "binary"):
@@ -190,7 +190,7 @@ def probabilities(logits: Tensor) -> Tensor:
 
 
 def current_held_out(model: KAN, call: str) -> HeldOut:
-    """Return the rows held out of training a model that has not changed since."""
+    """Return the held-out rows of a model; refuse a model that has changed since training."""
     held = model.held_out
     if held is None:
         expected, advice = "a model with rows held out of training", "Pass such rows to calibrate"
@@ -217,7 +217,7 @@ def _quantiles(scores: Array, level: float, call: str) -> Array:
 
 
 def encoded(values: Array, dtype: str) -> str:
-    """Return the bytes of an array of a type in base64."""
+    """Return the bytes of an array, converted to a dtype, in base64."""
     return base64.b64encode(np.ascontiguousarray(values.astype(dtype)).tobytes()).decode()
 
 

@@ -322,8 +322,8 @@ grid_range, enable_standalone_scale_spline
     def node_name(self, level: int, index: int) -> str:
         """Return the name of a node: that of a feature or output, or h1_2.
 
-        h1_2 is the second node of the first hidden layer. Next to a layer normalization, nodes are
-        named after their sources: raw x1 and normalized x1.
+        h1_2 is the second node of the first hidden layer. Nodes before and after a layer
+        normalization are named after their sources: raw x1 and normalized x1.
 
         Examples
         --------
@@ -404,7 +404,7 @@ grid_range, enable_standalone_scale_spline
         return x
 
     def levels(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the nodes (..., node) of x and every layer, and all sums."""
+        """Return the nodes (..., node) of all levels, inputs first, and the sums of all layers."""
         levels, sums = [x], list[Tensor]()
         for layer, nodes in zip(self.layers, self.nodes, strict=True):
             sums.append(layer(levels[-1]))
@@ -412,7 +412,7 @@ grid_range, enable_standalone_scale_spline
         return levels, sums
 
     def scale_outputs(self, nodes: Tensor) -> Tensor:
-        """Return the last nodes (..., out) in the units of the data."""
+        """Return outputs (..., out) of the last layer in the units of the data."""
         return nodes * self.output_scale + self.output_shift
 
     def scale_inputs(self, x: Tensor) -> Tensor:
@@ -461,7 +461,7 @@ grid_range, enable_standalone_scale_spline
         return as_tensor(x, call).to(self.input_shift)
 
     def output_index(self, target: int | str | None, *, call: str) -> int:
-        """Return the index of an output given by index or name, of the only one for None."""
+        """Return the index of an output, given by index or name (None: the only one)."""
         return find_output(self.output_names, self.class_labels, target, call)
 
     @torch.no_grad()

@@ -1,7 +1,9 @@
-"""Statistics of the training data that a model keeps, in the scaled units of each layer."""
+"""Statistics of the training data, stored in a model, in the scaled units of each layer."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from kanlens.splines._spline import quantiles
 
 LEVELS = 33  # quantiles kept per input, evenly spaced from 0 to 1
+EXPECTED = 6  # rows near a pair of independent values; none of them is with a chance of 0.25%
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,7 +34,7 @@ class LayerStatistics:
         return self.quantiles[:, -1]
 
     def reached(self, x: Tensor) -> Tensor:
-        """Return a mask of values of x (batch, in) in the range of their input, or next to it."""
+        """Return the mask of x (batch, in) in, or just outside, the range of training data."""
         low, high = self.input_low.to(x), self.input_high.to(x)
         room = 0.01 * (high - low)  # as `KANLinear.update_grid` leaves it
         return (x >= low - room) & (x <= high + room)
@@ -45,8 +48,37 @@ class LayerStatistics:
         )
 
 
+def empty_pairs(places: Sequence[Sequence[int]], x: Tensor, rows: Tensor) -> Tensor:
+    """Return the mask (batch, column, column) of pairs of values that no row comes near.
+
+    `places` are the features of each column; x (batch, in) and `rows` (row, in) are of the data.
+    Values of a column are near if at most a share of `rows` lies between them in rank, and other
+    categories never are. The share is that with which two independent columns have `EXPECTED` rows
+    near the ends of both; a pair is judged where they would have as many.
+    """
+    count, rows = len(rows), rows.to(x)
+    if count < 4 * EXPECTED + 1:  # categories would be near
+        return torch.zeros(len(x), len(places), len(places), dtype=torch.bool)
+    ordered = rows.mT.sort(1).values.contiguous()
+
+    def ranks(values: Tensor) -> Tensor:  # (batch, in) -> (in, batch), shares of the rows
+        below, up_to = (
+            torch.searchsorted(ordered, values.mT.contiguous(), right=right)
+            for right in (False, True)
+        )
+        return (below + up_to) / (2 * count)
+
+    own, others = ranks(x), ranks(rows)
+    share = math.sqrt(EXPECTED / count)
+    gaps = ((own[:, :, None] - others[:, None]).abs() <= share + 1e-9).double()
+    near = torch.stack([gaps[list(place)].amin(0) for place in places], 1)
+    alone = near.sum(2)
+    judged = alone[:, :, None] * alone[:, None] >= EXPECTED * count
+    return judged & (near @ near.mT == 0)
+
+
 def summarize(x: Tensor, mean: Tensor, std: Tensor) -> LayerStatistics:
-    """Summarise one layer from its inputs (batch, in) and the moments (out, in) of its edges."""
+    """Return the statistics of a layer from inputs (batch, in) and edge moments (out, in)."""
     levels = torch.linspace(0, 1, LEVELS, dtype=torch.float64)
     return LayerStatistics(
         quantiles=quantiles(x.detach().cpu(), levels).mT.contiguous(),

@@ -21,7 +21,7 @@ FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, with bits as of a random number
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
-    """Scores of a network and of simple models on the same rows, held out from all of them."""
+    """Scores of a network and of baseline models on the same held-out rows."""
 
     metric: str  # of `METRICS`
     scores: dict[str, float | None]  # of those in `SCORED`; the mean is the most frequent class
@@ -51,7 +51,7 @@ class TrainingRecord:
             np.unique(h, return_counts=True) for h in (hashes, stored)
         )
         _, left, right = np.intersect1d(own, stored, assume_unique=True, return_indices=True)
-        return int(np.minimum(counts[left], times[right]).sum())  # of equal rows, some may be
+        return int(np.minimum(counts[left], times[right]).sum())
 
     def facts(self, rows: str = "") -> dict[str, float | None]:
         """Return the scores of baseline models by metric and name, prefixed by the kind of rows."""
@@ -163,7 +163,7 @@ def row_hashes(x: Tensor, y: Tensor) -> Array:
 
 
 def fingerprint(tensors: Iterable[Tensor]) -> str:
-    """Return the beginning of a hash over the bytes of tensors."""
+    """Return a short hash of the bytes of tensors."""
     digest = hashlib.sha256()
     for tensor in tensors:
         array = tensor.detach().cpu().contiguous()

@@ -116,7 +116,7 @@ def standard_errors(record: GrowthRecord) -> Array:
 
 
 def _checked(references: Mapping[str, float]) -> dict[str, float]:
-    """Return references of finite scores; refuse others."""
+    """Return the references; refuse scores that are not finite."""
     for name, value in references.items():
         if not isinstance(value, numbers.Real) or not math.isfinite(value):
             got, advice = f"{value!r} for {name!r}", "For example {'boosting': 0.92}"
@@ -197,7 +197,7 @@ def _around(x: float, y: float, error: float = 0.0) -> Box:
 
 
 def _boxes(bar: Box, wide: float) -> Iterator[tuple[Box, Box]]:
-    """Yield places for a text, and for the line to it, around the bar of a point: nearest first."""
+    """Yield positions for a text and the line to it around a point, nearest first."""
     left, low, right, high = bar
     x, y = (left + right) / 2, (low + high) / 2
     for start in (right + ROOM, left - ROOM - wide):

@@ -67,7 +67,7 @@ class LossEvaluator:
             self.allowed = self.first_loss + max(rise, FLOOR * unit)
 
     def newton_step(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the Newton step (batch, out) of every row's loss, and its curvature (batch,)."""
+        """Return the Newton step (batch, out) of every row's loss, and the curvature (batch,)."""
         if not self.against_targets or self._model.loss.linear:
             step = self.target - output if self.against_targets else torch.zeros_like(output)
             return step, torch.ones_like(output[:, 0])
@@ -90,17 +90,17 @@ class LossEvaluator:
 
 @dataclass(frozen=True)
 class EdgeScore:
-    """A score of edges, of a layer and its inputs or of a whole network."""
+    """A score of edges, computed from a layer and its inputs or from the whole network."""
 
     name: str  # for `prune`
     column: str  # of `edge_scores`
-    function: Callable[..., Any]  # to matrices, in parts of the layer's largest unless of a network
+    function: Callable[..., Any]  # returns matrices; those of one layer are over its largest
     of_network: bool = False  # it takes a propagation and its evaluator
 
 
 @dataclass(eq=False)
 class Scorer:
-    """Incrementally updated score of a network that changes."""
+    """Scores of a changing network, updated incrementally."""
 
     score: EdgeScore
     state: Propagation
@@ -109,7 +109,7 @@ class Scorer:
 
     @torch.no_grad()
     def matrices(self) -> Matrices:
-        """Return the scores of all edges, 0 if masked; old ones of equal inputs."""
+        """Return the scores of all edges (0 if masked), reused for layers with unchanged inputs."""
         if self.score.of_network:
             matrices = self.score.function(self.state, self.evaluator)
         else:

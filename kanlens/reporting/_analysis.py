@@ -272,7 +272,8 @@ def _terms(subject: Subject, x: Tensor) -> Terms | None:
     model, growth = subject.model, subject.model.growth
     if growth is None or growth.weights != fingerprint(model.state_dict().values()):
         return None
-    return terms(model, x, target=subject.target)
+    y = subject.y if subject.y is None else subject.y[spread(subject.rows, TRACED)]
+    return terms(model, x, y, target=subject.target)
 
 
 def _compare(subject: Subject, plan: Plan, request: Request) -> Comparison:

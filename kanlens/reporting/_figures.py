@@ -191,9 +191,12 @@ def _paint_calibration(performance: dict[str, Any], *, ax: Axes) -> None:
     _paint_diagonal(ax, 0.04)
     bins = performance["calibration"]["bins"]
     x, y, rows = ([part[key] for part in bins] for key in ("predicted", "observed", "rows"))
-    sizes = [14 + 160 * count / performance["rows"] for count in rows]
+    sizes = [14 + 160 * count / sum(rows) for count in rows]
     ax.plot(x, y, color=STYLE.accent, linewidth=0.8, zorder=2)
     ax.scatter(x, y, s=sizes, color=STYLE.accent, linewidths=0, alpha=0.85, zorder=3)
+    style: dict[str, Any] = {"ha": "center", "fontsize": STYLE.small, "color": STYLE.muted}
+    for at, share, count in zip(x, y, rows, strict=True):
+        ax.text(at, share + (0.05 if share < 0.9 else -0.09), f"{count:,}", **style)
     ax.set_xlabel(literal(performance["calibration"]["of"], most=40))
     ax.set_ylabel("observed frequency")
 

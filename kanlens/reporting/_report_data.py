@@ -19,7 +19,8 @@ from kanlens.attribution._problem import PART, explained_output
 from kanlens.data._schema import default_schema
 from kanlens.data._table_reader import read_features
 from kanlens.data._tables import Table
-from kanlens.errors import KanlensError
+from kanlens.errors import KanlensError, MethodError
+from kanlens.model._held_out import current_held_out, probabilities
 from kanlens.model._network import KAN
 from kanlens.model._training_record import row_hashes
 from kanlens.training._baselines import giveaways
@@ -231,7 +232,6 @@ def _classification(subject: Subject, y: Array) -> dict[str, Any]:
         for code, label in enumerate(subject.labels)
     ]
     areas = [record["auc"] for record in records if record["auc"] is not None]
-    sure, hit = (chances[:, 1], y == 1) if count == 2 else (chances.max(1), y == guess)
     return {
         "task": "classification",
         "rows": subject.rows,
@@ -245,7 +245,7 @@ def _classification(subject: Subject, y: Array) -> dict[str, Any]:
         "confusion": metrics.confusion_matrix(y, guess, **codes).tolist(),
         "calibration": {
             "of": f"probability of {subject.labels[1]}" if count == 2 else "highest probability",
-            "bins": _calibration(sure, hit),
+            **_calibration(subject, chances, y),
         },
     }
 
@@ -261,11 +261,23 @@ def _ranking(is_class: Array, chance: Array) -> dict[str, Any]:
     return {"auc": float(auc(false, true)), "roc": np.stack([false, true], axis=1)[picks].tolist()}
 
 
-def _calibration(chance: Array, hit: Array) -> list[dict[str, Any]]:
-    """Return bins of predicted probabilities and observed frequencies."""
+def _calibration(subject: Subject, chances: Array, y: Array) -> dict[str, Any]:
+    """Return bins of predicted probabilities and observed frequencies.
+
+    They are of the rows held out of training if the model has them, by networks without these.
+    """
+    held_out = True
+    try:
+        logits, codes = current_held_out(subject.model, "report").arrays
+        chances, y = probabilities(torch.from_numpy(logits)).numpy(), codes[:, 0].astype(int)
+    except MethodError:
+        held_out = False
+    two = chances.shape[1] == 2
+    chance, hit = (chances[:, 1], y == 1) if two else (chances.max(1), y == chances.argmax(1))
     place = np.clip((chance * BINS).astype(int), 0, BINS - 1)
     rows, expected, true = (np.bincount(place, weights, BINS) for weights in (None, chance, hit))
-    return [
+    bins = [
         {"predicted": expected[i] / rows[i], "observed": true[i] / rows[i], "rows": int(rows[i])}
         for i in np.flatnonzero(rows)
     ]
+    return {"bins": bins, "held_out": held_out}

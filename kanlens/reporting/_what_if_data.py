@@ -9,15 +9,17 @@ from typing import Any
 
 import numpy as np
 import sympy
+from torch import Tensor
 
 from kanlens._plain_json import to_plain
 from kanlens.data._schema import Feature, choices
 from kanlens.errors import MethodError
 from kanlens.exporters import _exported_model as exported
-from kanlens.exporters._dialects import JAVASCRIPT, formula
+from kanlens.exporters._dialects import JAVASCRIPT, Layer, describe, formula
 from kanlens.functions._elementary import Array
 from kanlens.model._analysis import float64_copy
 from kanlens.model._conversion import expand_normalization
+from kanlens.model._held_out import conformal_widths
 from kanlens.model._network import KAN
 from kanlens.reporting._report_data import Subject
 
@@ -34,8 +36,9 @@ def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
     """Return a panel as plain JSON types, or the reason in "left_out".
 
     "network" and "functions" (in JavaScript) are the model as exporters write it, "controls" one
-    per column, "reference" and "rows" (those at `picks`) their settings, and "check" rows with the
-    outputs of the model in float64.
+    per column, "reference" and "rows" (those at `picks`) their settings, "check" rows with the
+    outputs of the model in float64, and "widths" half the 90% interval of each output, or the least
+    probability in a set of classes, if rows were held out.
     """
     try:
         network, functions, check = _computed(subject.model)
@@ -65,9 +68,18 @@ def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
         "reference": reference,
         "rows": x[list(picks)],
         "check": check,
+        "widths": _widths(subject.model, subject.x[:1]),
     }
     plain: dict[str, Any] = to_plain(panel)
     return plain
+
+
+def _widths(model: KAN, row: Tensor) -> list[float] | None:
+    try:
+        widths = conformal_widths(model, row, 0.9, None, call="report")[0]
+    except MethodError:
+        return None
+    return (1 - widths if model.task == "classification" else widths).tolist()
 
 
 class _LeftOut(Exception):
@@ -82,7 +94,7 @@ def _computed(model: KAN) -> tuple[Any, dict[str, str], dict[str, Array]]:
     if model.edges_alive * EDGE_TEXT > MAX_CHARACTERS:
         raise _LeftOut(TOO_LARGE)
     exact = expand_normalization(float64_copy(model)).cpu()
-    description, functions = exported.describe(exact), {}
+    description, functions = describe(exact), {}
     for name, g in description.functions.items():
         try:
             functions[name] = JAVASCRIPT.text(formula(g, sympy.Symbol("u")))
@@ -100,7 +112,7 @@ def _computed(model: KAN) -> tuple[Any, dict[str, str], dict[str, Array]]:
     return network, functions, {"x": rows[finite], "y": y[finite]}
 
 
-def _layer(layer: exported.Layer) -> dict[str, Any]:
+def _layer(layer: Layer) -> dict[str, Any]:
     """Return a layer for a page, with constants of splines in the bias."""
     splines, powers = layer.splines, None
     if splines is not None:

@@ -437,6 +437,12 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
       more.textContent = `reference ${number(there)}, change ${signed(here - there)}`;
       if (output.unit.startsWith("log ")) more.textContent += `; exp of it: ${number(Math.exp(here))}`;
     }
+    if (panel.widths && Number.isFinite(here)) {
+      const half = panel.widths[classes ? 0 : explained];
+      const likely = panel.labels.filter((_, k) => chances(now)[k] >= half);
+      const ends = [here - half, here + half].map((end) => number(end)).join(" to ");
+      more.append(make("br"), `90% ${classes ? `set: ${likely.join(", ") || "none"}` : `interval: ${ends}`}`);
+    }
     if (!get("outputs")) return;
     const [p, q] = classes ? [chances(now), chances(before)] : [now, before];
     const logits = now.length === 1 ? [-now[0], now[0]] : now;

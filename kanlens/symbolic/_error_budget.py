@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +44,29 @@ class BudgetLine:
     max_absolute: float
 
 
+def deviations_from(model: KAN, x: Tensor, values: Array, output: Array) -> dict[str, Any]:
+    """Return the distances from a model on finite rows, and the share of rows out of range."""
+    if model.feature_range is None:
+        outside = model.outside(x)
+    else:
+        low, high = model.feature_range
+        slack = 1e-6 * (high - low)
+        outside = (x < low - slack) | (x > high + slack)
+    facts = {"outside_share": float(outside.any(1).double().mean())}
+    good = np.isfinite(values).all(axis=1)
+    if not good.any():
+        return facts | dict.fromkeys(("max_deviation", "mean_deviation", "relative_rmse"), np.inf)
+    gap, deviation = np.abs(values - output)[good], output.std(axis=0)
+    deviation = np.where(deviation > 1e-12 * np.abs(output).max(axis=0), deviation, 1.0)
+    errors, names = np.sqrt(np.square(gap).mean(axis=0)) / deviation, model.output_names
+    return facts | {
+        "max_deviation": float(gap.max()),
+        "mean_deviation": float(gap.mean()),
+        "relative_rmse": float(errors.max()),
+        "worst_output": names[int(errors.argmax())] if len(names) > 1 else None,
+    }
+
+
 def error_budget(
     model: KAN, replaced: KAN, refitted: KAN, expressions: tuple[Expr, ...], x: Tensor
 ) -> tuple[tuple[BudgetLine, ...], tuple[float, ...]]:
@@ -75,7 +99,7 @@ def error_parts(
 
 
 def _replacements(model: KAN, replaced: KAN, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Yield the model and each step of the replacement with its outputs."""
+    """Yield names and outputs: the model, then after each replacement of edges."""
     yield "model", model(x)
     hidden = model.scale_inputs(x)
     few = len(function_edges(replaced)) <= _MAX_EDGES

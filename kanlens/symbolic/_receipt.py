@@ -14,16 +14,17 @@ from torch import Tensor
 
 from kanlens.model._network import KAN
 from kanlens.symbolic._composition import Array, Expr, evaluator
-from kanlens.symbolic._error_budget import BudgetLine
+from kanlens.symbolic._error_budget import BudgetLine, deviations_from
 from kanlens.symbolic._simplification import complexity
 from kanlens.symbolic._validity import broken_parts, poles, valid_ranges
 from kanlens.training._objective import classes, row_losses
 
-RMSE_LIMIT = 0.1  # RMSE over the model's deviation beyond which a formula is another function
-_ACCURACY_LOSS = 0.02  # accuracy below the model's up to which classes count as predicted as well
-EXPLAINED = 0.999  # R2 from which a formula explains y
-_ROUNDING = 1e-9  # relative distance from a constant target that counts as zero
-_ULPS = 4  # distance from any other target that does, in ulps of the largest
+RMSE_LIMIT = 0.1  # largest RMSE in standard deviations of the model's output
+_ACCURACY_LOSS = 0.02  # largest loss of accuracy
+EXPLAINED = 0.999  # least R2 of a formula that explains y
+_ROUNDING = 1e-9  # relative error of a constant target that counts as 0
+_CONSTANTS = 8  # shown in a summary
+_ULPS = 4  # the same for other targets, in ulps of the largest
 # With p numbers fitted to n rows, the share s of the variance of y is left by chance with a
 # probability of about s ** ((n - 1 - p) / 2); each operator, function and name costs the bits of
 # its choice (J. Rissanen, Modeling by shortest data description, Automatica 14, 1978).
@@ -66,10 +67,10 @@ class Receipt:
         Whether R2 of every output is at least 0.999 and no less than the model's; differences
         within the rounding of y are ignored. The formula need not be the law behind y.
     enough_rows : bool
-        Whether so close a fit to y by chance is implausible: rows beyond the numbers in the
-        formula, times the bits of each, outweigh its nodes. Few held-out rows are enough.
+        Whether a fit to y as close as this is implausible by chance, given the numbers of rows and
+        of fitted constants, and the nodes of the formula. Few held-out rows are enough.
     approximate : bool
-        Whether the search ended without a formula that leaves nothing, or only noise.
+        Whether no formula was found that explains y up to noise.
     accuracy, model_accuracy : float or None
         Against y, for classification.
     spline_edges : tuple of str
@@ -81,6 +82,10 @@ class Receipt:
     snap_costs : tuple of float
         Increase of the loss by each, in shares of the variance, after the other numbers were
         refitted; negative where the refit improved them.
+    constants : tuple of tuple of float
+        The fitted numbers, each with its standard error by the delta method, for errors of one size
+        in the rows of its fit; infinite where other numbers make up for a change of this one. Empty
+        without y, and for classification.
     undefined_rows : int
         Rows on which the formula is not finite.
     unfollowed_rows : int
@@ -93,8 +98,8 @@ class Receipt:
     broken_parts : tuple of str
         The parts of the formula that violate this.
     valid_ranges : dict of str to tuple of float
-        How far each feature can be moved alone, up to one width of its range to either side,
-        before the formula is undefined, with the others as in the rows closest to that.
+        Range of each feature in which the formula is defined when it is moved alone, up to one
+        width of its range to either side, from the rows that are closest to undefined ones.
     budget : tuple of BudgetLine
         Contribution of each function edge, the refit and the rewriting to the difference from
         the model.
@@ -125,6 +130,7 @@ class Receipt:
     outside_share: float = 0.0
     snapped: tuple[str, ...] = ()
     snap_costs: tuple[float, ...] = ()
+    constants: tuple[tuple[float, float], ...] = ()
     undefined_rows: int = 0
     unfollowed_rows: int = 0
     poles: tuple[str, ...] = ()
@@ -136,7 +142,7 @@ class Receipt:
 
     @property
     def trustworthy(self) -> bool:
-        """True if it is defined, and follows the model or explains y."""
+        """True if the formula is defined, and is close to the model or explains y."""
         defined = not (self.undefined_rows or self.poles)
         return defined and (self._follows or (self.explains and self.enough_rows))
 
@@ -178,6 +184,10 @@ class Receipt:
             counts = Counter(self.snapped).items()
             texts = (text if n == 1 else f"{text} ({n} times)" for text, n in counts)
             lines.append(f"Exact constants: {', '.join(texts)}{cost}.")
+        if numbers := [f"{value:.4g} ({error:.2g})" for value, error in self.constants]:
+            more = f" and {len(numbers) - _CONSTANTS} more" * (len(numbers) > _CONSTANTS)
+            first = ", ".join(numbers[:_CONSTANTS])
+            lines.append(f"Fitted constants (standard errors): {first}{more}.")
         if self.spline_edges:
             lines.append(f"Edges left as splines: {', '.join(self.spline_edges)}.")
         edges = [line for line in self.budget if line.step.startswith(("edge", "layer"))]
@@ -187,16 +197,21 @@ class Receipt:
                 f"Of the edges, {worst.step} moved the output most: by {worst.mean_absolute:.3g} "
                 f"on average and by {worst.max_absolute:.3g} at most."
             )
-        return "\n".join([*lines, *self.warnings()])
+        return "\n".join([*lines, *self.warnings(), *self._undetermined()])
 
     __str__ = summary
 
     def _rows(self) -> str:
-        """Return the number of rows and their part in the search as text."""
+        """Return as text the number of rows and their use in the search."""
         if self.chosen_on:
             return f"the {self.rows} rows used to choose it"
         of_model = "" if self.mean_deviation is None else f" (not of the {self._names[1]}'s)"
         return f"{self.rows} rows" + (f" held out of its fit{of_model}" if self.held_out else "")
+
+    def _undetermined(self) -> list[str]:
+        loose = [f"{value:.4g}" for value, error in self.constants if not np.isfinite(error)]
+        count = f"{len(loose)} of {len(self.constants)} constants"
+        return [f"NOTE: the data do not determine {count}: {', '.join(loose)}."] if loose else []
 
     def warnings(self) -> list[str]:
         """Return the warnings and notes of the summary."""
@@ -272,7 +287,7 @@ def examine(
 ) -> Receipt:
     """Compare a formula with a model, if any, and with targets, if any.
 
-    The domain of validity is that of `x` and of the rows the formula was `fitted_to`, if others.
+    The domain of validity includes `x` and, if given, the rows that the formula was `fitted_to`.
     """
     names = (feature_names or ()) if model is None else model.feature_names
     symbols = tuple(sympy.Symbol(name, real=True) for name in names)
@@ -317,29 +332,6 @@ def _different(rows: Array, columns: Any) -> int:
     return len({row.tobytes() for row in rows[:, columns] + 0.0}) if len(columns) else len(rows)
 
 
-def deviations_from(model: KAN, x: Tensor, values: Array, output: Array) -> dict[str, Any]:
-    """Return the distances from a model on finite rows, and the share of rows out of range."""
-    if model.feature_range is None:
-        outside = model.outside(x)
-    else:
-        low, high = model.feature_range
-        slack = 1e-6 * (high - low)
-        outside = (x < low - slack) | (x > high + slack)
-    facts = {"outside_share": float(outside.any(1).double().mean())}
-    good = np.isfinite(values).all(axis=1)
-    if not good.any():
-        return facts | dict.fromkeys(("max_deviation", "mean_deviation", "relative_rmse"), np.inf)
-    gap, deviation = np.abs(values - output)[good], output.std(axis=0)
-    deviation = np.where(deviation > 1e-12 * np.abs(output).max(axis=0), deviation, 1.0)
-    errors, names = np.sqrt(np.square(gap).mean(axis=0)) / deviation, model.output_names
-    return facts | {
-        "max_deviation": float(gap.max()),
-        "mean_deviation": float(gap.mean()),
-        "relative_rmse": float(errors.max()),
-        "worst_output": names[int(errors.argmax())] if len(names) > 1 else None,
-    }
-
-
 def _classification(model: KAN, values: Array, output: Array, y: Tensor) -> dict[str, float]:
     """Return accuracies and cross-entropy of formula and model."""
     logits, truth = torch.from_numpy(values), y.cpu()
@@ -352,7 +344,7 @@ def _classification(model: KAN, values: Array, output: Array, y: Tensor) -> dict
 
 @np.errstate(all="ignore")  # where the formula is not finite
 def _regression(values: Array, output: Array | None, y: Array) -> tuple[Array, dict[str, Any]]:
-    """Return the unexplained shares of variance (out,), and scores."""
+    """Return the unexplained shares of variance (out,), and a dict of scores."""
     size = np.abs(y).max(axis=0)
     unit = np.where(size > 0, size, 1.0)  # squares neither overflow nor vanish
     gap, level = (values - y) / unit, y / unit
@@ -378,7 +370,7 @@ def _regression(values: Array, output: Array | None, y: Array) -> tuple[Array, d
 def enough(
     expressions: tuple[Expr, ...], shares: Array, rows: int, *, held_out: bool = False
 ) -> bool:
-    """Return whether there are too many rows for a fit by chance."""
+    """Return whether a fit by chance is implausible for so much data."""
     for expression, share in zip(expressions, shares, strict=True):
         numbers = count_all_numbers((expression,))
         spent, nodes = (0, 0) if held_out else (numbers, complexity(expression) - numbers)

@@ -1,4 +1,4 @@
-"""Formulas of trained networks, and functions of their edges."""
+"""`symbolize` and `suggest`: formulas of trained networks, functions of edges."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from kanlens.symbolic._partition import (
 from kanlens.symbolic._path import build_path
 from kanlens.symbolic._receipt import Receipt, examine
 from kanlens.symbolic._result import SymbolicResult
-from kanlens.symbolic._simplification import complexity
+from kanlens.symbolic._simplification import complexity, constant_errors
 from kanlens.training._objective import classes
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def _following(
 def _rechosen(
     result: SymbolicResult, model: KAN, parts: PartitionedRows, r2_min: float
 ) -> tuple[SymbolicResult, PartitionedRows]:
-    """Choose on the test rows too if a shorter formula is better there."""
+    """Choose again, on the test rows too, if a shorter formula is better there."""
     if parts.judging is None:
         return result, parts
     losses = _losses(result, *target_of(model, parts.judging))
@@ -303,10 +303,8 @@ def _losses(result: SymbolicResult, x: Tensor, target: Tensor) -> list[tuple[flo
     return [tuple(relative_losses(output, target).tolist()) for output in values]
 
 
-def _receipt(
-    result: SymbolicResult, networks: tuple[KAN, KAN, KAN], parts: PartitionedRows
-) -> Receipt:
-    """Examine the picked formulas of a network before and after the refit."""
+def _receipt(result: SymbolicResult, networks: Sequence[KAN], parts: PartitionedRows) -> Receipt:
+    """Return the receipt of the picked formulas of a network."""
     exact, replaced, work = networks
     picked = result.picked()
     symbols = {sympy.Symbol(symbol.name): symbol for symbol in feature_symbols(work)}
@@ -319,6 +317,7 @@ def _receipt(
         *judged,
         fitted_to=None if judged is parts.fitted else parts.fitted[0],
         chosen_on=judged is parts.choosing,
+        constants=constant_errors(real, feature_symbols(work), *parts.fitted),
         budget=budget,
         mean_difference=mean_difference,
         snapped=tuple(c for k, s in enumerate(picked) if s.snapped for c in s.snapped[k]),

@@ -1,4 +1,4 @@
-"""Baseline models, and columns that leak the target."""
+"""Scores of baseline models, and detection of columns that leak the target."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from kanlens.model._training_record import SCORED, TrainingRecord, fingerprint, 
 from kanlens.training._objective import score
 from kanlens.training._result import FitResult
 
-MAX_ROWS = 100_000  # rows that a simple model learns from
+MAX_ROWS = 100_000  # to train baselines on
 BOOSTED, MACHINES = ("boosting", "ebm"), "interpret.glassbox"
 MAX_BOOSTING_WIDTH = 500  # features times outputs above which boosting would take minutes
 LEAST = 1e-12  # mean that a baseline predicts
-LEAK_SCORE = 0.995  # score of a column that leaks the target: 1.00 as printed
-MIN_TEST_ROWS, MAX_TEST_ROWS = 20, 20_000  # fewest and most rows that a column is scored on
+LEAK_SCORE = 0.995  # least score of a column that leaks the target
+MIN_TEST_ROWS, MAX_TEST_ROWS = 20, 20_000  # to score a column on
 
 REGRESSORS = {
     "network": "this model",
@@ -41,7 +41,7 @@ REGRESSORS = {
 }
 CLASSIFIERS = REGRESSORS | {"mean": "the most frequent class", "linear": "logistic regression"}
 
-Splits = list[tuple[Tensor, Tensor]]  # positions of rows to learn from, and of rows to judge
+Splits = list[tuple[Tensor, Tensor]]  # indices of training and test rows
 
 
 def add_record(
@@ -59,7 +59,7 @@ def add_record(
 def training_record(
     result: FitResult, x: Tensor, y: Tensor, first: int, *, last: bool = False
 ) -> TrainingRecord:
-    """Return scores of a network and baselines; `first` rows trained it."""
+    """Return the scores of a network and of baselines, which are trained on the `first` rows."""
     model, network, folds = result.model, result.metric, result.folds
     unseen = result.held_out if folds is None else result.held_out[:0]
     rows, tests, splits = torch.arange(first), torch.arange(first, len(x)), Splits()
@@ -173,8 +173,8 @@ def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
     """Return the columns that alone predict the targets, with scores.
 
     Each row is predicted from its neighbors in a column: by a straight line between their targets,
-    scored by R2 without the noise of the neighbors; or by the class of the row before, scored by
-    the share of errors avoided. Copies count as one row.
+    with R2 as the score, corrected for their noise; or by the class of the row before, with the
+    share of avoided errors. Copies count as one row.
     """
     columns: dict[str, list[int]] = {}
     for index, feature in enumerate(schema.features):
@@ -195,7 +195,7 @@ def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
 
 
 def _neighbor_score(values: Array, targets: Array) -> float:
-    """Return the best score of targets in the order of values."""
+    """Return the score of predicting targets from neighbors in `values`."""
     order = np.argsort(values, kind="stable")  # equal ones as drawn
     values, targets = values[order], targets[order]
     if targets.ndim == 1:

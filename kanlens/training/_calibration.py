@@ -1,17 +1,19 @@
-"""Calibration of intervals and probabilities on held-out rows."""
+"""Calibration of intervals, probabilities and a threshold on held-out rows."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from scipy.special import expit
 from torch import Tensor
 
 from kanlens._model_inputs import prepare_data
 from kanlens.data._tables import Table
-from kanlens.errors import DataError, MethodError, rewording
+from kanlens.errors import DataError, InvalidValueError, MethodError, rewording
 from kanlens.functions._elementary import Array
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._held_out import HeldOut, current_held_out, encoded, keep_held_out
@@ -83,8 +85,30 @@ def calibrate(
     return network
 
 
+def cheapest_threshold(model: KAN, cost: Sequence[float]) -> float:
+    """Return the probability of the second class from which to predict it at the least cost.
+
+    `cost` is that of a false positive and of a false negative, in the rows held out.
+    """
+    call = "KANClassifier.find_threshold"
+    pair = np.asarray(cost, dtype=float) if isinstance(cost, Sequence) else np.empty(0)
+    if pair.shape != (2,) or not (np.isfinite(pair) & (pair > 0)).all():
+        expected, advice = "cost of a false positive and of a false negative", "For example (1, 5)"
+        raise InvalidValueError(call, expected, repr(cost), advice)
+    outputs, codes = current_held_out(model, call).arrays
+    if outputs.shape[1] > 1:
+        advice = "Take the most probable class"
+        raise MethodError(call, "two classes", f"{outputs.shape[1]}", advice)
+    chances = np.concatenate(([0.0], expit(outputs[:, 0]), [1.0]))
+    order = np.argsort(chances, kind="stable")
+    chances, codes = chances[order], np.concatenate(([0.0], codes[:, 0], [1.0]))[order]
+    missed = pair[1] * np.cumsum(codes)[:-1] - pair[0] * np.cumsum(1 - codes)[:-1]
+    best = np.where(np.diff(chances) > 0, missed, np.inf).argmin()
+    return float(chances[best : best + 2].mean())
+
+
 def _calibrate_logits(model: KAN, held: HeldOut) -> None:
-    """Scale and shift the logits of a model and those of its rows held out."""
+    """Scale and shift the logits of a model and of its stored held-out rows."""
     outputs, targets = (torch.from_numpy(values) for values in held.arrays)
     scale, shift = _least_log_loss(outputs, targets[:, 0].long())
     model.output_scale.mul_(scale)

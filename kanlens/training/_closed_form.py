@@ -27,7 +27,7 @@ from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.model._trace import store_statistics
 from kanlens.splines import _spline as spline
-from kanlens.training._constraints import shaped
+from kanlens.training._constraints import check_proven, fixed_places, is_bent, settle_ends, shaped
 from kanlens.training._curve_design import ColumnCurves, CurveBasis, CurveDesign, make_curve
 from kanlens.training._link import DEGREE, INTERVALS, Link
 from kanlens.training._objective import metric_name, score, task_loss
@@ -37,9 +37,9 @@ from kanlens.training._training_loop import settle_range, settle_scaling
 
 CLOSED_FORM = "fitted in closed form"
 CYCLES = 10  # most cycles over the classes
-CHANGE = 1e-2  # a smaller change of the outputs, over their deviations, ends the cycles
-ROUGH_FOLDS = 2  # folds that choose whether curves have rough parts: these fits take longest
-MAX_CURVES = 3000  # for the features that vary most, in scaled units
+CHANGE = 1e-2  # relative change of the outputs that ends the cycles
+ROUGH_FOLDS = 2  # folds to select rough parts, whose fits take longest
+MAX_CURVES = 3000  # the features that vary most get one
 
 
 @torch.no_grad()
@@ -54,6 +54,7 @@ def fit_additive(
     """
     started = time.perf_counter()
     settle_range(model, x, beyond=True)
+    settle_ends(model, x)
     settle_scaling(model, x, y, None)
     targets, held = scaled_targets(model, y), held_rows(folds.numpy())
     own = distinct_weights(len(x), weights, copies)
@@ -64,6 +65,7 @@ def fit_additive(
         outputs[rows] = np.stack([network.outputs()[rows] for network in parts], 1)
     held_out = model.scale_outputs(torch.from_numpy(outputs).to(x))
     store_statistics(fitted, x)
+    check_proven(fitted)
     keep_held_out(fitted, x, held_out, y)
     validation_loss = float(task_loss(fitted, held_out, y, weights))
     record = {"validation_loss": validation_loss, "metric": score(fitted, held_out, y, weights)}
@@ -101,7 +103,7 @@ def closed_form_result(
 
 
 def column_names(model: KAN) -> list[str]:
-    """Return the name of each feature's curve; levels of a category share one."""
+    """Return the column name of each feature; levels of a category share one."""
     features = model.schema.features
     return [f.column if f.kind == "categorical" else f.name for f in features]
 
@@ -122,20 +124,22 @@ def joint_edges(networks: Sequence[SmallNetwork]) -> int:
 
 
 def make_columns(model: KAN, x: Array, *, rough: bool = True) -> list[ColumnCurves]:
-    """Return the columns that vary among scaled rows x (batch, in)."""
+    """Return the curves of columns that vary over scaled rows x (batch, in)."""
     names = column_names(model)
     varies = np.flatnonzero((x != x[0]).any(0))
     if len(varies) > MAX_CURVES:
         varies = np.sort(varies[np.argsort(-x[:, varies].var(0), kind="stable")[:MAX_CURVES]])
     count, groups = max(len(varies), 1), dict[int, list[CurveBasis]]()
+    shapes, zeros = [model.constraints.get(name, "") for name in names], dict[int, float]()
     for index in varies.tolist() or [0]:
         group = names.index(names[index])
-        even = model.constraints.get(names[index]) in ("convex", "concave")
+        even, places = is_bent(shapes[group]), fixed_places(model, shapes[group], index)
         fine = (rough or even) and model.holds_inputs
-        curve = make_curve(index, x[:, index], group, count, fine, even=even)
+        curve = make_curve(index, x[:, index], group, count, fine, even=even, places=places)
         groups.setdefault(group, []).append(curve)
+        zeros[group] = float(places[1]) if len(places) else 0.0
     return [
-        ColumnCurves(group, CurveDesign(curves, x), model.constraints.get(names[group], ""))
+        ColumnCurves(group, CurveDesign(curves, x), shapes[group], zeros[group])
         for group, curves in groups.items()
     ]
 
@@ -198,7 +202,7 @@ def choose_curves(
     """Return the columns of rows x (batch, in), and whether they share variances.
 
     They share variances if that predicts held-out rows better, and have rough parts if the gain is
-    more than a standard error. With `rows`, only these rows choose.
+    more than a standard error. With `rows`, the choice is made on these rows only.
     """
     scaled = model.scale_inputs(x).double().cpu().numpy()
     columns = make_columns(model, scaled)
@@ -225,7 +229,7 @@ def choose_curves(
 
 def take_rows(columns: Sequence[ColumnCurves], rows: Array) -> list[ColumnCurves]:
     """Return the columns restricted to some rows."""
-    return [ColumnCurves(own.index, own.design.take(rows), own.shape) for own in columns]
+    return [ColumnCurves(own.index, own.design.take(rows), own.shape, own.zero) for own in columns]
 
 
 def cross_fit(
@@ -242,7 +246,7 @@ def cross_fit(
 
 
 def _without(weights: Array, rows: Array) -> Array:
-    """Return weights with 0 for some rows; equal weights for the rest if all are 0."""
+    """Return weights with 0 for some rows; if the rest are all 0, they become equal."""
     own = weights.copy()
     own[rows] = 0.0
     if not own.any():
@@ -289,7 +293,7 @@ def to_kan(model: KAN, networks: Sequence[SmallNetwork], *, flat: bool = False) 
 
 
 def _curve_layer(model: KAN, networks: Sequence[SmallNetwork], flat: bool) -> KANLinear:
-    """Return the layer of the curves of columns and of factors."""
+    """Return a layer with the curves of columns, and of factors, as edges."""
     factors = [
         (network, *own)
         for network in networks
@@ -331,14 +335,14 @@ def _set_curves(
         knots = _padded(curve.breakpoints, layer.grid_size)
         values = np.interp(knots, curve.breakpoints, height)
         if column.shape:
-            values = shaped(knots, values, column.shape)
+            values = shaped(knots, values, column.shape, column.zero)
         layer.grid[curve.feature] = spline.extend(torch.from_numpy(knots)[None], 1)[0]
         layer.spline_weight[row, curve.feature] = torch.from_numpy(values)
         layer.mask[row, curve.feature] = float(flat or np.ptp(values) > 0)
 
 
 def _padded(knots: Array, size: int) -> Array:
-    """Return breakpoints of `size` intervals by halving the widest ones."""
+    """Return breakpoints of `size` intervals, by repeatedly halving the widest."""
     while len(knots) <= size:
         gaps = np.diff(knots)
         widest = np.argsort(-gaps)[: size + 1 - len(knots)]

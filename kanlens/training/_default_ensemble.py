@@ -40,14 +40,14 @@ from kanlens.training._process_group import Ranks
 from kanlens.training._result import FitResult
 from kanlens.training._training_loop import Part, TrainingRun, settle_range, settle_scaling
 
-# Chosen on 15 tables, some simulated, with heavy tails, bad cells, few rows or many columns
+# Chosen on 15 tables, some simulated
 MEMBERS, NODES = 6, 8  # members, and hidden nodes of each
 STEPS = 30  # at most
 UPDATES = (300, 9, 10_000)  # minimum, rows for each further one, maximum
 GRIDS = (8, 1000, 20)  # intervals: minimum, rows for each further one, maximum
-PATH = (1800.0, 0.002)  # strengths of the roughness at the start and the end, over the rows
-NORMS = 0.04  # strength of the norms of edges, over the root of that of the roughness
-FLAT, RISE = 0.5, 0.05  # shares of the updates before the rate falls, and in which it rises
+PATH = (1800.0, 0.002)  # first and last strength of the roughness penalty, over the rows
+NORMS = 0.04  # strength of the edge norms, over the root of the former
+FLAT, RISE = 0.5, 0.05  # shares of the updates: before the rate falls; while it rises
 RATE = 0.01
 BATCHES = (128, 256, 2000)  # rows of a batch for small and large tables; rows of a large one
 
@@ -138,7 +138,7 @@ class EnsembleRun(TrainingRun):
                 groups = torch.arange(last.in_features) * count // last.in_features
                 owners = torch.arange(count).repeat_interleave(outputs)
                 last.mask.copy_(owners.unsqueeze(1) == groups)
-                last.base_weight.mul_(math.sqrt(count))  # drawn for all nodes, not a member's
+                last.base_weight.mul_(math.sqrt(count))  # scaled for the nodes of one member
                 last.spline_scaler.mul_(math.sqrt(count))
         model.layers[0].grid_eps = first.grid_eps
         own = {name: getattr(target.schema, name) for name in ("task", "loss", "loss_parameter")}
@@ -149,11 +149,11 @@ class EnsembleRun(TrainingRun):
         """Deal the groups of rows to the folds, or go back to a saved state."""
         super().begin(saved, held_out)
         if saved is None and not any(nodes.grouping.arities for nodes in self.model.nodes):
-            with torch.no_grad():  # products of untrained factors are next to nothing
+            with torch.no_grad():  # products of untrained factors are nearly 0
                 self.model.update_grid(self.train_x)
 
     def _draw_held_out(self) -> Tensor:
-        """Draw an order of all rows in which groups are dealt."""
+        """Draw a random order of all rows, in which groups are dealt to folds."""
         return sorted_by_target(self._permutation(len(self.x)), self.y)
 
     def _split(self) -> None:
@@ -208,8 +208,10 @@ class EnsembleRun(TrainingRun):
     def _evaluate(self) -> dict[str, float]:
         outputs = self._by_member(self._outputs(self.x))
         losses = self._losses(outputs, self.y)
-        gains = losses.mean(1) - self._losses(outputs.mean(1, keepdim=True), self.y)[:, 0]
-        held = (losses * self.test_weights).sum() - (gains * self.weights).sum()
+        joint = self._losses(outputs.mean(1, keepdim=True), self.y)[:, 0]
+        held = (losses * self.test_weights).sum() - ((losses.mean(1) - joint) * self.weights).sum()
+        if self.members > 1:  # not below the loss on rows that most members have seen
+            held = torch.maximum(held, (joint * self.weights).sum())
         rows = self.judged.any(1)
         return {
             "step": self.step,
@@ -239,10 +241,13 @@ class EnsembleRun(TrainingRun):
     def _keep_held_out(self) -> None:
         """Store each row's prediction by the member that was trained without it.
 
-        Errors of members are larger than those of their mean, whose loss is known.
+        Errors of members are larger than those of their mean, whose loss is known; logits get the
+        level and spread of theirs.
         """
         rows, outputs, y = self.judged.any(1), self._by_member(self._outputs(self.x)), self.y
         losses = float(self._losses(outputs, y)[self.judged].mean())
+        if self.target.task == "classification":
+            outputs = spread_as_mean(outputs)
         outputs, y, shrink = outputs[self.judged], y[rows], 1.0
         if self.target.task == "regression":
             scaling = self.target.output_shift, self.target.output_scale
@@ -261,8 +266,17 @@ class EnsembleRun(TrainingRun):
         return dataclasses.replace(result, held_out=self.judged[:, 0].nonzero()[:, 0])
 
 
+def spread_as_mean(outputs: Tensor) -> Tensor:
+    """Return outputs (row, member, out), of each member with level and spread of their mean."""
+    mean = outputs.mean(1, keepdim=True)
+    joint, own = (part - part.mean(0) for part in (mean, outputs))
+    wide, info = joint.square().sum().sqrt(), torch.finfo(own.dtype)
+    spreads = own.square().sum((0, 2)).sqrt().clamp_min(float(wide * info.eps) + info.tiny)
+    return mean.mean(0) + own * (wide / spreads).unsqueeze(1)
+
+
 def sorted_by_target(order: Tensor, y: Tensor) -> Tensor:
-    """Return rows in drawn `order`, sorted by target."""
+    """Return rows sorted by target; ties are in random `order`."""
     targets = y[order] if y.dim() == 1 else y[order, 0]
     return order[targets.argsort(stable=True)]
 

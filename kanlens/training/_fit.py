@@ -193,8 +193,9 @@ def fit(
             elif sample_weight is None:
                 run = streamed_run(model, options, data, held, generator=generator, ranks=ranks)
             else:
-                fields = "no sample_weight for rows beyond memory", "some"
-                raise InvalidValueError("fit", *fields, "Leave it out, or allow more max_memory")
+                expected = "no sample_weight for rows beyond memory"
+                advice = "Leave it out, or allow more max_memory"
+                raise InvalidValueError("fit", expected, "some", advice)
             run.begin(saved.begun)
         return carry_out(run, started, saved, Interruption(), progress)
 
@@ -256,7 +257,7 @@ def warn_interrupted(
 
 @contextmanager
 def unchanged_on_failure(model: KAN) -> Iterator[None]:
-    """Restore a model when the block raises."""
+    """Restore the state of a model if the block raises."""
     names = "schema", "scaled", "background", *UNTRAINED
     attributes = {name: getattr(model, name) for name in names}
     statistics = [layer.statistics for layer in model.layers]

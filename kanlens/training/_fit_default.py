@@ -107,9 +107,12 @@ def fit_default(
         Products of a small network, as for `kanlens.frontier`.
     constraints : mapping of column names, optional
         Shape of the effect of each column, at all values of the other columns: "increasing",
-        "decreasing", "convex" or "concave". A small network is trained, or with ``hidden=()`` one
-        without a hidden layer. These columns are not part of any product. With several classes,
-        the logit of every class has the shape.
+        "decreasing", "convex", "concave", "positive" (never below the output where the column is 0,
+        or nearest to it), "negative" (never above it) or "periodic" (equal at the lowest and the
+        highest value); several as "increasing concave". A small network is trained, or with
+        ``hidden=()`` one without a hidden layer. These columns are not part of any product. With
+        several classes, the logit of every class has the shape. Beyond the data, a convex or
+        concave curve goes on straight.
     build : callable, optional
         Returns a `KAN` for a list of hidden widths and a number of grid intervals. Default: one in
         float64 of the features and outputs of `data`.
@@ -146,7 +149,8 @@ def fit_default(
     if constraints:
         if hidden:
             expected, got = "constraints without a hidden layer", f"hidden={hidden!r}"
-            raise InvalidValueError("fit_default", expected, got, "Pass hidden=() or max_edges")
+            advice = "Pass hidden=() or max_edges, or train this network by kanlens.fit"
+            raise InvalidValueError("fit_default", expected, got, advice)
         small = (None, None) if hidden is None and small is None else small
     if small is not None and hidden is not None:
         expected, advice = "either hidden or max_edges and interactions", "Leave one of them out"

@@ -177,5 +177,5 @@ def simple_scores(front: Frontier, names: Sequence[str]) -> dict[str, float]:
 
 
 def _judged(growth: Growth) -> Tensor:
-    """Return the rows that a fold has held out, in order."""
+    """Return the indices of rows that some fold held out, in order."""
     return torch.from_numpy(np.sort(growth.rows[np.concatenate(growth.held)]))

@@ -43,6 +43,7 @@ from kanlens.training._closed_form import (
     take_rows,
     to_kan,
 )
+from kanlens.training._constraints import check_proven, settle_ends
 from kanlens.training._curve_design import ColumnCurves
 from kanlens.training._growth import GrowthPath, GrowthStep, read_interactions
 from kanlens.training._objective import metric_name, row_losses, score, task_loss
@@ -54,9 +55,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GROWTH_ROWS = 10_000  # most rows to grow on, evenly spread; the last fit uses all rows
-PATIENCE = 4  # terms without a gain on held-out rows, after which growth ends
+PATIENCE = 4  # terms without a gain on held-out rows
 CYCLES = 3  # of the last fit over the classes
-MIN_EDGES = 30  # to grow to, or two for each column
+MIN_EDGES = 30  # default limit, or two for each column
 
 
 class Growth:
@@ -76,8 +77,13 @@ class Growth:
         most = max(MIN_EDGES, 2 * len(set(names))) if max_edges in (None, "few") else max_edges
         check_count("fit", "max_edges", cast("int", most), least=len(model.output_names))
         self.max_edges, self.interactions = int(most), read_interactions(interactions, names)
+        for pair in self.interactions.pairs or ():
+            if shapes := sorted({names[place] for place in pair} & model.constraints.keys()):
+                expected, got = "interactions of columns without constraints", repr(shapes[0])
+                raise InvalidValueError("fit", expected, got, "Leave it out of one of them")
         self.options = {"max_edges": self.max_edges, "interactions": repr(interactions)}
         settle_range(model, x, beyond=True)
+        settle_ends(model, x)
         settle_scaling(model, x, y, None)
         self.model, self.x, self.y, self.sample_weight = model, x, y, weights
         self.targets = scaled_targets(model, y)
@@ -149,7 +155,7 @@ class Growth:
         return float(sum(weights[rows] @ path.at(terms).losses[rows] for path, rows in parts))
 
     def held_out(self, terms: int) -> Tensor:
-        """Return the outputs (batch, out) of networks of some terms on the rows held out."""
+        """Return held-out predictions (batch, out) of networks with some numbers of terms."""
         outputs = [
             np.stack([paths[1 + fold].at(terms).outputs[rows] for paths in self.paths], 1)
             for fold, rows in enumerate(self.held)
@@ -200,7 +206,7 @@ class Frontier(Displayed):
     interrupted: bool
     references: dict[str, float] = field(default_factory=dict)
     _growth: Growth
-    _networks: Sequence[Sequence[GrowthStep]] = ()  # of each size, one for each output
+    _networks: Sequence[Sequence[GrowthStep]] = ()  # for each size, one for each output
     _losses: Tensor
     _outputs: Sequence[Tensor] = ()  # of the rows held out, in the order of the folds
 
@@ -239,6 +245,7 @@ class Frontier(Displayed):
     def model(self, edges: int | None = None) -> KAN:
         """Return the network of `index`, fitted to all rows with all parts of its curves."""
         model = self._growth.finished(self._networks[self.index(edges)])
+        check_proven(model)
         order = torch.from_numpy(self._growth.held_order)
         x, y = self._growth.x[order], self._growth.y[order]
         keep_held_out(model, x, self._outputs[self.index(edges)], y)
@@ -247,7 +254,7 @@ class Frontier(Displayed):
         return model
 
     def record(self, edges: int | None = None) -> GrowthRecord:
-        """Return the scores of all sizes, as the network of `index` keeps them."""
+        """Return the record of all sizes that is stored in the network of `index`."""
         return GrowthRecord(
             metric_name=self.metric_name,
             rows=self.rows,
@@ -257,7 +264,7 @@ class Frontier(Displayed):
         )
 
     def result(self, edges: int | None = None) -> FitResult:
-        """Return the network of `index` as a result of training, with a step for each size."""
+        """Return the network of `index` as a `FitResult`, with one step for each size."""
         started, growth, model = time.perf_counter(), self._growth, self.model(edges)
         records = [
             {"edges": step.edges, "validation_loss": step.loss, "metric": step.score}
@@ -303,7 +310,7 @@ def trace_frontier(
         saved.note(growth.state)
         with stop.kept():
             growth.grow(deadline, advance, lambda: saved.note(growth.state))
-    if stop.happened:  # in the middle of a round, perhaps
+    if stop.happened:  # maybe within a round
         saved.write()
     else:
         saved.note(growth.state, last=True)

@@ -14,7 +14,7 @@ from kanlens.model._analysis import Model, check_model
 from kanlens.model._held_out import conformal_widths, probabilities, survival
 from kanlens.model._network import KAN
 from kanlens.model._spline_forward import Average
-from kanlens.model._statistics import deviations
+from kanlens.model._statistics import deviations, empty_pairs
 from kanlens.model._survival import concordance
 from kanlens.sparsity import PENALTIES, penalty_value
 
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from kanlens.model._network import Rows
 
 NAMED = 5  # features outside the training data that are named
+PART = 256  # rows whose pairs are looked up at once
+OUTSIDE = "outside the data"  # column of `predict`
 
 
 @dataclass(kw_only=True)
@@ -146,6 +148,7 @@ def predict(
     *,
     interval: float | None = None,
     by: str | None = None,
+    support: bool = False,
     times: Sequence[float] = (),
 ) -> pd.DataFrame:
     """Predict every row, with intervals or sets that hold a share of new rows.
@@ -159,6 +162,10 @@ def predict(
         set of classes [1]_ [2]_. It is taken from rows held out of training.
     by : str, optional
         Categorical column: the share holds in each category with enough rows held out.
+    support : bool
+        Whether a last column, ``outside the data``, names the features of each row outside the bulk
+        of the training data, and the pairs of other features whose values none of the 100 rows kept
+        with the model come near, although six would if the two were independent.
     times : sequence of float
         For the loss "cox": times of the columns ``survival <time>``, the probabilities that there
         is no event until then. The baseline hazard is that of the rows held out of training.
@@ -168,9 +175,9 @@ def predict(
     DataFrame
         For regression, one column per output, in the units of the data, then ``<output> low`` and
         ``<output> high``; of the loss "cox", hazards over their baseline. For classification, the
-        most probable label in a column named as the
-        target, one column ``probability <label>`` per class, and ``in set <label>``, true for the
-        labels of the set; where no label is probable enough, the set is empty.
+        most probable label in a column named as the target, one column ``probability <label>`` per
+        class, and ``in set <label>``, true for the labels of the set; where no label is probable
+        enough, the set is empty.
 
     Raises
     ------
@@ -194,37 +201,63 @@ def predict(
     >>> predict(model, x[:5], interval=0.9).columns.tolist()
     ['y', 'y low', 'y high']
     """
-    import pandas as pd
-
     network = check_model("predict", model)
     rows = network.prepare(x, call="predict")
     output, widths = network(rows), None
     if interval is not None:
         widths = conformal_widths(network, rows, interval, by, call="predict")
-    if network.task == "regression":
-        logs, output = output, network.loss.response(output)
-        floor = 0.0 if network.loss.log else -torch.inf
-        parts = {"": output}
+    frame = _predictions(network, output, widths)
+    if len(times):
+        shares = survival(network, output, times, call="predict").cpu().numpy()
+        frame[[f"survival {time:g}" for time in times]] = shares
+    return frame.assign(**{OUTSIDE: unsupported(network, rows)}) if support else frame
+
+
+def _predictions(model: KAN, output: Tensor, widths: Tensor | None) -> pd.DataFrame:
+    """Return the columns of `predict`; `widths` as of `conformal_widths`."""
+    import pandas as pd
+
+    if model.task == "regression":
+        values, floor = model.loss.response(output), 0.0 if model.loss.log else -torch.inf
+        parts = {"": values}
         if widths is not None:
-            parts |= {" low": (output - widths).clamp_min(floor), " high": output + widths}
-        values = torch.stack(list(parts.values()), 2).flatten(1).cpu().numpy()
-        names = [name + suffix for name in network.output_names for suffix in parts]
-        frame = pd.DataFrame(values, columns=names)
-        if len(times):
-            shares = survival(network, logs, times, call="predict").cpu().numpy()
-            frame[[f"survival {time:g}" for time in times]] = shares
-        return frame
+            parts |= {" low": (values - widths).clamp_min(floor), " high": values + widths}
+        names = [name + suffix for name in model.output_names for suffix in parts]
+        cells = torch.stack(list(parts.values()), 2).flatten(1).cpu().numpy()
+        return pd.DataFrame(cells, columns=names)
     chances = probabilities(output)
-    labels = [network.class_labels[code] for code in classes(output).tolist()]
-    frame = pd.DataFrame({network.schema.target or "class": labels})
-    for code, label in enumerate(network.class_labels):
+    labels = [model.class_labels[code] for code in classes(output).tolist()]
+    frame = pd.DataFrame({model.schema.target or "class": labels})
+    for code, label in enumerate(model.class_labels):
         frame[f"probability {label}"] = chances[:, code].cpu().numpy()
     if widths is not None:
         own = (chances >= 1 - widths).cpu().numpy()
         frame = frame.assign(
-            **{f"in set {label}": own[:, code] for code, label in enumerate(network.class_labels)}
+            **{f"in set {label}": own[:, code] for code, label in enumerate(model.class_labels)}
         )
     return frame
+
+
+def unsupported(model: KAN, x: Tensor) -> list[str]:
+    """Return the names of features and pairs of each row of x (batch, in) outside the data."""
+    columns = dict[str, list[int]]()
+    for index, feature in enumerate(model.schema.features):
+        columns.setdefault(feature.column, []).append(index)
+    names, places, words = list(columns), list(columns.values()), list[str]()
+    for rows in x.split(PART):
+        outside = model.outside(rows)
+        alone = torch.stack([outside[:, place].any(1) for place in places], 1).cpu()
+        background = rows[:0] if model.background is None else model.background
+        pairs = empty_pairs(places, rows.cpu(), background.cpu())
+        pairs &= ~(alone[:, :, None] | alone[:, None])
+        for own, empty in zip(alone, pairs.triu(1), strict=True):
+            single = [names[place] for place in own.nonzero()[:, 0].tolist()]
+            both = [f"{names[a]} x {names[b]}" for a, b in empty.nonzero().tolist()]
+            parts = {f"{len(single)} of {len(names)} features": single}
+            parts |= {f"{len(both)} pair{'s' * (len(both) != 1)}": both}
+            named = (f"{text} ({', '.join(each[:NAMED])})" for text, each in parts.items() if each)
+            words.append(" and ".join(named))
+    return words
 
 
 @torch.no_grad()

@@ -62,6 +62,9 @@ class FitOptions:
         updated once more if hidden values have left them and the loss does not rise.
     scale : bool, optional
         Set the scaling from the data. Default: only when the model has never been scaled.
+    constraints : mapping of column names, optional
+        "increasing" or "decreasing": raising the column never lowers, or never raises, an output.
+        Not for LBFGS.
 
     Raises
     ------
@@ -87,6 +90,7 @@ class FitOptions:
     patience: int = 20
     grid_updates: int = 5
     scale: bool | None = None
+    constraints: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.penalty, Mapping):
@@ -112,7 +116,7 @@ class FitOptions:
         self._refuse_idle()
 
     def _refuse_idle(self) -> None:
-        """Refuse choices that would silently have no effect."""
+        """Refuse options that would have no effect."""
         if self.strength and not self.weights:
             expected, penalty = "a penalty for the strength", sorted(PENALTIES)[0]
             raise InvalidValueError("fit", expected, "none", "Choose {penalty}", penalty=penalty)
@@ -120,6 +124,9 @@ class FitOptions:
             expected, advice = "only with the optimizer 'adamw'", "Choose adamw, or leave it out"
             got = f"{self.weight_decay} with {self.optimizer!r}"
             raise InvalidValueError("fit", expected, got, advice, argument="weight_decay")
+        if self.constraints and self.optimizer == "lbfgs":  # whose curvature they would spoil
+            expected, got = "an optimizer in small steps for constraints", "'lbfgs'"
+            raise InvalidValueError("fit", expected, got, "Pass {optimizer}", optimizer="adam")
         if self.proximal and "activation_l2" not in self.weights:
             expected, got = "the penalty 'activation_l2' for a proximal step", repr(self.penalty)
             either = "Choose that penalty", "pass {proximal}"
@@ -148,7 +155,7 @@ class FitOptions:
         return {self.penalty: 1.0} if isinstance(self.penalty, str) else dict(self.penalty)
 
     def grid_steps(self) -> set[int]:
-        """Return the steps before which grids move to the data."""
+        """Return the steps before which the grids are updated."""
         last = max(1, self.grid_updates - 1)
         return {i * self.steps // (2 * last) for i in range(self.grid_updates)}
 

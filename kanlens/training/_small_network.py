@@ -31,15 +31,15 @@ from kanlens.training._variance_components import (
 )
 
 SQUARED = Loss()
-RESOLVED = 1e-2  # least information of the data about a direction over that of its prior
+RESOLVED = 1e-2  # least information on a direction, relative to its prior
 RETURNING = 1e-2  # least variance of a column's line, so that its effect can return
 SMALL = 1e-6  # least variance at the start of a step
 PASSES, SCORING_STEPS = 6, 2  # most passes, and scoring steps in each
-CHANGE = 1e-2  # a smaller change of the sums, over their deviation, ends the passes
+CHANGE = 1e-2  # relative change of the sums that ends the passes
 MIN_SLOPE = 0.1  # of a link in working responses
 SHARES = (1.0, 0.5, 0.25, 0.125, 0.0)  # of a step, tried until the loss does not rise
 PRIOR = 0.25, 1.0  # maximum, and factor of variances per row: for noise in 30 columns of 200 rows
-FAR = 0.1  # rise of the criterion per row, by a link left out, after which it stays
+FAR = 0.1  # rise of the criterion per row that keeps a link
 NOISE = 0.3  # initial error variance over the variance of the targets
 GROWING = ("level", "noise", "freedom", "side", "owners", "coefficients", "variances", "bases")
 
@@ -77,9 +77,9 @@ class Product:
 class SmallNetwork:
     """The state of a small network of one output; rows of weight 0 are held out.
 
-    Weights sum to the number of distinct rows; `offsets` (batch,) are those of a class against all
-    others. If `pooled`, the same part of the curves of all columns has one variance, which few
-    rows, or classes that separate, determine better.
+    Weights sum to the number of distinct rows; `offsets` (batch,) are added to the logits of a
+    class. If `pooled`, curves of all columns share the variance of each part; for few rows or
+    separable classes, separate ones are uncertain.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class SmallNetwork:
         self.__dict__.pop("mains", None)
 
     def _places(self) -> list[tuple[int, int]]:
-        """Return start and stop of the coefficients of each column with a curve."""
+        """Return the slice (start, stop) of the coefficients of each column with a curve."""
         if self.fine:
             ends = np.cumsum([0, *(len(self.columns[i].design.owners) for i in self.curved)])
         else:
@@ -184,7 +184,7 @@ class SmallNetwork:
         return parts
 
     def factor_sums(self, product: Product) -> tuple[Array, Array]:
-        """Return the values (batch,) of both factors."""
+        """Return the values (batch,) of both factors of a product."""
         first, second = (
             level + sum(self.columns[e.column].factor_values @ e.coefficients for e in factor)
             for factor, level in zip(product.factors, product.levels, strict=True)
@@ -216,7 +216,7 @@ class SmallNetwork:
         return self.loss.losses(outputs, self.targets, self.weights)
 
     def working(self, sums: Array) -> tuple[Array, Array]:
-        """Return working weights and errors (batch,) for the argument of the link."""
+        """Return working weights and errors (batch,) of a Newton step in the sum."""
         if self.link is None:
             outputs = sums if self.offsets is None else sums + self.offsets
             return self.loss.working(outputs, self.targets, self.weights)
@@ -233,7 +233,7 @@ class SmallNetwork:
         ]
 
     def linear(self) -> tuple[DenseDesign | CurveDesign, Array, Array, Array]:
-        """Return the linear model of a step: design, owners, coefficients, variances."""
+        """Return the linear model of a step: design, blocks (`owners`), coefficients, variances."""
         owners, coefficients = [self.owners], [self.coefficients]
         variances, moving = [self.variances], self.moving()
         for edge, _ in moving:
@@ -313,7 +313,7 @@ class SmallNetwork:
             if column.shape:
                 modes, (curve,) = column.design.modes[0], column.design.curves
                 own = modes if self.fine else modes[:, column.smooth] @ self.bases[place]
-                rows = inequalities(curve.breakpoints, column.shape) @ own
+                rows = inequalities(curve.breakpoints, column.shape, column.zero) @ own
                 cone = np.zeros((len(rows), len(fit.coefficients)))
                 cone[:, start:stop] = rows
                 cones.append(cone[:, fit.live])
@@ -321,7 +321,8 @@ class SmallNetwork:
             return fit
         coefficients = fit.coefficients.copy()
         point = coefficients[fit.live]
-        coefficients[fit.live] = nearest_feasible(point, fit.covariance, np.concatenate(cones))
+        root = np.linalg.cholesky(fit.covariance)
+        coefficients[fit.live] = nearest_feasible(point, root, np.concatenate(cones))
         return replace(fit, coefficients=coefficients)
 
     def solve(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.model._statistics import LEVELS, deviations, summarize
+from kanlens.model._statistics import EXPECTED, LEVELS, deviations, empty_pairs, summarize
 
 
 def moments(n_out: int, n_in: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,3 +46,40 @@ def test_deviations_are_zero_only_where_they_are_rounding():
     y = torch.tensor([[0.0, 1e-30], [2e-30, 1e-30]])
     assert_close(deviations(y), torch.tensor([1e-30, 0.0]), rtol=1e-6, atol=0)
     assert deviations(torch.tensor([[1.0], [1.0 + 1e-7]])).item() == 0.0
+
+
+def near(values, other, rows):
+    """Return which rows are near a value in rank, counted one by one."""
+    ranks = [
+        (np.sum(rows < one) + np.sum(rows <= one)) / (2 * len(rows)) for one in (values, other)
+    ]
+    return abs(ranks[0] - ranks[1]) <= np.sqrt(EXPECTED / len(rows)) + 1e-9
+
+
+def test_a_pair_is_empty_where_no_row_is_near_and_six_would_be():
+    draw = np.random.default_rng(0)
+    level, kind = draw.normal(size=100), draw.integers(0, 2, 100)
+    rows = np.stack([level, level + 0.1 * draw.normal(size=100), kind, 1 - kind, level.round()], 1)
+    rows[:, 4] = np.where(kind == 1, 5.0, rows[:, 4])
+    x = np.stack([draw.permutation(column) for column in rows.T], 1)
+    x[:, 3] = 1 - x[:, 2]
+    places = [[0], [1], [2, 3], [4]]
+    found = empty_pairs(places, torch.from_numpy(x), torch.from_numpy(rows))
+    for row, mask in zip(x, found, strict=True):
+        sets = [
+            np.array([all(near(row[k], other[k], rows[:, k]) for k in own) for other in rows])
+            for own in places
+        ]
+        for a, b in np.ndindex(4, 4):
+            judged = sets[a].sum() * sets[b].sum() >= EXPECTED * 100
+            assert mask[a, b] == (judged and not (sets[a] & sets[b]).any())
+    assert found[:, 0, 1].any() and found[:, 2, 3].any() and not found[:, [0, 1], [0, 1]].any()
+    assert not empty_pairs(places, torch.from_numpy(rows), torch.from_numpy(rows)).any()
+
+
+def test_independent_columns_have_few_empty_pairs_and_few_rows_judge_none():
+    rows = torch.rand(100, 8, generator=torch.Generator().manual_seed(0))
+    x = torch.rand(2000, 8, generator=torch.Generator().manual_seed(1))
+    places = [[k] for k in range(8)]
+    assert float(empty_pairs(places, x, rows).double().mean()) < 0.002
+    assert not empty_pairs(places, x, rows[:20]).any()

@@ -247,6 +247,21 @@ def test_two_classes_have_one_logit(browser: Browser) -> None:
     assert asked.numbers("#outputs td:nth-child(2)") == pytest.approx(true, rel=1e-12)
     assert asked.words("#answer .label") == ["Probability of up"]
     assert asked.words("#answer .value") == [f"{100 * true[1]:.1f}%"]
+    assert "90%" not in asked.words("#answer .more")[0]
+    likely = ["down", "up"][int(true[1] > 0.5)]
+    for least, names in ((min(true), "down, up"), (0.5, likely), (1.0, "none")):
+        asked = Asked(browser, model, table, widths=[least])
+        asked.press(0, "End", asked.panel["controls"][0]["high"])
+        assert asked.words("#answer .more")[0].endswith(f"90% set: {names}")
+
+
+def test_an_output_has_its_interval(browser: Browser) -> None:
+    asked = Asked(browser, network([2, 2]), widths=[0.5, 2.0])
+    asked.page.select_option("#explained", "1")
+    value = asked.numbers("#answer")[1]
+    low, high = asked.words("#answer .more")[0].rpartition("interval: ")[2].split(" to ")
+    ends = [float(end.replace("\N{MINUS SIGN}", "-")) for end in (low, high)]
+    assert ends == pytest.approx([value - 2, value + 2], abs=1e-3)
 
 
 def test_shares_are_exact_shapley_values(browser: Browser) -> None:

@@ -9,7 +9,9 @@ import pandas as pd
 import pytest
 import torch
 from sklearn import metrics
+from sklearn.calibration import calibration_curve
 
+import kanlens
 from kanlens.data._table_reader import read_table
 from kanlens.errors import DataError, InvalidValueError, ShapeError
 from kanlens.model._network import KAN
@@ -158,6 +160,20 @@ def test_classification_numbers_are_those_of_sklearn(classes: int, rows: torch.T
         else:
             assert one["precision"] is None
     assert sum(one["rows"] for one in found["calibration"]["bins"]) == 60
+
+
+def test_the_calibration_curve_is_of_rows_held_out(rows: torch.Tensor) -> None:
+    model = classifier(2)
+    y = torch.randint(2, (60,), generator=seeded(2))
+    seen: Any = measure_performance(read_subject(model, (rows, y), None))
+    kanlens.calibrate(model, (rows[:40], y[:40]))
+    found: Any = measure_performance(read_subject(model, (rows, y), None))["calibration"]
+    assert found["held_out"] and not seen["calibration"]["held_out"]
+    assert sum(one["rows"] for one in found["bins"]) == 40
+    chances = torch.sigmoid(model(rows[:40])).detach().numpy()[:, 0]
+    true, predicted = calibration_curve(y[:40].numpy(), chances, n_bins=10)
+    np.testing.assert_allclose([one["observed"] for one in found["bins"]], true)
+    np.testing.assert_allclose([one["predicted"] for one in found["bins"]], predicted, rtol=1e-6)
 
 
 def test_two_classes_have_the_brier_score_of_sklearn_twice(rows: torch.Tensor) -> None:

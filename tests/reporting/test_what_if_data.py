@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
 import math
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import pandas as pd
 import pytest
 import torch
 
+import kanlens
+from kanlens.data._schema import class_schema
 from kanlens.data._table_reader import read_table
 from kanlens.exporters._dialects import JAVASCRIPT
 from kanlens.exporters._exported_model import Export as Exported
@@ -108,6 +111,24 @@ def test_rows_to_check_by_are_at_knots_at_ends_and_beyond() -> None:
     assert any(value < end for value, end in zip(check["x"][-2], low, strict=True))
     assert any(value > end for value, end in zip(check["x"][-1], high, strict=True))
     assert check["y"] == predicted(model, np.array(check["x"])).tolist()
+
+
+def test_widths_are_those_of_intervals_and_sets() -> None:
+    x, y = draw(30, 2), draw(30, 1)[:, 0]
+    for target in (y, (y > y.median()).long()):
+        model = network([2, 1])
+        if target is not y:
+            features = model.schema.features
+            model.schema = dataclasses.replace(class_schema("y", ("u", "v")), features=features)
+        assert panel_of(model, x)["widths"] is None
+        kanlens.calibrate(model, (x, target))
+        (width,) = panel_of(model, x)["widths"]
+        frame = kanlens.predict(model, x, interval=0.9)
+        if target is y:
+            assert (frame["y high"] - frame["y"]).tolist() == pytest.approx([width] * 30)
+        else:
+            sets = frame.filter(like="in set").to_numpy()
+            assert ((frame.filter(like="probability").to_numpy() >= width) == sets).all()
 
 
 def controls(frame: pd.DataFrame, impute: Any = None) -> list[dict[str, Any]]:

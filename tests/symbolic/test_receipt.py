@@ -1,15 +1,19 @@
 import dataclasses
+import json
 import math
 
 import numpy as np
 import pytest
 import sympy
 import torch
+from scipy.optimize import curve_fit
 
+from kanlens.discovery._discover import discover
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.symbolic._composition import feature_symbols
 from kanlens.symbolic._receipt import EXPLAINED, Receipt, count_all_numbers, enough, examine
+from kanlens.symbolic._simplification import constant_errors
 from kanlens.symbolic._symbolize import symbolize
 from tests.symbolic.made import toy
 
@@ -304,3 +308,42 @@ def test_a_wrong_constant_is_not_explained_and_not_unchecked():
     found = compared(sympy.Float(2.0), x, torch.full((20, 1), 3.0).double())
     assert (found.r2, found.explains) == (None, False)
     assert "NOTE: the formula leaves a part of y unexplained, noise or structure." in str(found)
+
+
+def test_constants_have_the_standard_errors_of_scipy():
+    draw = np.random.default_rng(0)
+    x = draw.uniform(0.5, 3, (200, 1))
+    y = 2.5 * np.exp(-1.3 * x[:, 0]) + 0.7 + 0.05 * draw.normal(size=200)
+
+    def function(u, a, b, c):
+        return a * np.exp(-b * u) + c
+
+    def errors(formula, x):
+        pair = torch.from_numpy(x), torch.from_numpy(y)[:, None]
+        return constant_errors((formula,), (symbol,), *pair)
+
+    best, covariance = curve_fit(function, x[:, 0], y, p0=(2, 1, 1))
+    symbol = sympy.Symbol("u", real=True)
+    a, b, c = (sympy.Float(value) for value in best)
+    found = dict(errors(a * sympy.exp(-b * symbol) + c, x))
+    values, expected = (best[0], -best[1], best[2]), np.sqrt(np.diag(covariance))
+    assert [found[value] for value in values] == pytest.approx(expected, rel=1e-4)
+    both = dict(errors(a + sympy.log(-b * symbol) * c, -x))
+    assert [np.isinf(both[value]) for value in values] == [True, True, False]
+
+
+def test_a_discovered_formula_names_its_constants_and_their_errors():
+    draw = np.random.default_rng(1)
+    x = draw.uniform(0, 3, 150)
+    y = 1.7183 * x + 0.4142 + 0.001 * draw.normal(size=150)
+    found = discover(x[:, None], y, ["u"], time_limit=1, progress=False)
+    design = np.stack([x, np.ones(150)], 1)
+    values, total, *_ = np.linalg.lstsq(design, y, rcond=None)
+    errors = np.sqrt(np.diag(np.linalg.inv(design.T @ design)) * total[0] / 148)
+    constants = np.array(sorted(found.receipt.constants, reverse=True))
+    assert np.allclose(constants[:, 0], values, rtol=1e-3)
+    assert np.allclose(constants[:, 1], errors * np.sqrt(150 / 105), rtol=0.2)  # of fitted rows
+    assert "Fitted constants (standard errors): " in found.receipt.summary()
+    loose = dataclasses.replace(found.receipt, constants=((1.5, np.inf), (2.0, 0.1)))
+    assert "NOTE: the data do not determine 1 of 2 constants: 1.5." in loose.summary()
+    assert json.loads(found.to_json())["receipt"]["constants"]

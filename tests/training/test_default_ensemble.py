@@ -119,6 +119,35 @@ def test_every_row_is_judged_by_a_member_that_has_not_seen_it():
     assert found.model.widths == (2, 48, 1)
 
 
+def test_members_that_disagree_do_not_lower_the_loss_below_that_of_their_mean(monkeypatch):
+    x, y = table(product)
+    run = run_on(x, y, built([48], 5))
+    for wild in (0.0, 3.0):  # off the targets everywhere but in their own folds
+        outputs = run.y + 0.1 + wild * torch.randn(90, 6, generator=seeded()) * ~run.judged
+        monkeypatch.setattr(run, "_outputs", lambda _, outputs=outputs: outputs)
+        errors = (outputs - run.y).double().square()
+        held, mean = errors[run.judged].mean(), (outputs.mean(1) - run.y[:, 0]).square().mean()
+        unbiased = float(held - (errors.mean() - mean))
+        assert (unbiased < -1) == bool(wild)
+        found = run._evaluate()["validation_loss"]
+        assert found == pytest.approx(max(unbiased, float(mean)), rel=1e-4)
+
+
+def test_logits_of_members_get_the_level_and_spread_of_their_mean():
+    outputs = torch.randn(50, 6, 3, generator=seeded(), dtype=torch.float64)
+    outputs = outputs * torch.arange(1.0, 7)[:, None] + torch.arange(3.0)
+    found, mean = ensemble.spread_as_mean(outputs), outputs.mean(1)
+    for k in range(6):
+        torch.testing.assert_close(found[:, k].mean(0), mean.mean(0))
+        spreads = [(part - part.mean(0)).square().sum() for part in (found[:, k], mean)]
+        assert float(spreads[0]) == pytest.approx(float(spreads[1]), rel=1e-9)
+        turned = torch.stack([found[:, k, 0], outputs[:, k, 0]])
+        assert float(turned.corrcoef()[0, 1]) == pytest.approx(1)
+    outputs[:, 2] = 4.0  # a member that is flat
+    assert bool(ensemble.spread_as_mean(outputs).isfinite().all())
+    torch.testing.assert_close(ensemble.spread_as_mean(outputs[:, :1]), outputs[:, :1])
+
+
 @pytest.mark.slow  # trains networks
 def test_no_hidden_layer_where_none_pays(monkeypatch):
     monkeypatch.setattr(ensemble, "UPDATES", (400, 1000, 400))

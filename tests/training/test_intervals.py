@@ -7,6 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.metrics import make_scorer
+from sklearn.model_selection import TunedThresholdClassifierCV
 
 import kanlens
 from kanlens.errors import FileFormatError, InvalidValueError, MethodError
@@ -221,6 +224,54 @@ def test_probabilities_have_the_least_log_loss_of_a_scale_and_shifts(outputs):
         assert -np.log(moved[places]).mean() > -np.log(now[places]).mean()
 
 
+def test_a_threshold_has_the_least_cost_of_rows_held_out():
+    draw = np.random.default_rng(5)
+    x = draw.normal(size=(300, 2))
+    labels = x[:, 0] + draw.normal(size=300) > 0.5
+    model = kanlens.KANClassifier(hidden=(), random_state=0).fit(x, labels)
+    outputs, codes = model.model_.held_out.arrays
+    chances, codes = 1 / (1 + np.exp(-outputs[:, 0])), codes[:, 0]
+
+    def costs(threshold, pair):
+        positive = chances >= threshold
+        return (
+            pair[0] * (positive & (codes == 0)).sum() + pair[1] * (~positive & (codes == 1)).sum()
+        )
+
+    for pair in ((1.0, 1.0), (1.0, 5.0), (20.0, 0.5), (1e-3, 1e3), (1e3, 1e-3)):
+        threshold = model.find_threshold(cost=pair)
+        least = min(costs(each, pair) for each in (0.0, *chances, 2.0))
+        assert costs(threshold, pair) == pytest.approx(least, abs=1e-9) and 0 < threshold < 1
+        scorer = make_scorer(
+            lambda y, guess, pair=pair: -pair[0] * (guess > y).sum() - pair[1] * (guess < y).sum()
+        )
+        tuned = TunedThresholdClassifierCV(Logits(), scoring=scorer, cv="prefit", refit=False)
+        tuned.fit(outputs, codes.astype(int))
+        assert costs(threshold, pair) <= costs(tuned.best_threshold_, pair) + 1e-9
+    for wrong in ((1.0,), (1.0, -1.0), (0.0, 1.0), 5.0, (1.0, float("nan"))):
+        with pytest.raises(InvalidValueError, match="cost of a false positive"):
+            model.find_threshold(cost=wrong)
+    three = kanlens.KANClassifier(hidden=(), random_state=0).fit(x, x[:, 0].round().clip(-1, 1))
+    with pytest.raises(MethodError, match="two classes"):
+        three.find_threshold()
+
+
+class Logits(ClassifierMixin, BaseEstimator):
+    """A fitted classifier of one logit, for scikit-learn."""
+
+    classes_ = np.array([0, 1])
+
+    def fit(self, x, y):
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def predict_proba(self, x):
+        high = 1 / (1 + np.exp(-x[:, 0]))
+        return np.stack([1 - high, high], 1)
+
+
 def test_only_classes_have_probabilities(additive):
     with pytest.raises(MethodError, match="a classifier"):
         kanlens.calibrate(additive, probabilities=True)
@@ -259,6 +310,35 @@ def test_the_command_writes_intervals_and_the_share_covered(additive, noisy, tmp
     pd.testing.assert_frame_equal(frame, kanlens.predict(additive, noisy, interval=0.9, by="kind"))
     inside = (frame["y low"] <= noisy.frame["y"]) & (noisy.frame["y"] <= frame["y high"])
     assert facts["covered"] == inside.mean()
+
+
+def test_support_names_features_and_pairs_outside_the_data(tmp_path, capsys):
+    from kanlens.cli import main
+
+    draw = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {"a": draw.uniform(-1, 1, 300), "b": 0.0, "kind": draw.choice(["u", "v"], 300)}
+    )
+    frame["b"] = -frame["a"] + 0.05 * draw.normal(size=300)
+    noise = 0.1 * draw.normal(size=300)
+    table = kanlens.read_table(frame.assign(y=frame["a"] + noise), target="y")
+    model = kanlens.fit_default(table, hidden=(), progress=False, generator=seeded()).model
+    new = pd.DataFrame({"a": [0.5, 0.5, 9.0, 9.0], "b": [-0.5, 0.5, 0.5, 9.0], "kind": ["u"] * 4})
+    words = ["", "1 pair (a x b)", "1 of 3 features (a)", "2 of 3 features (a, b)"]
+    own = kanlens.predict(model, new, interval=0.9, support=True)
+    assert own["outside the data"].tolist() == words
+    pd.testing.assert_frame_equal(own.iloc[:, :-1], kanlens.predict(model, new, interval=0.9))
+    assert not (kanlens.predict(model, frame, support=True)["outside the data"] != "").any()
+    model.background = None
+    assert kanlens.predict(model, new, support=True)["outside the data"].tolist()[:2] == ["", ""]
+    path, data, out = (tmp_path / name for name in ("m.safetensors", "d.csv", "p.csv"))
+    kanlens.save(kanlens.fit_default(table, hidden=(), progress=False).model, path)
+    new.assign(y=0.5).to_csv(data, index=False)
+    options = ["--support", "--interval", "0.9", "-o", str(out), "--json"]
+    assert main(["predict", str(path), str(data), *options]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["outside"], facts["covered"]) == (3, 0.5)
+    assert pd.read_csv(out)["outside the data"].fillna("").tolist() == words
 
 
 def test_the_command_calibrates_a_model_that_has_changed(additive, noisy, tmp_path, capsys):

@@ -10,7 +10,9 @@ from benchmarks.tables.experiments import DEFAULTS, PREDICTION, parts_of
 @pytest.mark.slow  # trains networks
 def test_every_peer_is_scored_on_rows_held_out(tmp_path, monkeypatch):
     monkeypatch.setattr("kanlens.training._default_ensemble.UPDATES", (40, 1000, 60))
-    found = PREDICTION.run(Setup(seeds=(0,), smoke=True), tmp_path, progress=False)
+    found = PREDICTION.run(
+        Setup(seeds=(0,), smoke=True), tmp_path, parts=["defaults"], progress=False
+    )
     frame = found.tables["tables"]
     assert frame[["table", "peer"]].drop_duplicates().shape[0] == 6
     assert list(found.summaries) == ["R2 on rows held out", "log loss on rows held out"]
