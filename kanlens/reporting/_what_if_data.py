@@ -59,8 +59,7 @@ def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
         "left_out": "",
         "labels": subject.labels,
         "outputs": [
-            {"name": y.name, "unit": scale or y.unit} | ({"log": True} if scale else {})
-            for y in subject.model.schema.outputs
+            {"name": y.name, "unit": scale or y.unit} for y in subject.model.schema.outputs
         ],
         "target": subject.target,
         "network": network,
