@@ -390,3 +390,21 @@ def test_prune_bands_formulas_and_labels_are_of_the_log_scale():
     gap = result.predict(x)[:, 0] - model(torch.tensor(x)).detach().numpy()[:, 0]
     assert np.sqrt(np.mean(gap**2)) < 0.15
     assert result.receipt.r2 > 0.3
+
+
+def test_commands_train_by_a_loss_and_exports_name_its_scale(tmp_path):
+    from kanlens.cli import main
+
+    x, eta, _ = drawn("poisson", 150)
+    years = np.linspace(0.5, 2, 150)
+    frame = pd.DataFrame(x, columns=COLUMNS).assign(years=years)
+    frame["claims"] = np.random.default_rng(0).poisson(np.exp(eta) * years)
+    frame.to_csv(tmp_path / "claims.csv", index=False)
+    path = tmp_path / "model.safetensors"
+    words = ["train", str(tmp_path / "claims.csv"), "--target", "claims", "--loss", "poisson"]
+    assert main([*words, "--exposure", "years", "--hidden", "0", "-o", str(path), "--quiet"]) == 0
+    model = kanlens.load(path)
+    assert (model.loss.name, model.output_names) == ("poisson", ("claims per years",))
+    kanlens.export(model, tmp_path / "model.py", to="numpy")
+    assert "(log rate; take exp)" in (tmp_path / "model.py").read_text().splitlines()[0]
+    assert main([*words[:-1], "quantile", "--quantile", "high", "-o", str(path)]) == 2
