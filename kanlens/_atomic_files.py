@@ -1,4 +1,4 @@
-"""Output files: written under another name and renamed, or refused before any work."""
+"""Atomic writing of output files, and checks that they can be written."""
 
 from __future__ import annotations
 

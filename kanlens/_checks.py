@@ -45,7 +45,7 @@ def version_of(package: str) -> str:
 
 
 def nearest(value: str, choices: Iterable[str]) -> str | None:
-    """Return the choice most like `value`, or the only one containing it."""
+    """Return the choice most similar to `value`, or the only one that contains it."""
     choices = list(choices)
     containing = [name for name in choices if len(value) > 2 and value.lower() in name.lower()]
     unique = containing if len(containing) == 1 else []
@@ -78,7 +78,7 @@ def check_choice(call: str, name: str, value: str, choices: Iterable[str]) -> No
 
 
 def check_positive(call: str, name: str, value: float, *, zero: bool = False) -> None:
-    """Refuse a value that is not a finite positive number, or with `zero` 0."""
+    """Refuse a value that is not finite and positive (or, with `zero`, 0)."""
     real = isinstance(value, numbers.Real) and not isinstance(value, bool)
     if real and (0 < value < math.inf or (zero and value == 0)):
         return
@@ -119,7 +119,7 @@ def check_columns(
 
 
 def check_finite(call: str, x: Tensor, names: Iterable[str] | None = None) -> None:
-    """Refuse NaN and infinity; the error names the first of a tensor."""
+    """Refuse NaN and infinity; the error names the first such cell."""
     bad = ~torch.isfinite(x)
     if not bool(bad.any()):
         return

@@ -103,7 +103,7 @@ def read_frame(path: Pathlike, *, call: str, decimal: str = ".") -> pd.DataFrame
 
 @contextlib.contextmanager
 def readable(path: Pathlike, call: str) -> Iterator[None]:
-    """Refuse an empty file; translate errors of reading in the block."""
+    """Refuse an empty file; raise errors of reading in the block as those of `call`."""
     try:
         if not Path(path).stat().st_size:
             raise FileFormatError(call, "a table", f"the empty file {str(path)!r}", "Add rows")
@@ -135,7 +135,7 @@ def line_number(path: Pathlike, row: int) -> int | None:
 
 
 def _has_returns(frame: pd.DataFrame) -> bool:
-    """Return whether text has carriage returns, which need quotes."""
+    """Return whether a frame has carriage returns, which need quotes."""
     texts = [frame.iloc[:, i] for i, kind in enumerate(frame.dtypes) if kind.kind not in "biufMm"]
     cells = (column.astype(str).str.contains("\r", regex=False).any() for column in texts)
     return any("\r" in str(name) for name in frame.columns) or any(cells)
@@ -155,7 +155,7 @@ def _read_parquet(path: Path, call: str) -> pd.DataFrame:
 
 
 def _read_workbook(path: Path, call: str) -> pd.DataFrame:
-    """Read the first sheet, formulas as the values saved with them."""
+    """Read the first sheet; cells with formulas have the values saved with them."""
     import pandas as pd
 
     try:
@@ -202,7 +202,7 @@ def read_text_in_parts(
 
 @contextlib.contextmanager
 def _worded(path: Path, call: str) -> Iterator[tuple[list[str], str]]:
-    """Yield column names and separator; translate errors of parsing."""
+    """Yield column names and separator; reword errors of parsing in the block."""
     import pandas as pd
 
     names, separator = list[str](), ","
@@ -255,7 +255,7 @@ def _header(path: Path) -> tuple[list[str], str]:
 
 
 def _splits(path: Path, separator: str) -> bool:
-    """Return whether a separator splits header and first row alike."""
+    """Return whether a separator splits header and first row into equally many cells."""
     with contextlib.suppress(csv.Error):
         widths = [len(cells) for _, cells in itertools.islice(_records(path, separator), 2)]
         return bool(widths) and widths[0] > 1 and widths[0] == widths[-1]

@@ -20,6 +20,7 @@ from kanlens.data._source import Source
 from kanlens.data._table_reader import read_columns
 from kanlens.data._tables import Table
 from kanlens.errors import DataError, KanlensWarning, ShapeError
+from kanlens.model._losses import check_targets
 from kanlens.model._network import KAN, Targets
 from kanlens.model._statistics import deviations
 from kanlens.model._trace import store_statistics
@@ -31,8 +32,8 @@ def prepare_data(
     """Return x (batch, in) and y for training; set the model's schema.
 
     Unless its features have default names (x1, x2, ...), they are looked up in the table by name.
-    Returns y as `prepare_target` does. Targets that do not vary are warned of, and refused unless
-    all of them may be `constant`. For a `trained` model y may be None.
+    Returns y as `prepare_target` does. A target that does not vary raises a warning; if none vary,
+    an error unless `constant`. For a `trained` model y may be None.
     """
     features: Schema | None
     target: Schema | None
@@ -59,6 +60,7 @@ def _check_trainable(model: KAN, data: Any, x: Tensor, y: Tensor | None, constan
     numbers, schema = data.frame.index if isinstance(data, Table) else range(len(x)), model.schema
     check_rows("fit", x, least=2)
     check_magnitude("fit", x, schema.feature_names, numbers)
+    check_targets(schema, y, call="fit")
     if schema.task == "regression":
         check_magnitude("fit", y, schema.output_names, numbers)
         varies = (deviations(y) > 0).tolist()
@@ -69,7 +71,8 @@ def _check_trainable(model: KAN, data: Any, x: Tensor, y: Tensor | None, constan
             if not (constant or any(varies)):
                 raise DataError(*fields)
             warnings.warn(KanlensWarning(*fields), stacklevel=4)
-        warn_of_distant("fit", schema.output_names, y, list(numbers))
+        if model.loss.linear:
+            warn_of_distant("fit", schema.output_names, y, list(numbers))
 
 
 def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
@@ -78,13 +81,6 @@ def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
     These are names, units, kinds, task and classes, statistics of every layer, and background rows;
     without a target the task is unchanged. Two classes may have one output or two. If outputs are
     named after the classes, their order fixes the class order.
-
-    Examples
-    --------
-    >>> model = KAN([1, 2], output_names=["low", "high"])
-    >>> adopt_data(model, ([[0.0], [1.0], [2.0]], ["low", "low", "high"]))
-    >>> model.class_labels, model.output_names, len(model.background)
-    (('low', 'high'), ('y=low', 'y=high'), 3)
     """
     store_statistics(model, prepare_data(model, data, trained=True)[0])
 
@@ -118,7 +114,7 @@ def _pair(data: object) -> tuple[Any, Any]:
 
 
 def _read_pair(model: KAN, x: Any, y: Any) -> tuple[Any, Any, Schema | None, Schema | None]:
-    """Return x and y, and the schemas of frames and labels."""
+    """Return x, y, and the schema that follows from a frame or labels."""
     features, target, own = None, None, model.schema
     columns = {str(name) for name in getattr(x, "columns", own.feature_names)}
     unnamed = own.features == default_schema(len(own.features), 1).features
@@ -200,7 +196,7 @@ def _adopt_features(model: KAN, schema: Schema, trained: bool) -> list[int]:
 
 
 def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tensor:
-    """Return y in the codes of the model, which may adopt the classes."""
+    """Return y in class codes of the model; a model without classes adopts those of y."""
     own = model.schema
     if own.class_labels:
         return codes_of_model(model, schema, y, call="fit")
@@ -215,22 +211,13 @@ def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tenso
         if trained:
             advice = "Choose that number of target columns, or a target with that many classes"
         raise ShapeError("fit", expected, f"{count}{whose}", advice)
-    model.schema = dataclasses.replace(schema, features=own.features, format=own.format)
+    keep = ("features", "format", "loss", "loss_parameter")
+    model.schema = dataclasses.replace(schema, **{name: getattr(own, name) for name in keep})
     return y
 
 
 def codes_of_model(model: KAN, schema: Schema, y: Tensor, *, call: str) -> Tensor:
-    """Return class codes (rows,) of a schema in the codes of a model.
-
-    Examples
-    --------
-    >>> labels = {"outputs": (), "features": (), "task": "classification"}
-    >>> model = KAN([1, 3])
-    >>> model.schema = Schema(**labels, class_labels=("a", "b", "c"))
-    >>> table = Schema(**labels, class_labels=("a", "c"))
-    >>> codes_of_model(model, table, torch.tensor([0, 1]), call="fit")
-    tensor([0, 2])
-    """
+    """Return class codes (rows,) of a schema in the codes of a model."""
     labels = model.class_labels
     others = [label for label in schema.class_labels if label not in labels]
     if others or not schema.class_labels:
@@ -243,7 +230,7 @@ def codes_of_model(model: KAN, schema: Schema, y: Tensor, *, call: str) -> Tenso
 def _in_order_of(names: Sequence[str], schema: Schema) -> Schema:
     """Return a schema with classes in the order of the outputs.
 
-    Two classes may have one output, which is for the second, or one each.
+    Two classes have one output each, or one that is for the second.
     """
     labels = schema.class_labels
     if set(names) == set(labels):
@@ -264,8 +251,8 @@ def _counted(count: int, noun: str) -> str:
 def prepare_target(model: KAN, y: Targets, n_rows: int, *, call: str) -> Tensor:
     """Return y for the loss: (batch, out), or class codes (batch,).
 
-    It is given in the units of the data, or as class labels or their codes. Where labels are
-    numbers, a Tensor is read as codes if it can be, anything else as labels.
+    `y` is in the units of the data, or has class labels or codes. If labels are numbers, a Tensor
+    of valid codes is read as codes, anything else as labels.
     """
     check_dense(y, call, "y")
     if model.schema.task == "classification":

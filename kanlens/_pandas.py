@@ -1,4 +1,4 @@
-"""pandas, imported when it is first used."""
+"""Lazy import of pandas."""
 
 from __future__ import annotations
 

@@ -124,9 +124,9 @@ def check_memory(call: str, needed: float, what: str, advice: str) -> None:
 
 @functools.cache
 def _limits() -> tuple[Any, Any]:
-    """Return the limiters of all libraries' threads and of those of torch's MKL."""
+    """Return objects that limit the threads of all libraries, and of torch's MKL."""
     mkl = getattr(ctypes.CDLL(torch._C.__file__), "MKL_Set_Num_Threads_Local", lambda count: count)
-    return ThreadpoolController(), mkl  # the first looks through the loaded libraries for 10 ms
+    return ThreadpoolController(), mkl  # the first takes 10 ms
 
 
 @contextmanager

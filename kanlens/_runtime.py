@@ -33,7 +33,7 @@ def progress_bar(
 ) -> Iterator[Callable[..., None]]:
     """Show a bar while the block runs, if stderr is a terminal.
 
-    Yields ``advance(steps=1, note="")``, which moves the bar and sets the words behind it.
+    Yields ``advance(steps=1, note="")``, which moves the bar and sets its note.
     """
     progress = None if shown is False else _terminal_bar()
     if progress is None:
@@ -45,7 +45,7 @@ def progress_bar(
 
 
 def _terminal_bar() -> Progress | None:
-    """Return a bar that is drawn on stderr; None if stderr is not a terminal."""
+    """Return a progress bar for stderr; None if stderr is not a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
     from rich.progress import TimeRemainingColumn as Remaining
@@ -129,7 +129,7 @@ def interrupts_pass() -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Deadline:
-    """The time that work may take, on the monotonic clock."""
+    """A point in time at which work must end, on the monotonic clock."""
 
     start: float
     end: float
@@ -162,7 +162,7 @@ class Deadline:
         return self.elapsed / whole if whole > 0 else math.inf
 
     def portion(self, share: float, *, keep: float = 0.0) -> Deadline:
-        """Return the deadline of a share of the time left, minus `keep`."""
+        """Return a deadline after a share of the time left, minus `keep` seconds."""
         return Deadline.after(share * max(self.left - keep, 0.0))
 
     def paced(self, steps: Iterable[T], seconds: float = 0.0) -> Iterator[T]:

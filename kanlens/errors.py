@@ -77,7 +77,7 @@ class KanlensError(Message):
 
 
 class KanlensWarning(Message, UserWarning):
-    """A flaw of a result; the message is one line with advice."""
+    """A possible flaw of a result; the message is one line with advice."""
 
 
 class ShapeError(KanlensError, ValueError):

@@ -38,6 +38,7 @@ SMALLER = {  # what a tutorial takes, and what it takes here, to be quick
     "06": {"rows = 800": "rows = 300", "steps=120": "steps=20", "max_boxes=4096": "max_boxes=256"},
     "07": {"(300, 3)": "(80, 3)", "max_boxes=400": "max_boxes=50", "max_rows=100": "max_rows=20"},
     "08": {"rows = 2000": "rows = 400"},
+    "09": {"rows = 600": "rows = 450"},
 }
 
 

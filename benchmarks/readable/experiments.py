@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from benchmarks.harness import Benchmark, Experiment, Key, Rows, Setup, Units
+from benchmarks.readable.constraints import DRAWN_SHAPES
+from benchmarks.readable.directions import DIRECTIONS
 from benchmarks.readable.imitation import IMITATION
+from benchmarks.readable.losses import LOSSES
 from benchmarks.readable.models import PEERS, taking_part
 from benchmarks.readable.pictures import PICTURES
 from benchmarks.readable.planted import PAIRS
@@ -79,4 +82,8 @@ SCORES = Experiment(
     current=_current,
 )
 
-READABLE = Benchmark(name="readable", experiments=(SCORES, PAIRS, IMITATION), pictures=PICTURES)
+READABLE = Benchmark(
+    name="readable",
+    experiments=(SCORES, PAIRS, IMITATION, DRAWN_SHAPES, DIRECTIONS, LOSSES),
+    pictures=PICTURES,
+)

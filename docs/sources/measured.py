@@ -519,6 +519,8 @@ def readable() -> dict[str, str]:
         "readable_origin": origin(frame),
         **planted_pairs(),
         **imitations(),
+        **shapes(),
+        **losses(),
     }
 
 
@@ -549,6 +551,26 @@ def intervals() -> dict[str, str]:
         "interval_mapie": str(frame.mapie.iloc[0]),
         "interval_table": table(head, rows),
         "interval_origin": origin(frame),
+    }
+
+
+def losses() -> dict[str, str]:
+    """Scores of networks of other losses, beside linear models and boosting."""
+    from benchmarks.readable.losses import PEERS, summary
+
+    frame = read("readable-losses")
+    scores = summary(frame)
+    ahead = scores["kanlens simplest"] >= scores["boosting"]
+    names = ["table", "loss", "metric", *PEERS]
+    rows = [
+        [one if isinstance(one, str) else f"{one:.3f}" for one in row]
+        for row in scores[names].itertuples(index=False)
+    ]
+    return {
+        "losses_scores": table(names, rows),
+        "losses_ahead": f"{ahead.sum()} of {len(ahead)}",
+        "losses_splits": str(frame.seed.nunique()),
+        "losses_origin": origin(frame),
     }
 
 
@@ -593,6 +615,42 @@ def imitations() -> dict[str, str]:
         "imitation_splits": str(frame.seed.nunique()),
         "imitation_seconds": short(float(frame[frame.peer == own].seconds.mean())),
         "imitation_origin": origin(frame),
+    }
+
+
+def shapes() -> dict[str, str]:
+    """Shapes proven and attacked of drawn networks, and the price of known directions."""
+    from benchmarks.readable.directions import losses
+
+    drawn, tables = read("constraints-drawn"), read("constraints-tables")
+    sums = drawn.groupby("network", sort=False)[["shapes", "proven", "pairs", "broken"]].sum()
+    counts = drawn.network.value_counts()
+    networks = [[name, str(counts[name]), *map(str, row)] for name, row in sums.iterrows()]
+    scores = [
+        [
+            *(row.table, row.peer),
+            *(f"{row[name]:.3f}" for name in ("free", "score", "paid")),
+            *(f"{row.broken:,.0f}", f"{row.worst:.0e}", short(row.seconds)),
+        ]
+        for _, row in losses(tables).iterrows()
+    ]
+    kanboost = tables[tables.peer == "kanboost"]
+    return {
+        "shapes_proven": f"{drawn.proven.sum()} of {drawn.shapes.sum()}",
+        "shapes_pairs": f"{drawn.pairs.sum():,}",
+        "shapes_broken": str(drawn.broken.sum()),
+        "shapes_worst": f"{drawn.worst.max():.1g}",
+        "shapes_networks": table(
+            ["network", "networks", "shapes", "proven", "pairs", "broken"],
+            networks,
+        ),
+        "shapes_origin": origin(drawn),
+        "directions_splits": str(tables.seed.nunique()),
+        "directions_kanboost": kanboost.version.iloc[0],
+        "directions_scores": table(
+            ["table", "model", "without", "with", "paid", "broken", "worst", "seconds"], scores
+        ),
+        "directions_origin": origin(tables),
     }
 
 

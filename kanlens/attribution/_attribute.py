@@ -134,10 +134,11 @@ def attribute(
         if isinstance(result, LocalValues):
             return _attribution(model, problem, method, result)
         _check_numbers(method, model.dtype, result.values)
-        parts = vars(result).items()
-        scores = {name: None if part is None else part.to(model.dtype) for name, part in parts}
-        facts = {"features": model.feature_names, "target": model.output_names[problem.target]}
-        return Importance(**scores, **facts, meaning=chosen.summary, method=method)
+        facts: dict[str, Any] = {"meaning": chosen.summary, "method": method}
+        facts |= {"features": model.feature_names, "target": model.output_names[problem.target]}
+        for name, part in vars(result).items():
+            facts[name] = None if part is None else part.to(model.dtype)
+        return Importance(**facts)
 
 
 @within_memory
@@ -256,7 +257,7 @@ def _problem(
 def _run(
     chosen: Method, problem: Problem, options: dict[str, Any], dtype: torch.dtype
 ) -> LocalValues | GlobalScores:
-    """Run a method, in parts if it treats samples one by one; keep only the results."""
+    """Run a method; if samples are independent, in parts, of which only results are kept."""
     at_once = max(problem.rows_at_once, 0 if problem.rows is None else len(problem.rows))
     if not chosen.by_row or len(problem.x) <= at_once:
         return cast("LocalValues | GlobalScores", chosen.function(problem, **options))
@@ -287,8 +288,7 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) 
         facts[name] = value.to(model.dtype) if isinstance(value, Tensor) else value
     facts["paths"] = parts.paths and tuple(flow.to(model.dtype) for flow in parts.paths)
     facts["features"] = parts.features or model.feature_names
-    regression = model.task == "regression"
-    facts["unit"] = model.schema.outputs[problem.target].unit if regression else "log-odds"
+    facts["unit"] = model.output_unit(problem.target)
     facts["groups"] = model.schema.groups if own else {}
     if parts.paths:
         facts["owners"] = tuple(tuple(nodes.owner.tolist()) for nodes in model.nodes)

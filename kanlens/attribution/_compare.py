@@ -212,7 +212,7 @@ def comparable() -> list[str]:
 
 
 def _checked_methods(methods: Sequence[str] | str | None) -> list[str]:
-    """Return the methods to run, each once; refuse unknown, refused and global ones."""
+    """Return the methods to run, each once; refuse unknown, invalid and global ones."""
     choices = comparable()
     if methods is None:
         return list(DEFAULT_METHODS)
@@ -242,7 +242,7 @@ def _checked_metrics(metrics: Sequence[str] | str | None) -> list[str]:
 
 
 def _listed(what: str, names: Sequence[str] | str, choices: list[str]) -> list[str]:
-    """Return distinct names, all choices for "all"; refuse other types."""
+    """Return distinct names, or all choices for "all"; refuse other types."""
     if isinstance(names, str):
         return choices if names == ALL else [names]
     listed = list(names) if isinstance(names, Iterable) else [names]
@@ -324,7 +324,7 @@ def verdict(
     floor: float,  # error of a random attribution
     rounding: float = 0.0,  # relative distance of neighboring numbers in the dtype
 ) -> str:
-    """Return one line on the use of a method's values; NaN are unknown numbers."""
+    """Return a sentence on how reliable a method's values are; unknown numbers are NaN."""
     if slopes:
         return "slopes: how steep the output is, not what a feature adds"
     off = ""

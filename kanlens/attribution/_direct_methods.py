@@ -24,7 +24,7 @@ from kanlens.errors import MethodError
 from kanlens.model._analysis import levels_of, live_features, over_rows, reaching
 from kanlens.model._trace import edge_moments
 
-LIMIT = 14  # features whose subsets are conditioned on; 2**14 of them
+LIMIT = 14  # features; 2**14 subsets
 NUMBERS = 2**20  # probabilities held at once
 MIN_DEVIATION = 1e-9  # a conditional deviation below this is a point
 
@@ -37,9 +37,10 @@ def additive(
 
     These are Shapley values. With the "interventional" distribution [1]_ they are f_i(x_i) minus
     the mean of f_i over the background. With the "observational" one the value of a coalition is
-    v(S) = E[F | x_S], so that a feature without effect shares the value of those it depends on:
-    true to the data, not to the model [2]_. The distribution is a Gaussian copula [3]_ with the
-    background's marginals, so that every conditional expectation is a finite sum.
+    v(S) = E[F | x_S], so that a feature without effect on the model shares the value of features
+    that it depends on: "true to the data", not to the model [2]_. The distribution is a Gaussian
+    copula [3]_ with the background's marginals, so that every conditional expectation is a finite
+    sum.
 
     References
     ----------
@@ -89,7 +90,7 @@ class GaussianCopula:
         self.correlation = (unit.mT @ unit).fill_diagonal_(1.0)  # (in, in), of the normal scores
 
     def scores(self, x: Tensor) -> Tensor:
-        """Return the normal scores of x (batch, in); ties share that of their mean probability."""
+        """Return the normal scores of x (batch, in); equal values get that of their mean rank."""
         n, columns, tables = len(self.sorted), [], (self.sorted, x)
         for rows, points in zip(*(table.mT.numpy(force=True) for table in tables), strict=True):
             values, counts = np.unique(rows, return_counts=True)
@@ -218,7 +219,7 @@ def gradient(problem: Problem) -> LocalValues:
 
 @method(exact=True, complete=False)
 def gradient_x_input(problem: Problem) -> LocalValues:
-    """Gradient times the distance from the background's mean.
+    """Gradient times the difference from the background's mean.
 
     A first-order estimate: right for a linear model, incomplete for any other.
 
@@ -350,7 +351,7 @@ def weight_l1(problem: Problem) -> GlobalScores:
     """Sum of the L1 norms of a feature's first-layer edges.
 
     Only edges with a path to the output count. The score depends on the weights, not on the data.
-    In the scaled units of the layer, it ranks features, but is no share of a prediction.
+    It is in the scaled units of the layer: a ranking of features, not shares of a prediction.
 
     References
     ----------

@@ -21,6 +21,7 @@ from kanlens.model._analysis import (
     edge_units,
     find_node,
     float64_copy,
+    newton_steps,
 )
 from kanlens.model._network import KAN, Rows, Targets
 from kanlens.model._terms import SPLINE
@@ -169,7 +170,12 @@ def quadratic_loss(
         columns = [torch.autograd.grad(y.sum(), sums, retain_graph=True)[0] for y in outputs.T]
     rates, outputs = torch.stack([slopes[:, out] for slopes in columns], 1), outputs.detach()
     check_outputs(call, torch.cat([rates, outputs]))
-    if model.task == "regression":
+    if not (model.loss.linear or model.loss.classes):
+        left, weights = newton_steps(model, outputs, y)
+        weights = weights / model.output_scale.square()
+        curvature = (rates.square() * weights).sum(1)
+        slopes = (rates * weights * left).sum(1)
+    elif model.loss.linear:
         left = y - outputs
         size = left.square().mean(0).clamp_min(torch.finfo(left.dtype).tiny)
         curvature, slopes = (rates.square() / size).sum(1), (rates * left / size).sum(1)

@@ -25,15 +25,15 @@ from kanlens.model._analysis import Model, check_model, float64_copy, separates,
 from kanlens.model._network import KAN, Rows
 
 Kind = Literal["pdp", "ale"]
-ROWS = {"pdp": 500, "ale": 4000}  # that the model is evaluated on, at most
+ROWS = {"pdp": 500, "ale": 4000}  # most rows to evaluate
 POINTS = {1: 65, 2: 25}  # of each feature, by the number of features
 YEARS = 1e5  # days before and after 1970 that are dates: 273 years
-MAX_DISCRETE_VALUES = 12  # different values of a feature that takes no others
+MAX_DISCRETE_VALUES = 12  # of a feature with discrete values
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Settings:
-    """Points of a feature, or of a table column that became several; categories are counted."""
+    """Values of a feature or column at which its effect is computed; categories are 0, 1, ..."""
 
     name: str
     unit: str
@@ -58,7 +58,7 @@ class Effect(Displayed):
         Name of the output, its unit, and the kind of effect.
     exact : bool
         Whether the output is, by the structure of the network, a function of these features plus
-        one of all others: `values` are that function, of either kind and for all rows.
+        one of all others; `values` are then that function, for both kinds.
     values : Tensor, shape (point,) or (point, other point)
         Less their mean over the data.
     ice : Tensor, shape (line, point), or None
@@ -121,8 +121,8 @@ def effect(
     "pdp" is partial dependence [1]_: the mean output over rows of the data with the feature set to
     each value, even if unlikely in that row. "ale" are accumulated local effects [2]_: the mean
     differences between neighboring quantiles, over the rows between them, summed up (for
-    neighboring categories, over the rows of both). Where the network is additive in the feature,
-    both are its function in the network, from one row.
+    neighboring categories, over the rows of both). If the network is additive in the feature, both
+    equal its term in the network, computed from one row.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def effect(
     return Effect(
         settings=tuple(settings),
         target=model.output_names[index],
-        unit=model.schema.outputs[index].unit if model.task == "regression" else "log-odds",
+        unit=model.output_unit(index),
         kind=kind,
         exact=exact,
         values=values,
@@ -306,7 +306,7 @@ def make_settings(model: KAN, columns: list[int], rows: Tensor, kind: str, most:
     else:
         x, codes = torch.arange(len(labels)).double(), torch.tensor(indicators).double()
         data = torch.cdist(data, codes).argmin(1).double()
-        if kind == "ale":  # of categories without rows nothing is known
+        if kind == "ale":  # only categories with rows
             x = data.unique()
             labels, codes = tuple(labels[int(k)] for k in x), codes[x.long()]
     name = first.name if first.category is None else first.column
@@ -320,7 +320,7 @@ def _day(value: float) -> str:
 
 
 def _points(values: Array, kind: str, most: int) -> Tensor:
-    """Return points over the range of some values: quantiles, for pdp evenly spaced ones too."""
+    """Return points over the range of values: quantiles, and for "pdp" also evenly spaced ones."""
     shares = np.linspace(0, 1, most if kind == "ale" else most // 2 + 1)
     x = np.unique(values)
     if len(x) <= min(most, MAX_DISCRETE_VALUES):
@@ -334,7 +334,7 @@ def _points(values: Array, kind: str, most: int) -> Tensor:
 def _dependence(
     problem: Problem, settings: list[Settings], count: int, ice: int
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the mean output over the first rows at every point, and the lines of single rows."""
+    """Return the mean output over `count` rows at every point, and curves of single rows."""
     rows, shape = problem.x[:count], [len(feature.x) for feature in settings]
     columns = [column for feature in settings for column in feature.columns]
     codes = [torch.cat(parts) for parts in product(*(feature.codes for feature in settings))]
@@ -345,7 +345,7 @@ def _dependence(
 
 
 def _outputs(problem: Problem, rows: Tensor, columns: list[int], codes: Tensor) -> Tensor:
-    """Return every row's output with some columns set to each of the codes: (row, point)."""
+    """Return the output of every row with some columns set to each of the codes: (row, point)."""
     model = problem.model
 
     def sums(values: Tensor | None) -> Tensor:  # of the rows, or of the first one with values
@@ -369,7 +369,7 @@ def _accumulated(problem: Problem, settings: Settings, picks: Tensor) -> Tensor:
     """Return the accumulated local effects, 0 at the first point: (point,)."""
     step = torch.searchsorted(settings.x, settings.data[picks])  # index of the next point
     rows, last = torch.arange(len(step)), len(settings.x) - 1
-    if settings.labels:  # of categories, the rows of both neighbors count
+    if settings.labels:  # for categories, rows of both neighbors
         rows, step = rows.repeat(2), torch.cat([step, step + 1])
         inside = (step > 0) & (step <= last)
         rows, step = rows[inside], step[inside]

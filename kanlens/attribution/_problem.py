@@ -73,7 +73,7 @@ class Method:
 
     @property
     def by_row(self) -> bool:
-        """True if samples may be explained in parts, with the same result."""
+        """True if the samples can be explained in parts with the same result."""
         return self.scope == "local" and not (self.random or self.together)
 
     @property
@@ -102,7 +102,7 @@ def method(*, reference: str = "", **facts: Any) -> Callable[[Function], Functio
 
 
 def methods_of(*items: Callable[..., Any] | Method) -> dict[str, Method]:
-    """Return methods, and the methods of registered functions, by name."""
+    """Return methods by name, given as methods or registered functions."""
     methods = [item if isinstance(item, Method) else _REGISTERED[item] for item in items]
     return {method.name: method for method in methods}
 
@@ -124,7 +124,7 @@ NO_BACKGROUND = "Pass {background}, rows like those the model was trained on"  #
 
 
 class Baseline(str, Enum):
-    """Reference output of shares; slopes, squares and activations have none."""
+    """Reference that values are relative to, in words; slopes and squares have none."""
 
     MEAN_OUTPUT = "mean output over the background"
     MEAN_ROW = "output at the mean of the background"
@@ -236,7 +236,7 @@ class Problem:
 
 @torch.no_grad()
 def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str) -> int:
-    """Return the index of the only output, `target`, or the commonest class."""
+    """Return the index of `target`, by default the only output or the most frequent class."""
     classes = len(model.output_names)
     if target is not None or classes == 1 or model.task != "classification":
         return model.output_index(target, call=call)
@@ -246,7 +246,7 @@ def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str
 
 
 def data_rows(model: KAN, rows: Rows | None, *, call: str, what: str, needs: str) -> Tensor:
-    """Return the checked argument `what`, by default the background rows of the model."""
+    """Return checked rows, by default the background rows of the model."""
     rows = model.background if rows is None else rows
     if rows is None:
         named: dict[str, Any] = {what: ...}
@@ -281,7 +281,7 @@ def pairs(n_rows: int, n_background: int, at_once: int) -> Iterator[tuple[slice,
 
 @contextmanager
 def borrowed_randomness(generator: torch.Generator | None, device: torch.device) -> Iterator[None]:
-    """Seed torch's and numpy's global states in the block, and restore them."""
+    """Seed the global generators of torch and NumPy in the block; then restore their states."""
     cuda = [device.index or 0] if device.type == "cuda" else []
     before = np.random.get_state()  # noqa: NPY002 - captum draws from it
     with torch.random.fork_rng(devices=cuda):

@@ -24,10 +24,10 @@ PASSES = 8
 def purify(factors: Array, x: Array, pair: Sequence[list[int]], rows: int) -> list[Array]:
     """Return the main effects (row + point,) of a sum of products of two columns.
 
-    `factors` (row + point, 2, product) are those of the first and of the second column, whose
-    features in x (row + point, in) are a `pair`. They are computed by damped backfitting (steps of
-    one half). For independent columns they are the conditional means; for identical columns each
-    has half.
+    `factors` (row + point, 2, product) are functions of the first and of the second column; `pair`
+    has the features of each in x (row + point, in). They are computed by damped backfitting (steps
+    of one half). For independent columns they are the conditional means; identical columns share
+    them equally.
     """
     means, targets = [conditional_mean(x, features, rows) for features in pair], list[Array]()
     for place, mean in enumerate(means):

@@ -232,7 +232,7 @@ class Importance(Displayed):
 
     @classmethod
     def of(cls, sizes: CentralMoments, like: Attribution) -> Importance:
-        """Return mean sizes with intervals, with the output and method of `like`."""
+        """Return the importance from |values|, with intervals, and the names of `like`."""
         low, high = (None if end is None else end.to(like.values) for end in sizes.interval())
         return cls(
             values=sizes.mean.to(like.values),
@@ -275,7 +275,7 @@ def _plain(x: Tensor) -> Any:
 
 
 def _merged(pairs: Tensor, member: Tensor) -> Tensor:
-    """Return interactions of groups (batch, group, group); pairs within are main effects."""
+    """Return interactions of groups (batch, group, group); inner ones are main effects."""
     own = torch.diag_embed(pairs.diagonal(dim1=1, dim2=2))
     off = pairs - own
     between = member.mT @ off @ member
@@ -286,7 +286,7 @@ def _merged(pairs: Tensor, member: Tensor) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class CentralMoments:
-    """Central moments of rows in float64; those of parts add up to those of all (Pebay, 2008)."""
+    """Central moments of rows in float64, which can be merged over parts (Pebay, 2008)."""
 
     rows: int  # their number
     mean: Tensor  # (in,)
@@ -304,7 +304,7 @@ class CentralMoments:
 
     @classmethod
     def over(cls, parts: Iterable[Tensor]) -> CentralMoments:
-        """Return the moments of all rows of parts."""
+        """Return the moments of all rows, merged from those of parts."""
         return functools.reduce(operator.add, map(cls.of, parts))
 
     def __add__(self, other: CentralMoments) -> CentralMoments:
@@ -320,7 +320,7 @@ class CentralMoments:
         return CentralMoments(rows, self.mean + there * step, squares, skew.nan_to_num(0, 0, 0))
 
     def interval(self) -> tuple[Tensor | None, Tensor | None]:
-        """Return the ends of the interval of the mean, never below zero; None of a single row."""
+        """Return the confidence interval of the mean, never below zero; None for a single row."""
         from scipy.special import stdtrit
 
         if self.rows < 2:

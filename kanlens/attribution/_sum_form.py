@@ -22,7 +22,7 @@ class SumForm:
 
     @property
     def subnodes(self) -> list[int]:
-        """The subnodes that are read, in order."""
+        """Indices of the first layer's sums that enter the form, in order."""
         return sorted({sub for sub, _ in self.sums}.union(*(pair[:2] for pair in self.products)))
 
 
@@ -66,7 +66,7 @@ def _is_line(edge: Edge) -> bool:
 
 
 def _first_layer(form: SumForm, reads: Sequence[tuple[int, float]]) -> SumForm:
-    """Add the nodes of the first layer that are read, with their weights."""
+    """Add the first-layer nodes that the second layer reads, with their weights."""
     layer, nodes = form.model.layers[0], form.model.nodes[0]
     read = layer.nonzero_edges().any(1).tolist()
     bias = layer.bias.tolist()

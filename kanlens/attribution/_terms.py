@@ -1,10 +1,10 @@
-"""Terms of small networks: curves of columns, products, and a link.
+"""Terms of small networks: curves of columns, products, and a link function.
 
 Products of two single columns are purified: their main effects are moved to the curves of the
 columns.
 
-Bands of curves are those of a mixed model at the rows, with products and the link fixed. Their
-coverage is on average over a curve [1]_.
+Bands of curves are posterior bands of a mixed model, with products and the link fixed. They cover
+95% on average over a curve [1]_.
 
 References
 ----------
@@ -92,7 +92,7 @@ class Summand:
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Terms(Displayed):
-    """An output as a link of a sum of terms; in float64, on the CPU.
+    """An output as a sum of terms, or a link function of it; in float64, on the CPU.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class Terms(Displayed):
     target, unit : str
         Name of the output, and unit of the sum: that of the output, log-odds, or none with a link.
     link : Effect or None
-        The link at arguments, in units of the output.
+        The link function at arguments, in units of the output.
     classes : int
         Number of classes that have terms of their own; 1 otherwise.
     """
@@ -121,7 +121,7 @@ class Terms(Displayed):
 
     @property
     def name(self) -> str:
-        """Name of the output, and of how many classes it is one."""
+        """Name of the output, for a classifier with the number of classes."""
         return self.target + f", one of {self.classes} classes" * (self.classes > 1)
 
 
@@ -132,7 +132,7 @@ def terms(
     *,
     target: int | str | None = None,
 ) -> Terms:
-    """Decompose an output into additive terms and a link.
+    """Decompose an output into additive terms and a link function.
 
     The link is an increasing function of the sum of all terms. Terms are centered over the rows.
     The main effects of a product of two columns, estimated by smoothing over the rows, are added to
@@ -187,8 +187,8 @@ def terms(
 class _TermSum:
     """The curves of a small network, evaluated at all rows and at the points of each column.
 
-    ``x`` (row + point, in) are scaled, ``values`` (row + point, subnode, column) and ``sums`` (row,
-    subnode) theirs. A column with fewer points than another repeats its last one.
+    ``x`` (row + point, in) are scaled; ``values`` (row + point, subnode, column) and ``sums`` (row,
+    subnode) are computed there. Columns with fewer points repeat their last one.
     """
 
     def __init__(self, form: SumForm, rows: Tensor, target: int) -> None:
@@ -217,12 +217,11 @@ class _TermSum:
         place = {sub: place for place, sub in enumerate(form.subnodes)}
         self.added = [(place[sub], weight) for sub, weight in form.sums]
         self.products = [([place[a], place[b]], weight) for a, b, weight in form.products]
-        unit = self.model.schema.outputs[target].unit
-        self.output_unit = "log-odds" if self.model.task == "classification" else unit
+        self.output_unit = self.model.output_unit(target)
         self.unit = "" if form.link else self.output_unit
 
     def terms(self, y: Tensor | None) -> Terms:
-        """Return the terms, each less its mean over the rows; curves with bands for targets."""
+        """Return the terms, centered over the rows; with targets, also confidence bands."""
         curves = torch.zeros_like(self.values[:, 0])  # (row + point, column)
         for side, weight in self.added:
             curves += weight * self.values[:, side]
@@ -269,7 +268,7 @@ class _TermSum:
     def _summand(
         self, columns: Sequence[int], values: Tensor, points: Tensor, band: Tensor | None = None
     ) -> Summand:
-        """Return a curve or a surface; `band` (2, point) is relative to its points."""
+        """Return a term that is a curve or surface; `band` (2, point) is relative to the curve."""
         settings = [self.settings[column] for column in columns]
         effect = self._effect(settings, points, self.unit)
         effect = effect if band is None else replace(effect, band=points + band)
@@ -277,7 +276,7 @@ class _TermSum:
         return Summand(name=name, factors=((effect,),), values=values[: self.rows])
 
     def _bands(self, curves: Array, columns: set[int], y: Tensor) -> dict[int, Tensor]:
-        """Return the bands (2, point) of columns, less their `curves` (row + point, column)."""
+        """Return the bands (2, point) of columns, relative to `curves` (row + point, column)."""
         from kanlens.training._closed_form import make_columns
         from kanlens.training._small_network import SmallNetwork
 
@@ -320,7 +319,7 @@ class _TermSum:
         return np.stack([middle - half, middle + half])
 
     def _link(self, data: Tensor) -> Effect | None:
-        """Return the link over the range of its argument (row,)."""
+        """Return the link function over the range of its argument (row,)."""
         if self.form.link is None:
             return None
         edge, factor, shift = self.form.link
@@ -331,7 +330,7 @@ class _TermSum:
         return self._effect([settings], values, self.output_unit)
 
     def _product(self, sides: list[int], weight: float) -> Summand:
-        """Return a product of two sums, the first of deviation 1."""
+        """Return a term that is a product of two sums; the first has standard deviation 1."""
         spread = float(self.sums[:, sides[0]].std(correction=0)) or 1.0
         factors, names = [], []
         for side, scale in zip(sides, (1 / spread, weight * spread), strict=True):
@@ -351,7 +350,7 @@ class _TermSum:
     def _surface(self, pair: tuple[int, ...], factors: Tensor, curves: Tensor) -> Summand:
         """Return the sum of products of two columns; add the functions of either to its curve.
 
-        `factors` (row + point, 2, product) are those of the first and of the second column.
+        `factors` (row + point, 2, product) are functions of the first and of the second column.
         """
         values = factors[: self.rows].prod(1).sum(1)
         ends = (self._points(column, factors[:, axis]) for axis, column in enumerate(pair))
@@ -369,7 +368,7 @@ class _TermSum:
 
 
 def _settings(model: KAN, columns: list[int], rows: Tensor, breakpoints: Tensor) -> Settings:
-    """Return points of a column; with breakpoints, unless it takes a few values only."""
+    """Return the points of a column, including breakpoints unless it has few values."""
     own = make_settings(model, columns, rows, "pdp", POINTS)
     if own.labels or len(own.x) <= MAX_DISCRETE_VALUES:
         return own

@@ -1,4 +1,4 @@
-"""Statements about a model that hold at every point of a box, with proof."""
+"""Proven statements about a model for every point of a box."""
 
 from kanlens.certificates._certify import certify
 from kanlens.certificates._statements import Certificate

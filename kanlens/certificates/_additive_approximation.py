@@ -101,7 +101,7 @@ def _columns(model: KAN, x: Tensor) -> Tensor:  # (batch, column)
 def fitted_weights(propagation: BoundPropagation, x: Tensor, value: Tensor) -> Tensor:
     """Return the weights (out, in) with the least range of residuals.
 
-    Candidates are least squares, reweighted toward the least largest distance [1]_, and the chords
+    Candidates are least squares, reweighted toward the smallest maximum distance [1]_, and chords
     of the later layers on the domain.
 
     References
@@ -127,11 +127,11 @@ def fitted_weights(propagation: BoundPropagation, x: Tensor, value: Tensor) -> T
 
 
 def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]:
-    """Return least-squares weights, and those of Lawson's reweighting."""
+    """Return least-squares weights, then those of each step of Lawson's algorithm."""
     largest = columns.abs().amax(0)
     columns = columns - columns.mean(0)
     sizes = columns.abs().amax(0)
-    sizes = torch.where(sizes > FLAT * largest, sizes, 0.0)  # of those that are not constant
+    sizes = torch.where(sizes > FLAT * largest, sizes, 0.0)  # 0 for constant columns
     columns = torch.where(sizes > 0, columns / sizes, 0.0)
     ones = torch.ones_like(columns[:, :1])
     design = torch.cat([columns, ones], 1)

@@ -57,7 +57,7 @@ class BoxBounds:
         return self._each(lambda *values: torch.cat(values), other)
 
     def within(self, parents: BoxBounds) -> BoxBounds:
-        """Intersect the bounds with those of the boxes that contain these."""
+        """Intersect the bounds with those of enclosing boxes."""
         value, slope = self.value.meet(parents.value), self.slope.meet(parents.slope)
         return replace(self, value=value, slope=slope, apart=self.apart.meet(parents.apart))
 
@@ -79,8 +79,8 @@ class BoundPropagation:
     """Bound propagation for one output of a float64 model, on boxes.
 
     Layers that the first pass would enclose after the `deadline` are left without bounds, and
-    hidden layers that it had no time to relax are not relaxed. Where features are held at the ends
-    of the training data, the domain is clamped to them, and slopes may be 0.
+    hidden layers that it had no time to relax are not relaxed. If features are clipped to the range
+    of the training data, so is the domain, and slopes may be 0.
     """
 
     model: KAN
@@ -120,7 +120,7 @@ class BoundPropagation:
 
     @property
     def bounded(self) -> bool:
-        """True if edges have bounds everywhere in the domain, on small boxes."""
+        """True if edges have finite bounds everywhere in the domain."""
         far = self.layers[0].inputs.size > MAX_COORDINATE
         beyond = bool(torch.isinf(self.layers[0].edges.high[..., far[0]]).any())
         return not beyond and all(enclosure.bounded for enclosure in self.enclosures)
@@ -262,7 +262,7 @@ class BoundPropagation:
 
 
 def _spread(model: KAN, layers: list[LayerBounds], amounts: list[Tensor]) -> Tensor:
-    """Attribute the interval widths at the inputs of layers to the features."""
+    """Divide interval widths at the inputs of layers among the features."""
     total = torch.zeros_like(layers[-1].inputs.low)
     for index, amount in zip(reversed(range(len(layers))), amounts, strict=True):
         total = total + _bounded(amount.reshape(total.shape))

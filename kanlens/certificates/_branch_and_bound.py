@@ -41,7 +41,7 @@ class SearchBudget:
         return self.seconds * max(1.0, boxes * size / max(size, QUICK))
 
     def allows(self, what: str, seconds: float) -> bool:
-        """Return whether there is time for a step, and note it as left out if not."""
+        """Return whether there is time for a step; if not, record it as left out."""
         if self.deadline.left > seconds:
             return True
         self.left_out.append(what)
@@ -51,7 +51,7 @@ class SearchBudget:
 def refine(
     propagation: BoundPropagation, seen: Extremes, budget: SearchBudget
 ) -> tuple[BoxBounds, int, bool]:
-    """Return boxes, the number that was bounded, and whether all is decided."""
+    """Return boxes, the number of boxes that were bounded, and whether everything is decided."""
     domain, most = propagation.domain, _most(propagation, budget)
     if budget.allows("slopes and relaxation on the box", budget.seconds):
         boxes = propagation.bounds(domain[None, :, 0], domain[None, :, 1])
@@ -83,7 +83,7 @@ def refine(
 
 
 def _most(propagation: BoundPropagation, budget: SearchBudget) -> int:
-    """Return the largest number of boxes to bound: one if cutting cannot help."""
+    """Return the largest number of boxes to bound: one if bisection cannot help."""
     if not propagation.bounded:
         return 1
     room = NUMBERS // propagation.size

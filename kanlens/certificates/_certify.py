@@ -37,6 +37,7 @@ from kanlens.model import kernels
 from kanlens.model._analysis import Model, check_model, float64_copy
 from kanlens.model._conversion import expand_normalization
 from kanlens.model._network import KAN
+from kanlens.training._constraints import proven_shapes
 
 CALL = "certify"
 Domain: TypeAlias = "Tensor | Array | Mapping[str, tuple[float, float]]"
@@ -62,12 +63,13 @@ def certify(
 ) -> Certificate:
     """Prove bounds on the outputs of a model for all inputs inside a box.
 
-    Bounded are, for every output, its range, its slope by each feature, the change that each
-    feature can cause, its Lipschitz constants, and its distance from an additive function. A
-    verdict states whether raising a feature can lower it. Bounds hold at every point of the box
-    where the output is defined, for the float64 function of the stored weights. Each comes with the
-    extreme value at evaluated points, which no correct bound can undercut. If a layer class does
-    not implement `enclosure`, bounds are infinite and verdicts rest on evaluated points.
+    For every output, bounds are proven on its range, its slope by each feature, the change that
+    each feature can cause, its Lipschitz constants, and its distance from an additive function. A
+    verdict states whether raising a feature can lower the output; `constraints` are shapes of
+    training that are proven for all inputs. Bounds hold at every point of the box where the output
+    is defined, for the float64 function of the stored weights. Each comes with the extreme value at
+    evaluated points, which no correct bound can undercut. If a layer class does not implement
+    `enclosure`, bounds are infinite and verdicts rest on evaluated points.
 
     An interrupt (Ctrl-C) ends the work. The outputs proven so far are returned with a warning, the
     current one with looser bounds.
@@ -164,6 +166,7 @@ def certify(
         domain=box,
         outputs=tuple(outputs),
         between=between_categories(model.schema, box),
+        constraints=proven_shapes(model),
     )
 
 
@@ -199,7 +202,7 @@ def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:
 
 
 def between_categories(schema: Schema, domain: Tensor) -> tuple[str, ...]:
-    """Return the columns that a domain (in, 2) does not hold at one category."""
+    """Return the categorical columns that a domain (in, 2) does not fix at one category."""
     columns: dict[str, list[int]] = {}
     for index, feature in enumerate(schema.features):
         if feature.kind not in ("numeric", "date"):

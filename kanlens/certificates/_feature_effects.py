@@ -33,7 +33,7 @@ UNBOUNDED_REASON = (
     f"a slope without a bound: the domain reaches beyond {MAX_COORDINATE:g} in scaled units"
 )
 STOPPED = "a slope without a bound in the time there was"
-Slices: TypeAlias = tuple[Interval, Interval]  # of one feature (slice,), and slopes by it there
+Slices: TypeAlias = tuple[Interval, Interval]  # values of a feature, slopes by it: (slice,)
 ROUNDINGS = 100  # an effect of fewer rounding errors of one evaluation counts as none
 MAX_SLICES, MIN_SLICES = 48, 16  # of the domain for a feature, at most and at least
 ALL_SLICES = 768  # of all features

@@ -97,7 +97,7 @@ class Interval(NamedTuple):
         return Interval(factor, factor).times(self)
 
     def with_zero(self, where: Tensor) -> Interval:
-        """Widen intervals to contain 0 at some places."""
+        """Widen the intervals of a mask to contain 0."""
         low, high = self.low.clamp(max=0), self.high.clamp(min=0)
         return Interval(torch.where(where, low, self.low), torch.where(where, high, self.high))
 
@@ -106,7 +106,7 @@ class Interval(NamedTuple):
         return Interval(self.low.amin(0), self.high.amax(0))
 
     def column(self, which: int | list[int] | Tensor = 0) -> Interval:
-        """Return the intervals in a column, or in some columns, of (box, n, ...)."""
+        """Return one column, or some columns, of intervals (box, n, ...)."""
         return Interval(self.low[:, which], self.high[:, which])
 
     def unsqueeze(self, dim: int) -> Interval:
@@ -130,7 +130,7 @@ class LayerBounds:
 
 
 def combine(edges: ControlPoints, weights: Tensor) -> ControlPoints:
-    """Combine an input's edges by weights (box, row, out) or with (in,)."""
+    """Sum the edges of each input with weights (box, row, out) or (box, row, out, in)."""
     if weights.dim() == 3:
         weights = weights[..., None].expand(*weights.shape, edges.points.shape[2])
     points = torch.einsum("nroi,noimk->nrimk", weights, edges.points)
@@ -224,9 +224,9 @@ def relax(
 ) -> tuple[Interval, Interval, Tensor, list[Tensor]]:
     """Bound linear forms (box, row, out) of the last sums backwards.
 
-    Returns bounds (box, row), their part without functions of single features, the weights
-    (box, row, out) of the first layer's sums in those functions, and the width (box, row, in) of
-    the margins at every layer, the last layer first.
+    Returns bounds (box, row); the same without the additive part; the weights (box, row, out) of
+    first-layer sums in that part; and the width (box, row, in) of the margins at every layer, the
+    last layer first.
     """
     rest, lost = _constant(torch.zeros_like(weights)), []
     for index in reversed(range(len(layers))):

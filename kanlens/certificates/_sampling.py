@@ -65,7 +65,7 @@ class PointPair:
 
 
 def dual_norms(slope: Tensor) -> Tensor:  # (..., in) -> (..., 3)
-    """Return the norms of gradients that are dual to the distances of `NORMS`."""
+    """Return the dual norms of gradients, for distances in each of `NORMS`."""
     sizes = slope.abs()
     return torch.stack([sizes.square().sum(-1).sqrt(), sizes.sum(-1), sizes.amax(-1)], -1)
 
@@ -83,7 +83,7 @@ def spread_points(domain: Tensor, count: int, *, skip: int = 0) -> Tensor:  # (c
 def explore(
     model: KAN, target: int, domain: Tensor, knots: Tensor, *, deadline: Deadline = NEVER
 ) -> EvaluatedPoints:
-    """Evaluate an output at spread points, then climb from the best."""
+    """Evaluate an output at spread points, then search locally from the best."""
     low, high = domain[:, 0], domain[:, 1]
     margin = 1e-12 * (high - low) + 1e-15 * torch.maximum(low.abs(), high.abs())
     margin = torch.minimum(margin, 0.25 * (high - low))
@@ -106,7 +106,7 @@ def explore(
 
 
 def affordable(model: KAN, most: int, *, work: int = WORK) -> int:
-    """Return the most rows to evaluate, with `work` edges evaluated in all."""
+    """Return the largest number of rows for which at most `work` edges are evaluated."""
     edges = sum(layer.mask.numel() for layer in model.layers)
     return max(MIN_POINTS_LARGE_MODEL, min(most, work // edges))
 
@@ -165,7 +165,7 @@ def _climbed(
 
 
 def _goals(model: KAN) -> Tensor:
-    """Select the objectives of the search: no single slopes in large models."""
+    """Select the objectives of the search; large models omit slopes by single features."""
     count = 2 + 2 * model.widths[0] + len(NORMS)
     rows = affordable(model, count * STEPS * STARTS * TRIES, work=8 * WORK)
     goals = torch.arange(count, device=model.input_shift.device)
@@ -212,7 +212,7 @@ def steepest_pairs(
     bases: Tensor,
     knots: Tensor,
 ) -> tuple[PointPair, PointPair]:
-    """Return the largest rise and fall along one feature, on lines."""
+    """Return the largest rise and fall along one feature, on lines through `bases`."""
     low, high = domain[feature]
     even = low + (high - low) * torch.linspace(0, 1, STOPS).to(domain)
     shared = torch.cat([even, knots]).expand(len(bases), -1)

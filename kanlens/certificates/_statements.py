@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor
@@ -120,7 +120,7 @@ class Additivity:
     distance : Bound
         Largest distance of the output from `function`.
     least : float
-        No additive function is nearer than this at every point.
+        Every additive function differs by at least this much at some point.
     function : AdditiveFunction
         The additive function.
     """
@@ -207,6 +207,9 @@ class Certificate(Displayed):
         Categorical columns that the domain does not fix at one category. The domain then includes
         points between categories, which no table has. The bounds still hold for every category, but
         may be wider than necessary.
+    constraints : dict of str to str
+        Shapes of columns that training kept, and that are proven at all values of all columns, also
+        outside the domain.
     """
 
     features: tuple[str, ...]
@@ -217,6 +220,7 @@ class Certificate(Displayed):
         " than float64 evaluation can be off"
     )
     between: tuple[str, ...] = ()
+    constraints: dict[str, str] = field(default_factory=dict)
 
     def _line(self) -> str:
         spans = [f"{o.target} in [{o.range.low:.4g}, {o.range.high:.4g}]" for o in self.outputs]
@@ -235,7 +239,10 @@ class Certificate(Displayed):
             f"{name} in [{_digits(low, high, low)}, {_digits(low, high, high)}]"
             for name, (low, high) in zip(self.features, self.domain.tolist(), strict=True)
         )
-        return escaped("\n".join([f"For {box}:", *map(str, self.outputs), *self._notes()]))
+        shapes = ", ".join(f"{shape} in {name}" for name, shape in self.constraints.items())
+        lines = [f"Everywhere: {shapes}, as trained"] * bool(shapes)
+        lines += [f"For {box}:", *map(str, self.outputs), *self._notes()]
+        return escaped("\n".join(lines))
 
     def _notes(self) -> list[str]:
         """Return lines on the scope of the statements."""
@@ -278,7 +285,8 @@ class Certificate(Displayed):
             near = {**vars(output.additivity.distance), "least": output.additivity.least}
             outputs.append({**vars(output), "additivity": near})
         fields = {"domain": domain, "outputs": outputs}
-        return json.dumps(to_plain({**fields, "remark": self.remark, "between": self.between}))
+        fields |= {"remark": self.remark, "between": self.between}
+        return json.dumps(to_plain({**fields, "constraints": self.constraints}))
 
 
 def _digits(low: float, high: float, value: float) -> str:

@@ -166,6 +166,8 @@ def _show_formulas(terminal: Terminal, equations: Any, result: SymbolicResult) -
         terminal.equation(written(name), text, best["equation"])
     if result.model is not None and result.model.task == "classification":
         terminal.say(LOGITS)
+    elif result.model is not None and result.model.loss.log:
+        terminal.say(f"Formulas give the {result.model.loss.scale}; take exp of them.")
     for text in (legend(result.feature_names), result.receipt.summary()):
         if text:
             terminal.text(text)

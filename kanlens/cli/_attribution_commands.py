@@ -128,7 +128,7 @@ def _attribute_parts(
 def _attributed(
     output: Path, result: Any, importance: Importance, facts: dict[str, Any], terminal: Terminal
 ) -> None:
-    """Print the facts of an attribution, and the features by importance."""
+    """Print properties of an attribution, and the features by importance."""
     target = f"{result.target} ({result.unit})" if result.unit else result.target
     facts = {"method": result.method, "target": target, **facts}
     facts = {"attributions": str(terminal.place(output)), **facts}

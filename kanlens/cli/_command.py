@@ -80,7 +80,7 @@ def with_options(message: E, **renamed: str) -> E:
 
 
 def written(options: Options, name: str, value: object) -> str | None:
-    """Return an argument with its value as an option, None without one."""
+    """Return an argument and its value as an option; None if there is no such option."""
     if name not in options:
         return WRITTEN.get(name)
     flag, negative = options[name]
@@ -150,9 +150,9 @@ def command(
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Add a command; `texts` are the help of its arguments, in addition to `HELP`.
 
-    --json and --quiet become its `terminal`, --seed its `generator`. A command with neither a
-    generator nor a seed draws nothing; --seed has no effect then. A command that reads `data` works
-    within --max-memory.
+    --json and --quiet determine its argument `terminal`, --seed its `generator`. A command without
+    `generator` and `seed` draws nothing, and --seed has no effect. A command that reads `data`
+    works within --max-memory.
     """
 
     def add(function: Callable[..., None]) -> Callable[..., None]:
@@ -208,7 +208,7 @@ def load_commands() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one kanlens command, by default of sys.argv; return its exit code."""
+    """Run the kanlens command in `argv` (default: sys.argv); return its exit code."""
     load_commands()
     return execute(app, argv, "kanlens")
 

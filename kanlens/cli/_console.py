@@ -1,4 +1,4 @@
-"""Printing of commands: data on stdout, words on stderr."""
+"""Output of commands: data on stdout, messages on stderr."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ class Terminal:
 
     @property
     def progress(self) -> bool | None:
-        """The argument `progress`: None shows bars where stderr is a terminal."""
+        """Value for arguments `progress`: None shows bars if stderr is a terminal."""
         return False if self.quiet else None
 
     def say(self, text: object) -> None:
-        """Print words on stderr, unless quiet."""
+        """Print a message on stderr, unless quiet."""
         if not self.quiet:
             wrapped(self.words, str(text))
 
@@ -96,7 +96,7 @@ class Terminal:
         return self.places[path]
 
     def write(self, result: Any, path: Path | None) -> None:
-        """Write a model, table, parts of one, picture or text to a path, if any."""
+        """Write a model, a table (or parts of one), a picture or text to a path, if any."""
         if path is None or not self.first:
             return
         path = self.place(path)
@@ -169,7 +169,7 @@ class Terminal:
 
 
 def wrapped(console: Console, text: str) -> None:
-    """Print escaped words; a terminal wraps them between words."""
+    """Print escaped text; on a terminal, it is wrapped between words."""
     console.print(escaped(text), markup=False, highlight=False, soft_wrap=not console.is_terminal)
 
 

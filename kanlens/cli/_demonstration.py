@@ -115,7 +115,7 @@ class _Demonstration:
         )
 
     def _read(self, model: KAN, table: Table) -> SymbolicResult:
-        """Read a formula, and print it with its receipt."""
+        """Derive a formula, and print it with its receipt."""
         rows = table.keep(model.feature_names)
         symbolic = kanlens.symbolize(model, rows.x, rows.y, generator=self.generator)
         formula = symbolic.get_best()["equation"]

@@ -61,7 +61,7 @@ def edit(
 
 
 def read_edits(path: Path, call: str) -> list[dict[str, Any]]:
-    """Return the entries of a file of edits."""
+    """Return the edits that a TOML file lists."""
     from kanlens._checks import optional_module
 
     if sys.version_info >= (3, 11):
@@ -110,7 +110,7 @@ def info(model: Path, *, terminal: Terminal) -> None:
     """Describe a model: shape, nonzero edges, grid, features, origin."""
     import pandas as pd
 
-    from kanlens.io._tensor_files import read_metadata
+    from kanlens.io._checkpoint import read_metadata
     from kanlens.model._network import describe
 
     facts = describe(kanlens.load(model))

@@ -42,6 +42,7 @@ def frontier(
     task: str | None = None,
     columns: Texts,
     groups: str | None = None,
+    losses: Texts,
     max_edges: str | None = None,
     interactions: str | None = None,
     shapes: Texts,
@@ -57,7 +58,7 @@ def frontier(
     That is the smallest within one standard error of the best.
     """
     from kanlens._checks import check_count
-    from kanlens.cli._model_data import check_learnable, held, open_columns
+    from kanlens.cli._model_data import LossOptions, check_learnable, held, open_columns
     from kanlens.data._schema import reading_notes
 
     if resume and output is None:
@@ -73,11 +74,15 @@ def frontier(
         terminal.say(note)
     table = held(rows, "kanlens")
     check_learnable(table, terminal.call)
+    way = LossOptions(losses)
+    table = way.adjusted(table)
     if resume and checkpoint and not checkpoint.exists():
         terminal.say(f"no checkpoint at {checkpoint}; starting anew")
     front = kanlens.frontier(
         table,
         **limits,
+        **way.loss,
+        **way.weights,
         references=[] if references == "none" else split_names(references),
         time_limit=time_limit,
         checkpoint=checkpoint,
@@ -87,7 +92,7 @@ def frontier(
     )
     if checkpoint and not front.interrupted:
         checkpoint.unlink(missing_ok=True)
-    _print_simplest(front, edges, table, output, terminal)
+    _print_simplest(front, edges, None if way.weights else table, output, terminal)
 
 
 @command(
@@ -111,7 +116,7 @@ def imitate(
     terminal: Terminal,
     generator: Generator,
 ) -> None:
-    """Grow a small network that follows another model; print where it does, and where not."""
+    """Grow a small network that approximates another model; print its errors by region."""
     from kanlens.cli._model_data import held, open_columns
 
     terminal.check([model, data], model=output)
@@ -139,7 +144,11 @@ def imitate(
 
 
 def _print_simplest(
-    front: Frontier, edges: int | None, table: Table, output: Path | None, terminal: Terminal
+    front: Frontier,
+    edges: int | None,
+    table: Table | None,
+    output: Path | None,
+    terminal: Terminal,
 ) -> None:
     """Print all sizes and the simplest network of at most `edges` edges; write it."""
     from kanlens.cli._model_data import print_poor_fit
@@ -151,7 +160,7 @@ def _print_simplest(
     facts: dict[str, Any] = {}
     if output is not None:
         result = front.result(edges)
-        if not front.interrupted:
+        if table is not None and not front.interrupted:
             add_record(result, table, None)
         terminal.write(result.model, output)
         facts["model"] = str(terminal.place(output))

@@ -58,6 +58,7 @@ def train(
     task: str | None = None,
     columns: Texts,
     groups: str | None = None,
+    losses: Texts,
     hidden: str | None = None,
     grid_size: int | None = None,
     max_edges: str | None = None,
@@ -91,14 +92,15 @@ def train(
     model:
     torchrun --nproc-per-node 2 -m kanlens train ...
     """
-    from kanlens.cli._model_data import new_model, open_columns
+    from kanlens.cli._model_data import LossOptions, new_model, open_columns
 
     checkpoint = output.parent / f"{output.name}.checkpoint"
     parts = {part: output.parent / f"{output.stem}.{part}.csv" for part in ("train", "test")}
     parts = parts if holdout or holdout_last else {}
     terminal.check([data], model=output, checkpoint=checkpoint, **parts)
     table = open_columns(data, target, columns, groups, task=task)
-    training, test = _split(table, holdout, holdout_last, generator, terminal)
+    way = LossOptions(losses)
+    training, test = map(way.adjusted, _split(table, holdout, holdout_last, generator, terminal))
     settings: dict[str, Any] = {
         "optimizer": optimizer,
         "steps": steps,
@@ -112,8 +114,8 @@ def train(
         "patience": patience,
     }
     options: dict[str, Any] = {"spline_order": spline_order, "extrapolation": extrapolation}
-    build = partial(new_model, training, **options, generator=generator)
-    run = {"checkpoint": checkpoint, "resume": resume, "generator": generator}
+    build = way.losing(partial(new_model, training, **options, generator=generator))
+    run = {"checkpoint": checkpoint, "resume": resume, "generator": generator, **way.weights}
     run["strategy"] = "ddp" if "WORLD_SIZE" in os.environ else None
     if restarts > 1 or scheduler or workers:
         if resume or run["strategy"]:
@@ -125,7 +127,7 @@ def train(
     small = small_network(max_edges, interactions, shapes)
     result = _trained(build, shape, small, training, settings, run, terminal)
     model = result.model
-    if not result.interrupted:
+    if not result.interrupted and not way.weights:
         _score(result, checkpoint, training, test, terminal, last=bool(holdout_last))
     terminal.write(model, output)
     if terminal.first and not result.interrupted:
@@ -185,7 +187,11 @@ def _trained(
     settings = {name: value for name, value in settings.items() if value is not None}
     run = {**run, "progress": terminal.progress}
     hidden, grid_size = shape
-    if small and (settings or "restarts" in run or hidden is not None or grid_size is not None):
+    shaped = small.keys() == {"constraints"}
+    chosen = settings or "restarts" in run or grid_size is not None
+    if shaped and (chosen or hidden):
+        settings, small = {**settings, **small}, {}
+    if small and (chosen or (hidden is not None and not shaped)):
         expected = "no options of shape, training or restarts with those of a small network"
         advice = "Leave them out, or --max-edges, --interactions and --increasing"
         raise InvalidValueError("train", expected, "some", advice)
@@ -201,10 +207,10 @@ def _trained(
     if run.get("resume") and not run["checkpoint"].exists():
         terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
     if model is None:
-        chosen = partial(_on_grid, build, grid_size)
-        return kanlens.fit_default(training, hidden=hidden, build=chosen, **small, **run)
+        on_grid = partial(_on_grid, build, grid_size)
+        return kanlens.fit_default(training, hidden=hidden, build=on_grid, **small, **run)
     defaults: dict[str, Any] = {"optimizer": "adam", "steps": 50}
-    if training.rows <= MAX_FULL_BATCH:
+    if training.rows <= MAX_FULL_BATCH and not shaped:
         defaults["optimizer"] = "lbfgs"
     elif not isinstance(training, kanlens.Table):
         steps = min(50, UPDATES * LARGE_BATCH // training.rows + 1)

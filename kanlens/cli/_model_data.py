@@ -1,9 +1,9 @@
-"""Tables of commands: rows to train on, rows for a model, its background and its output."""
+"""Reading of tables for commands: training rows, rows for a model, background rows."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +15,22 @@ from kanlens._checks import check_count
 from kanlens._files import TEXT_SUFFIXES, text_columns
 from kanlens.attribution._problem import explained_output
 from kanlens.cli._console import Terminal
-from kanlens.cli._options import Texts, output_index, split_names
+from kanlens.cli._options import Texts, number, output_index, split_names
 from kanlens.data._cell_parsing import listed
 from kanlens.data._row_readers import open_rows as open_rows_of
-from kanlens.data._schema import Schema
+from kanlens.data._schema import Schema, default_schema
 from kanlens.data._source import Source, is_large, scan_features, scan_table
 from kanlens.data._table_reader import read_features, read_table
 from kanlens.data._tables import Table
 from kanlens.errors import DataError, InvalidValueError
+from kanlens.model._losses import loss_of
 from kanlens.model._network import KAN
 from kanlens.model._statistics import deviations
 from kanlens.training._baselines import named_scores, poor_fit
+from kanlens.training._fit import adjusted
+from kanlens.training._fit_default import losing
 from kanlens.training._objective import outside_words
+from kanlens.training._options import choose_loss
 from kanlens.training._result import FitResult
 
 BACKGROUND = 100  # rows taken from a table where the model keeps none, as many as training keeps
@@ -35,7 +39,7 @@ FIRST = 1000  # rows searched for targets in tables larger than memory
 
 
 def output_to_explain(terminal: Terminal, kan: KAN, text: str | None, x: torch.Tensor) -> int:
-    """Return the output to explain; print the name of a default one."""
+    """Return the output to explain; print its name if it is a default."""
     index = explained_output(kan, output_index(text), x, call=terminal.call)
     names = kan.output_names
     if text is None and len(names) > 1:
@@ -69,7 +73,7 @@ def open_columns(
 
 
 def column_names(text: str | None, data: Path) -> list[str]:
-    """Return the columns that an option names: one with commas in its name, or several."""
+    """Return the columns in a comma-separated option, or one column with commas in its name."""
     names = split_names(text)
     if len(names) < 2 or not data.exists():
         return names
@@ -85,6 +89,30 @@ def column_names(text: str | None, data: Path) -> list[str]:
         advice = f"Name the one as '\"{text}\"', the others as {others!r}"
         raise InvalidValueError("read_table", expected, got, advice)
     return [str(text)]
+
+
+class LossOptions:
+    """The loss of a command, and the columns that its targets account for."""
+
+    def __init__(self, losses: Texts) -> None:
+        numbers = {name: number(f"--{name}", losses[name]) for name in ("quantile", "power")}
+        self.loss: dict[str, Any] = {"loss": losses["loss"], **numbers}
+        self.schema = choose_loss(default_schema(1, 1), **self.loss, call="train")
+        self.columns = {name: losses[name] for name in ("exposure", "event")}
+        self.weights: dict[str, Any] = {}
+
+    def adjusted(self, rows: Any) -> Any:
+        """Return a table or a source that accounts for the columns; keep the first's weights."""
+        if rows is None:
+            return None
+        rows, weights = adjusted(rows, None, loss_of(self.schema), self.columns)
+        if weights is not None:
+            self.weights = self.weights or {"sample_weight": weights}
+        return rows
+
+    def losing(self, build: Callable[..., KAN]) -> Callable[..., KAN]:
+        """Return a function that builds networks with the loss."""
+        return losing(build, self.schema)
 
 
 def check_learnable(
@@ -138,7 +166,7 @@ def new_model(table: Table | Source, hidden: list[Any], grid_size: int, **option
 def read_rows(
     data: Path, kan: KAN, target: str | None, terminal: Terminal, *, without: str = "none is needed"
 ) -> Table:
-    """Read a table for a model as `open_rows`, up to the memory allowed."""
+    """Read a table for a model like `open_rows`, as many rows as memory allows."""
     return held(open_rows(data, kan, target, terminal, without=without), terminal.call, kan)
 
 

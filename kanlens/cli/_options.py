@@ -1,4 +1,4 @@
-"""Options that commands share, and readers of their texts; loads no torch, so --help is fast."""
+"""Shared options of commands and their parsers; torch is not imported, so --help is fast."""
 
 from __future__ import annotations
 
@@ -43,6 +43,10 @@ Json: TypeAlias = Annotated[
 CHOICES = {  # allowed values, by argument
     "decimal": (",", "."),
     "extrapolation": ("constant", "linear", "zero"),
+    "loss": (
+        *("absolute_error", "cox", "gamma", "huber", "log_loss", "poisson", "quantile"),
+        *("squared_error", "tweedie"),
+    ),
     "impute": ("mean", "median", "most_frequent"),
     "model_selection": ("best", "accuracy", "score"),
     "optimizer": ("lbfgs", "adam", "adamw"),
@@ -61,20 +65,22 @@ FLAGS = {  # of options not named like their argument
 PANELS = {  # of help, by argument
     name: panel
     for panel, names in {
-        "Columns": "features drop categorical groups impute na decimal",
+        "Columns": "features drop categorical groups exposure event impute na decimal",
         "Network": "hidden grid_size spline_order extrapolation",
-        "Training": "optimizer steps learning_rate batch_size validation patience holdout "
-        "holdout_last resume",
+        "Training": "loss quantile power optimizer steps learning_rate batch_size validation "
+        "patience holdout holdout_last resume",
         "Several processes": "restarts scheduler workers",
-        "Growth": "max_edges interactions increasing decreasing convex concave",
+        "Growth": "max_edges interactions increasing decreasing convex concave positive negative "
+        "periodic",
         "Penalty": "penalty strength entropy_weight proximal",
     }.items()
     for name in names.split()
 }
-SHAPES = "increasing", "decreasing", "convex", "concave"
+SHAPES = "increasing", "decreasing", "convex", "concave", "positive", "negative", "periodic"
 GROUPS = {  # options that are one argument of a command, all of them texts
     "columns": ("features", "drop", "categorical", "impute", "na", "decimal"),
     "shapes": SHAPES,
+    "losses": ("loss", "quantile", "power", "exposure", "event"),
 }
 MINIMA = {"finetune": 0, "restarts": 1, "workers": 1}  # of numbers, by argument
 HELP = {  # of options of several commands, by argument
@@ -86,6 +92,8 @@ HELP = {  # of options of several commands, by argument
     "data": "A table: .csv, .tsv, .xlsx or .parquet.",
     "decimal": "Decimal separator.  [default: a comma if numbers can be read in no other way]",
     "drop": "Columns to leave out, comma-separated.",
+    "event": "Column of cox, 0 where the time is that of censoring.",
+    "exposure": "Column of times or sizes in which counts arose; predictions are for 1.",
     "extrapolation": "Beyond the training data: constant clips features to their range, "
     "linear continues linearly, zero lets splines decay to zero.",
     "features": "Columns to use, comma-separated.",
@@ -94,14 +102,15 @@ HELP = {  # of options of several commands, by argument
     "hidden": "Nodes of each hidden layer, comma-separated; 3:2 for three sums and two products; 0 "
     "for none.",
     "impute": "Fill missing cells with this.  [default: a missing value is a category of its own]",
+    "loss": "Loss; poisson, gamma and tweedie have a log link.  [default: log_loss for classes, "
+    "else squared_error]",
     "max_background": "Largest number of background rows, evenly spread.",
     "max_rows": "Largest number of rows, evenly spread over the table.",
     "method": "See 'kanlens methods'.",
     "model": "A kanlens model.",
     "na": "Cells that mean a missing value, comma-separated: ?,-999.",
     **{
-        shape: f"Columns whose effect is to be {shape}, at all values of the others, in a small "
-        "network."
+        shape: f"Columns whose effect is to be {shape}, at all values of the others."
         for shape in SHAPES
     },
     "options": "Option of the method, as name=value; may be given several times.",
@@ -110,6 +119,9 @@ HELP = {  # of options of several commands, by argument
     "that is predicted for most rows]",
     "penalty": "Norm that makes edges small: activation_l1, activation_l2, curvature, raw_l1 or "
     "weight_l1; several as raw_l1=1,curvature=0.1.",
+    "power": "Power of tweedie, from 1 to 2.  [default: 1.5]",
+    "quantile": "Share of targets below the output of quantile, or several: 0.1,0.9.  "
+    "[default: 0.5]",
     "restarts": "Number of random starts; the best result is kept.",
     "scheduler": "Address of a Dask scheduler whose workers to use.",
     "spline_order": "Degree of the polynomial pieces, 3 for cubic splines.",
@@ -153,7 +165,7 @@ def described(parameter: inspect.Parameter, texts: Mapping[str, str]) -> inspect
 def set_options(
     call: str, texts: list[str] | None, holds: Callable[[str], bool], expected: str, advice: str
 ) -> dict[str, Any]:
-    """Return options from name=value; values are literals, or else text."""
+    """Return options from name=value; values are Python literals, or else text."""
     options: dict[str, Any] = {}
     for item in texts or []:
         name, equals, text = item.partition("=")
@@ -182,7 +194,7 @@ def split_names(text: str | None) -> list[str]:
 
 
 def factor(penalty: str | None, strength: float | None) -> float:
-    """Return the factor of a penalty; refuse a penalty without one."""
+    """Return the strength of a penalty; refuse a penalty without one."""
     if penalty is not None and strength is None:
         advice = "Add --strength, for example 0.01"
         raise InvalidValueError("train", "a strength for the penalty", "none", advice)
@@ -199,7 +211,7 @@ def refusing(option: str, text: str, why: str) -> Iterator[None]:
 
 
 def norms(text: str | None) -> str | dict[str, float] | None:
-    """Return a norm, or several with their weights."""
+    """Parse a norm, or several with their weights."""
     if text is None or "=" not in text:
         return text
     pairs = [part.partition("=") for part in split_names(text)]
@@ -208,13 +220,13 @@ def norms(text: str | None) -> str | dict[str, float] | None:
 
 
 def read_strengths(text: str) -> int | list[float]:
-    """Return a number of strengths, or the strengths."""
+    """Parse a number of strengths, or a list of them."""
     with refusing("--strengths", text, "is neither a number nor a list like 0,0.01,0.1"):
         return int(text) if text.isdecimal() else [float(part) for part in split_names(text)]
 
 
 def read_interactions(text: str | None) -> int | list[tuple[str, str]] | None:
-    """Return a number of products, or pairs of columns."""
+    """Parse a number of products, or pairs of columns."""
     if text is None:
         return None
     with refusing("--interactions", text, "is neither a number nor a list like age:dose,age:mass"):
@@ -226,13 +238,23 @@ def read_interactions(text: str | None) -> int | list[tuple[str, str]] | None:
 
 def small_network(max_edges: str | None, interactions: str | None, shapes: Texts) -> dict[str, Any]:
     """Return the options of a small network; `shapes` have the columns of each shape."""
-    pairs = ((shape, name) for shape, text in shapes.items() for name in split_names(text))
+    words = dict[str, str]()
+    for shape, text in shapes.items():
+        words |= {name: f"{words.get(name, '')} {shape}".strip() for name in split_names(text)}
     options = {
         "max_edges": edge_limit(max_edges),
         "interactions": read_interactions(interactions),
-        "constraints": {name: shape for shape, name in pairs} or None,
+        "constraints": words or None,
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def number(option: str, text: str | None) -> float | list[float] | None:
+    """Return the number of an option, or several."""
+    if text is None:
+        return None
+    with refusing(option, text, "is not a number"):
+        return [float(part) for part in text.split(",")] if "," in text else float(text)
 
 
 def edge_limit(text: str | None) -> int | Literal["few"] | None:

@@ -175,7 +175,7 @@ def export_command(
 
 
 class Latest:
-    """A report that is written again when one of its source files has changed."""
+    """A report that is rewritten when one of its source files has changed."""
 
     def __init__(self, write: Callable[[], None], sources: list[Path]) -> None:
         self.write, self.sources = write, sources

@@ -61,7 +61,7 @@ def predict(
     facts: dict[str, Any] = {"predictions": str(output), "rows": rows.rows}
     if sums.rows == rows.rows:
         facts.update(sums.score())
-        if math.isnan(facts.get("R2", 0.0)):  # of a single row, or of equal targets
+        if math.isnan(facts.get("R2", 0.0)):  # a single row, or equal targets
             del facts["R2"]
             facts["rms_error"] = ((sums.errors / sums.rows).sqrt() * kan.output_scale).tolist()
         if interval:

@@ -1,4 +1,4 @@
-"""The process of a command, and its interrupts (Ctrl-C, SIGTERM): one line, exit code 130."""
+"""The process of a command: interrupts (Ctrl-C, SIGTERM) print one line and exit with code 130."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Interrupts:
             signal.signal(number, signal.SIG_IGN)
 
     def watch(self) -> None:
-        """End the process at the second interrupt, or after one without effect."""
+        """End the process at the second interrupt, or if the first has no effect."""
         while (number := os.read(self.bell, 1)[0]) not in self.taken:
             pass
         late, announced = time.monotonic() + INTERRUPT_TIMEOUT, False

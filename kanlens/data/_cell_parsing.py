@@ -1,4 +1,4 @@
-"""Cells of tables: numbers, dates, categories, and their names in errors."""
+"""Parsing of cells: numbers, dates and categories, with errors that name the cell."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def parse_numbers(column: pd.Series, decimal: str = ".") -> Array:
 
 
 def _without_letters(column: pd.Series) -> pd.Series:
-    """Return texts without the unit of numbers, if most have the same."""
+    """Return texts without their unit, if most numbers have the same one."""
     codes, texts = pd.factorize(column)
     units = units_of(pd.Series(texts, dtype=object))
     names = set(units) - {"", *SYMBOLS}
@@ -133,7 +133,7 @@ def _without_letters(column: pd.Series) -> pd.Series:
 
 
 def units_of(texts: pd.Series) -> pd.Series:
-    """Return the units around the numbers in texts; "" without one."""
+    """Return the units next to the numbers in texts; "" if a number has no unit."""
     before, after = texts.str.extract(_UNIT).to_numpy(dtype=object, na_value="").T
     return pd.Series(np.where(before != "", before, after), index=texts.index, dtype=object)
 
@@ -169,7 +169,7 @@ def parse_dates(column: pd.Series, day_first: bool) -> pd.Series:
 
 
 def _distinct(column: pd.Series) -> tuple[Array, Sequence[object]]:
-    """Return codes of the cells, -1 for missing ones, and their values."""
+    """Return codes of the cells (-1: missing), and the distinct values."""
     if column.dtype == object:  # all cells: to a hash table True and 1 would be one value
         return np.arange(len(column)), list(column)
     codes, values = pd.factorize(column)
@@ -303,7 +303,7 @@ class Column:
         return numbers
 
     def _refuse_first(self, wrong: Array, kind: str, values: pd.Series | Array) -> None:
-        """Refuse the first value in a mask (rows,) of values of another kind."""
+        """Raise an error about the first value in the mask `wrong` (rows,)."""
         if wrong.any():
             row = int(wrong.argmax())
             got = f"{cell_text(np.asarray(values, dtype=object)[row])} in {self.place(row)}"

@@ -30,10 +30,10 @@ from kanlens.errors import DataError, KanlensWarning
 Impute = Literal["median", "mean", "most_frequent"]
 
 IMPUTATIONS = ("mean", "median", "most_frequent")
-MAX_UNITS = 3  # of a column that was written in several; more are texts of another kind
+MAX_UNITS = 3  # a column with more is not taken for numbers
 MAX_CATEGORIES = 100  # a text column with more distinct values is taken for an identifier
 TRUTH_VALUES = ("False", "True")
-EXACT = 2**53  # up to which float64 holds every whole number
+EXACT = 2**53  # float64 holds every whole number up to here
 _CONVERT = "Convert the column", LEAVE_OUT
 USUAL = 2  # times the cells of all other spellings: those of the usual one, at least
 _TIMES = "Turn dates and times into numbers"
@@ -86,7 +86,7 @@ def _number(column: Column, impute: Impute | None, unit: str) -> Feature:
 
 
 def _categories(column: Column, impute: Impute | None, unit: str) -> tuple[Feature, ...]:
-    """Return the features of a column of text: one for two categories."""
+    """Return the features of a column of text: one per category, but one for two categories."""
     labels = _labels(column)
     if reason := _identifies(column, labels):
         raise _identifier_error(column, reason)
@@ -103,7 +103,7 @@ def _categories(column: Column, impute: Impute | None, unit: str) -> tuple[Featu
 
 
 def _dates(column: Column, impute: Impute | None) -> tuple[Feature, ...]:
-    """Return the features of a column of dates: days and parts that vary."""
+    """Return the features of a column of dates: the days, and the parts that vary."""
     column = dataclasses.replace(column, day_first=_day_first(column))
     dates = column.dates[column.present].sort_values()
     middle = dates.iloc[[len(dates) // 2]]

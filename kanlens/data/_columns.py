@@ -1,4 +1,4 @@
-"""Target and feature columns of a table, and encoded targets."""
+"""Selection of target and feature columns, and encoding of targets."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def choose_columns(
 
 @dataclass(frozen=True, kw_only=True)
 class ColumnRoles:
-    """Arguments of `kanlens.read_table` about columns."""
+    """The arguments of `kanlens.read_table` that assign and describe columns."""
 
     target: object = None
     task: Task | None = None
@@ -89,7 +89,7 @@ class ColumnRoles:
 
     @property
     def format(self) -> CellFormat:
-        """The decimal sign and the marks of missing cells."""
+        """The decimal sign and the texts for missing cells."""
         if self.decimal is not None:
             check_choice("read_table", "decimal", self.decimal, DECIMALS)
         return CellFormat(decimal=self.decimal or ".", missing=tuple(as_names(self.na)))
@@ -171,7 +171,7 @@ def target_schema(targets: list[Column], task: Task | None, units: Mapping[str, 
 
 
 def _warn_of_quantities(column: Column, classes: int) -> None:
-    """Warn about classes that look like quantities."""
+    """Warn about numeric classes that look like quantities."""
     numbers, cells = column.numbers, column.total(column.present)
     broken = bool((numbers != np.round(numbers)).any())
     if classes <= MAX_CLASSES or np.isnan(numbers).any() or not (broken or 2 * classes > cells):
@@ -187,8 +187,8 @@ def read_targets(
 ) -> Array | None:
     """Return the encoded targets of a table for a trained model, or None.
 
-    All cells of the columns `target` must fit; in those of `Schema.targets_among`, the default,
-    missing cells, or texts to a model without classes, mean that there are no targets.
+    All cells of the columns `target` must be valid. Default: the columns of `Schema.targets_among`,
+    unless they have missing cells, or text for a model without classes.
     """
     names = _check_targets(list(target), schema, list(frame.columns), call) if target else None
     columns = list(names or schema.targets_among(list(frame.columns)))

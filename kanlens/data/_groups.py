@@ -1,4 +1,4 @@
-"""Groups of rows that folds must not separate: copies, and rows of one label.
+"""Groups of rows that folds must not separate: copies, and rows with the same group label.
 
 Rows are sorted by a weighted sum of their columns, so that copies are neighbors, and compared.
 """
@@ -31,8 +31,8 @@ CHANCE_FACTOR = 10  # times chance at which numbers agree; rows of a cell of a t
 def row_groups(x: Tensor, y: Tensor | None = None, labels: Any = None, *, call: str) -> Tensor:
     """Return the group (batch,) of every row of x (batch, in), counted from 0.
 
-    Copies, equal in x and in targets y, are in one group, and so are rows of equal `labels`, and of
-    equal x but different classes. Of rows that are equal by chance, only labels count.
+    One group has copies (equal x and targets y), rows with equal `labels`, and rows with equal x
+    but different classes. Rows that are equal by chance are grouped by labels only.
     """
     columns = x.detach().cpu().double().numpy()
     targets = columns[:, :0] if y is None else y.detach().cpu().double().numpy()
@@ -57,7 +57,7 @@ def all_single(groups: Tensor) -> bool:
 
 
 def split_groups(order: Tensor, groups: Tensor, counts: Sequence[int]) -> list[Tensor]:
-    """Split rows in drawn `order` into parts of about `counts` and the rest."""
+    """Split rows, in a random `order`, into parts of about `counts` rows, and the rest."""
     if all_single(groups):
         return list(order.split([*counts, len(order) - sum(counts)]))
     codes = groups[order].numpy()
@@ -145,8 +145,8 @@ def _connected(left: Array, right: Array, count: int) -> Array:
 def _without_chance(codes: Array, columns: Array, targets: Array, classes: bool) -> Array:
     """Return codes of copies; rows that are equal by chance get codes of their own.
 
-    That is the case if rows of equal x have different targets, unless the whole table is repeated,
-    or if many rows have few distinct x, although no column distinguishes all of these.
+    Equality is by chance if rows of equal x have different targets, unless the whole table is
+    repeated, or if many rows have few distinct x, although no column distinguishes all of these.
     """
     equal = _copies(columns)
     cells = len(np.unique(equal))

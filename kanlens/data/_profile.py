@@ -16,12 +16,12 @@ from kanlens.errors import DataError
 
 DISTINCT = 2000  # different cells of a column that are counted
 DIGEST = 4000  # compression of the t-digest
-RANK_ERROR = 0.002  # of its quantiles; measured on a million numbers, drawn, sorted and in groups
+RANK_ERROR = 0.002  # of its quantiles, measured
 
 
 @dataclasses.dataclass(eq=False)
 class ColumnProfile:
-    """Statistics of a column after some blocks of its cells."""
+    """Statistics of a column, updated by blocks of its cells."""
 
     # counts and first rows of the first `DISTINCT` different cells; missing ones are one
     distinct: dict[Any, list[int]] = dataclasses.field(default_factory=dict)

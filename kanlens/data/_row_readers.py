@@ -61,9 +61,9 @@ class FrameReader:
 class ParquetReader:
     """The rows of Parquet files, in the order of their names.
 
-    `origin` is the text file that they were made of, for line numbers in errors. `_stopped` holds
-    the rest of a batch and the batches after it by columns and place, so that a read that continues
-    another one within a row group does not begin at its start.
+    `origin` is the text file that they were made of, for line numbers in errors. `_stopped` holds,
+    by columns and position, the rest of a batch and the iterator of later ones, so that a read that
+    continues another does not start the row group again.
     """
 
     def __init__(self, path: Pathlike, *, call: str, origin: Path | None = None) -> None:
@@ -101,7 +101,7 @@ class ParquetReader:
         self.partitions = set(names) - {n for _, s in self.files for n in s.names}
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pd.DataFrame:
-        """Return rows of some columns, from the row groups that hold them."""
+        """Return some rows of some columns, from the row groups that contain them."""
         import pyarrow as pa
 
         start, stop = max(start, 0), min(stop, self.rows)
@@ -126,7 +126,7 @@ class ParquetReader:
         return frame
 
     def _schema(self, columns: tuple[str, ...]) -> pa.Schema:
-        """Return the types of columns; refuse files that differ in kind."""
+        """Return the types of columns; refuse files whose columns differ in type."""
         import pyarrow as pa
 
         if columns in self._schemas:
@@ -255,7 +255,7 @@ def _general(part: pd.DataFrame) -> pd.DataFrame:
 
 
 def _text_parts(path: Path, call: str, decimal: str) -> Iterator[pd.DataFrame]:
-    """Yield parts of a text file, after a pass for the types of columns."""
+    """Yield parts of a text file, after a pass that finds the types of columns."""
     kinds: dict[str, set[str]] = {name: set() for name in text_columns(path, call=call)}
     for part in read_text_in_parts(path, GROUP, call=call, decimal=decimal):
         for name, types in kinds.items():

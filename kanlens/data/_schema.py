@@ -84,6 +84,10 @@ class Schema:
         The classes, in the order of their codes 0, 1, ...; empty for regression.
     format : CellFormat
         How the cells are written.
+    loss : str
+        Key into `LOSSES` of the loss of a regression.
+    loss_parameter : float, tuple of float or None
+        Its quantile, one for each output, or power, None for the default.
     """
 
     features: tuple[Feature, ...]
@@ -92,6 +96,8 @@ class Schema:
     task: Task = "regression"
     class_labels: tuple[str, ...] = ()
     format: CellFormat = PLAIN
+    loss: str = "squared_error"
+    loss_parameter: float | tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         for what in ("feature_names", "output_names"):
@@ -112,7 +118,7 @@ class Schema:
 
     @property
     def groups(self) -> dict[str, tuple[int, ...]]:
-        """Columns that became several features, with the indices of these."""
+        """Columns that are encoded as several features, with the indices of these."""
         indices: dict[str, list[int]] = {}
         for index, feature in enumerate(self.features):
             indices.setdefault(feature.column, []).append(index)
@@ -126,11 +132,17 @@ class Schema:
         several = self.task == "regression" and len(self.outputs) > 1
         return self.output_names if several else (self.target,)
 
+    def renamed(self, form: str, column: str) -> Schema:
+        """Return the schema with names of target and outputs, and a column, put in a form."""
+        outputs = (dataclasses.replace(o, name=form.format(o.name, column)) for o in self.outputs)
+        target = None if self.target is None else form.format(self.target, column)
+        return dataclasses.replace(self, outputs=tuple(outputs), target=target)
+
     def targets_among(self, columns: Sequence[str]) -> tuple[str, ...]:
         """Return the columns of a table that the outputs predict.
 
-        These are the columns the model was trained on, else those named like its outputs. None are
-        returned unless all are there, each once, and no feature is read from them.
+        These are the columns the model was trained on, else those named like its outputs. They are
+        returned only if all are there, each once, and no feature is read from them.
         """
         wanted = self.target_columns or self.output_names
         read = {name for feature in self.features for name in (feature.name, feature.column)}
@@ -140,7 +152,7 @@ class Schema:
     def select(self, indices: Sequence[int]) -> Schema:
         """Return the schema of a model that keeps only the features at `indices`.
 
-        Missing cells of columns whose mark is not among them are imputed.
+        Missing cells of columns whose indicator is dropped are imputed.
         """
         features = [self.features[i] for i in indices]
         unmarked = {feature.column for feature in self.features if feature.kind == "missing"}
@@ -201,7 +213,10 @@ class Schema:
             for item in data["features"]
         )
         outputs = tuple(Output(**item) for item in data["outputs"])
-        rest = {key: data[key] for key in ("target", "task") if key in data}
+        keys = "target", "task", "loss", "loss_parameter"
+        rest = {key: data[key] for key in keys if key in data}
+        if isinstance(rest.get("loss_parameter"), list):
+            rest["loss_parameter"] = tuple(map(float, rest["loss_parameter"]))
         labels, cells = tuple(data.get("class_labels", ())), data.get("format", {})
         cells = CellFormat(**{**cells, "missing": tuple(cells.get("missing", ()))})
         return cls(features=features, outputs=outputs, class_labels=labels, format=cells, **rest)
@@ -272,7 +287,7 @@ def default_schema(
 
 
 class _FrameColumns:
-    """The columns of one frame, read as features, each column only once."""
+    """The columns of a frame, read as features; each column is parsed only once."""
 
     def __init__(self, frame: pd.DataFrame, call: str, place: Place, schema: Schema) -> None:
         self.frame, self.call, self.place, self.schema = frame, call, place, schema
@@ -301,7 +316,7 @@ class _FrameColumns:
         return np.asarray(self.texts[feature.column] == feature.category, dtype=np.float64)
 
     def column(self, name: str, day_first: bool = False) -> Column:
-        """Return the only column of a name."""
+        """Return the column of a name, the only one."""
         if name in self.columns:
             return self.columns[name]
         count = self.names.count(name)
@@ -319,7 +334,7 @@ class _FrameColumns:
         return self.columns[name]
 
     def _quantity(self, column: Column, feature: Feature) -> Array:
-        """Return numbers in the unit of training; refuse cells in another."""
+        """Return numbers in the unit of training; refuse cells in another unit."""
         values, unit, usual = column.read(feature.filler), column.unit, abs(feature.filler or 0.0)
         if "" != unit != feature.unit != "" and (feature.unit in SYMBOLS or unit not in SYMBOLS):
             row = int(column.present.argmax())
@@ -352,7 +367,7 @@ class _FrameColumns:
         return texts
 
     def warn(self) -> None:
-        """Warn about cells unlike those of training."""
+        """Warn about unknown categories and missing cells that training did not have."""
         cells = [*self.unseen.items(), *self.blanks.items()]
         if cells:
             expected = "cells like those of training"

@@ -81,7 +81,7 @@ class Source(Displayed):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Columns of features and targets, or all columns if one of a feature is missing."""
+        """Columns of features and targets; all columns if a feature's column is missing."""
         columns = self.reader.columns
         wanted = [f.column if f.column in columns else f.name for f in self.schema.features]
         if not set(wanted) <= set(columns):

@@ -1,4 +1,4 @@
-"""Readers of tables: CSV, Parquet, workbooks and DataFrames."""
+"""Reading of tables: CSV, Parquet, workbooks and DataFrames."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ def read_table(
 
 
 def read_columns(source: object, roles: ColumnRoles, *, call: str, groups: object = None) -> Table:
-    """Read a table to train on, for errors of a public call."""
+    """Read a table to train on; errors are those of the public call `call`."""
     frame, name, place = _open(source, call, roles.format.decimal)
     if roles.decimal is None and has_decimal_comma(frame):
         again, name, place = _open(source, call, ",")
@@ -197,7 +197,7 @@ def _open(source: object, call: str, decimal: str) -> tuple[pd.DataFrame, str, P
 
 
 def check_levels(frame: pd.DataFrame, call: str) -> None:
-    """Refuse columns with names of several levels."""
+    """Refuse columns with a MultiIndex."""
     if frame.columns.nlevels > 1:
         got = f"{frame.columns.nlevels} levels of them"
         raise DataError(call, "column names", got, "Join the levels to one name each")

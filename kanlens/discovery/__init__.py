@@ -1,1 +1,1 @@
-"""Formulas from tables: a search around least-squares models."""
+"""Formulas from tables, by a search over least-squares models."""

@@ -15,7 +15,7 @@ import sympy
 
 from kanlens._runtime import check_time
 from kanlens.discovery import _settings as tuned
-from kanlens.discovery._ansatz import Ansatz, sum_of_terms
+from kanlens.discovery._ansatz import CURVE, Ansatz, sum_of_terms
 from kanlens.discovery._blocks import Argument, arguments
 from kanlens.discovery._curve_fitting import U, written
 from kanlens.discovery._pareto_front import Front
@@ -30,7 +30,6 @@ from kanlens.discovery._regression import (
     weighted,
 )
 from kanlens.discovery._search_problem import SearchProblem, transformed
-from kanlens.discovery._univariate import CURVE
 from kanlens.symbolic._composition import Expr, evaluator
 
 
@@ -44,7 +43,7 @@ class ColumnSplines:
     constant: float = 0.0
 
     def curves(self, ends: Array | None = None) -> tuple[Array, list[Array]]:
-        """Return uniform points of every column, and the splines there."""
+        """Return a uniform grid for every column, and the values of its spline there."""
         ends = np.array([(b.low, b.high) for b in self.bases]) if ends is None else ends
         grids = np.linspace(ends[:, 0], ends[:, 1], tuned.GRID_POINTS, axis=1)
         splines = zip(self.bases, self.coefficients, grids, strict=True)
@@ -52,7 +51,7 @@ class ColumnSplines:
 
 
 def column_splines(problem: SearchProblem, pieces: int) -> tuple[list[Basis], Array, Array]:
-    """Return bases, a matrix of ones and centered B-splines, and columns."""
+    """Return the bases, the design matrix (ones and centered B-splines), and each term's column."""
     bases = [Basis(column, pieces) for column in problem.columns.T]
     splines = [basis.at(x)[:, 1:] for basis, x in zip(bases, problem.columns.T, strict=True)]
     blocks = [np.ones((len(problem.columns), 1)), *(b - b.mean(axis=0) for b in splines)]
@@ -61,7 +60,7 @@ def column_splines(problem: SearchProblem, pieces: int) -> tuple[list[Basis], Ar
 
 
 def by_column(coefficients: Array, owners: Array) -> list[Array]:
-    """Return the coefficients of every column, with 0 for its first B-spline."""
+    """Return the coefficients of every column; the first B-spline, which is redundant, gets 0."""
     columns = range(1, int(owners.max()) + 1)
     return [np.concatenate(([0.0], coefficients[owners == i])) for i in columns]
 
@@ -73,7 +72,7 @@ def _additive_matrix(problem: SearchProblem) -> tuple[list[Basis], Array, Array]
 
 
 def additive_error(problem: SearchProblem, weights: Array | None = None) -> float:
-    """Return the held-out error of a sum of splines."""
+    """Return the held-out error of a fitted sum of splines."""
     matrix, target = weighted(weights, _additive_matrix(problem)[1], problem.target)
     return quick_errors(matrix, [target], problem.held_out)[0]
 
@@ -115,7 +114,7 @@ class AdditiveModel(Ansatz):
                 yield from self._written(name, view, solve_additive(view, view.weights))
 
     def _written(self, name: str, problem: SearchProblem, model: ColumnSplines) -> Iterator[Expr]:
-        """Yield formulas of the model of a transformed target."""
+        """Yield formulas from the spline model of a transformed target."""
         grids, values = model.curves()
         sizes = np.array([v.std() for v in values])
         least = tuned.DEAD_PART * np.sqrt(model.error + 1e-6) * sizes.max()
@@ -243,7 +242,7 @@ def null_vector(problem: SearchProblem, argument: Argument, column: int) -> tupl
 
 
 class ProductWithCombination(Ansatz):
-    """A function of one column times a function of a combination."""
+    """A function of one column times a function of a combination of the others."""
 
     limits = tuned.PRODUCTS
 

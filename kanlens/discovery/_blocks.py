@@ -22,14 +22,13 @@ import sympy
 from kanlens._runtime import check_time
 from kanlens.discovery import _regression as regression
 from kanlens.discovery import _settings as tuned
-from kanlens.discovery._ansatz import Ansatz, linear
+from kanlens.discovery._ansatz import CURVE, Ansatz, linear
 from kanlens.discovery._curve_fitting import written
 from kanlens.discovery._monomials import allowed, evaluate, monomial, simplest
 from kanlens.discovery._pareto_front import Front
 from kanlens.discovery._regression import Array, Basis
 from kanlens.discovery._search_problem import SearchProblem, transformed
 from kanlens.discovery._smoothness import logarithmic
-from kanlens.discovery._univariate import CURVE
 from kanlens.symbolic._composition import Expr
 
 _UNKNOWN = sympy.Function("_unknown")
@@ -51,7 +50,7 @@ class Argument:
 
 
 def arguments(problem: SearchProblem) -> list[Argument]:
-    """Return the simplest products of powers, and sums of two of them."""
+    """Return arguments: the simplest products of powers, and sums of two of them."""
     exponents, costs = simplest(problem.width)
     good = allowed(problem, exponents) & exponents.any(axis=1)
     exponents, costs = exponents[good], costs[good]
@@ -109,7 +108,7 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class BlockSum:
-    """Blocks that are fitted together: their orthonormal basis and residual."""
+    """A sum of blocks, fitted together: their orthonormal basis and the residual."""
 
     chosen: tuple[int, ...]
     basis: Array  # (row, direction)
@@ -134,7 +133,7 @@ class BlockSum:
 
 
 def _simplest_pairs(options: list[Argument], exponents: Array, costs: Array) -> tuple[Array, Array]:
-    """Return the indices of combinations and of monomials of other columns."""
+    """Return the cheapest pairs of a combination and a monomial of other columns, as indices."""
     triples = []
     for n, option in enumerate(options):
         used = option.used if len(option.used) > 2 or not option.used.all() else [True, False]
@@ -146,7 +145,7 @@ def _simplest_pairs(options: list[Argument], exponents: Array, costs: Array) -> 
 
 
 def directions(columns: Array) -> Array:
-    """Return an orthonormal basis of columns, up to rounding."""
+    """Return an orthonormal basis of the span of columns."""
     u, s, _ = np.linalg.svd(columns.astype(float), full_matrices=False)
     return np.asarray(u[:, s > tuned.BLOCK_ROUNDING])
 
@@ -171,7 +170,7 @@ class BlockGroup:
 
 
 class BlockLibrary:
-    """The simplest pairs of a combination and another monomial, and splines of all columns."""
+    """The simplest blocks for a problem, and splines of all columns."""
 
     def __init__(self, problem: SearchProblem, pieces: int, exponents: Array | None = None) -> None:
         fitted = np.flatnonzero(problem.fitted)
@@ -260,7 +259,7 @@ class BlockModel:
 
     @classmethod
     def of(cls, problem: SearchProblem, blocks: list[Block]) -> BlockModel:
-        """Fit with ever finer splines and keep the best."""
+        """Fit with finer and finer splines; keep the best."""
         rows, best = problem.fitted, cls(problem, blocks, 0.0, [], np.inf)
         for pieces in tuned.BLOCK_SUMS.pieces:
             parts, bases = zip(*(block.matrix(problem, pieces) for block in blocks), strict=True)
@@ -287,7 +286,7 @@ class BlockModel:
         return frozenset(block.name(self.problem) for block in self.blocks)
 
     def formulas(self, front: Front) -> Iterator[Expr]:
-        """Yield formulas of the functions; of a single block also fitted curves."""
+        """Yield formulas with elementary functions; for a single block also refined curves."""
         problem = self.problem
         names = [monomial(problem.names, block.powers) for block in self.blocks]
         parts = list(zip(self.blocks, names, self.curves, strict=True))

@@ -176,7 +176,7 @@ def _price(numbers: int, size: int) -> float:
 
 
 def _error(transform: Transform, fit: Array, value: Array) -> float:
-    """Return the lesser error, with or without the transform."""
+    """Return the smaller of the errors with and without the transform."""
     with np.errstate(all="ignore"):
         back = transform.side(value) * transform.inverse(fit)
         return min(relative_error(back, value), relative_error(fit, transform.value(value)))

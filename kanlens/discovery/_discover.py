@@ -1,4 +1,4 @@
-"""`discover`: from a table to a formula."""
+"""`discover`: search for a formula of a table's target."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kanlens._checks import check_generator, check_positive
 from kanlens._resources import one_thread
 from kanlens._runtime import Deadline, Interruption, ending, interrupts_pass, progress_bar
 from kanlens.discovery import _settings as tuned
-from kanlens.discovery._ansatz import POWER_LAW
+from kanlens.discovery._ansatz import POWER_LAW, short_formulas
 from kanlens.discovery._pareto_front import Entry, Front
 from kanlens.discovery._regression import Array, relative_error
 from kanlens.discovery._scaling import (
@@ -31,7 +31,6 @@ from kanlens.discovery._scaling import (
 )
 from kanlens.discovery._search import search
 from kanlens.discovery._smoothness import unfollowed
-from kanlens.discovery._univariate import short_formulas
 from kanlens.model._network import Rows, Targets
 from kanlens.symbolic import _pareto_front as pareto
 from kanlens.symbolic._composition import Expr, evaluator, plain
@@ -309,7 +308,7 @@ def _errors(table: ScaledTable, entries: list[Entry], x: Array, y: Array) -> lis
 
 
 def shown(entries: list[Entry], chosen: Entry) -> list[Entry]:
-    """Return the front without equivalents of the chosen formula."""
+    """Return the front without formulas that are equivalent to the chosen one."""
     level = max(chosen.error, tuned.EXACT)
     ranked = sorted(entries, key=lambda e: e.complexity)
     differ = [e for e in ranked if e.error > 1.5 * level or not e.expression.free_symbols]
@@ -353,7 +352,7 @@ def in_units(table: ScaledTable, entry: Entry) -> Entry:
 
 
 def _snapped(table: ScaledTable, entry: Entry) -> Entry:
-    """Convert a formula to the units of the data, relative to their origins."""
+    """Convert a formula to the units of the data, with the origins of the columns."""
     expression = multiplied_in(table.in_units(entry.expression))
     unmoved = dataclasses.replace(entry, expression=expression)
     if not count_numbers(expression) or not can_refine(expression):
@@ -369,7 +368,7 @@ def _snapped(table: ScaledTable, entry: Entry) -> Entry:
 
 
 def _rounded_term(total: Expr, room: float) -> Expr:
-    """Round the constant of a sum within the target's rounding."""
+    """Round the constant term of a sum, within the rounding of the target."""
     term, rest = total.as_coeff_Add()
     long = term.is_Rational and not term.is_Integer and abs(int(term.p)) > tuned.MAX_NUMERATOR
     return shortest(float(term), room) + rest if term.is_Float or long else total

@@ -37,7 +37,7 @@ from kanlens.discovery._smoothness import kernel, left_out, logarithmic, solved
 
 @dataclass(frozen=True, eq=False)
 class Slopes:
-    """Slopes of a target by every column, on the best-known rows."""
+    """Derivatives of a target by every column, on the rows where they are most certain."""
 
     columns: Array  # (row, feature)
     values: Array  # (row, feature)
@@ -201,8 +201,8 @@ def _matched_to_slopes(
 ) -> Array:
     """Return splines whose slopes are in the ratios of the target's.
 
-    That is linear: the slope of one by i times that of the other by j is the same with i and j
-    exchanged. Splines that hardly bend continue where no slopes are known.
+    This condition is linear: the slope of one by i times that of the other by j must be the same
+    with i and j exchanged. Smooth splines continue where no slopes are known.
     """
     size = problem.columns.std(axis=0)
     rises = np.zeros((len(slopes.values), len(owners)))

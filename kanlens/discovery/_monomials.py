@@ -32,7 +32,7 @@ def libraries(problem: SearchProblem) -> list[list[Powers]]:
     width = problem.width
     degrees = tuned.DEGREES_OF_ONE if width == 1 else tuned.DEGREES
     sets = [total_degree(width, degree) for degree in degrees]
-    if width <= 4 and problem.positive.all():  # else there are too many
+    if width <= 4 and problem.positive.all():
         for exponents in tuned.PAIR_EXPONENTS:
             products = itertools.product((0.0, *exponents), repeat=width)
             sets.append([powers for powers in products if np.count_nonzero(powers) <= 2])
@@ -125,7 +125,7 @@ class MonomialSum(Ansatz):
             yield from self._written(fits)
 
     def _written(self, fits: list[_Fit]) -> Iterator[Expr]:
-        """Yield the shortest sums of the best fits."""
+        """Yield formulas: the shortest sums of the best fits."""
         ranked = sorted(fits, key=lambda fit: (max(fit[0], 1e-10), len(fit[1])))
         for error, library, problem, matrix, weights in ranked[: self.limits.tried]:
             if error > self.limits.error:

@@ -60,13 +60,13 @@ class Entry:
 
 
 def count_free(expression: Expr) -> float:
-    """Count the fitted constants; an unusual fraction counts one half."""
+    """Count the fitted constants; a fraction of large numbers counts one half."""
     odd = sum(1 for d in _digits(expression) if d > tuned.ODD)
     return count_numbers(expression) + odd / 2
 
 
 def _digits(expression: Expr) -> list[float]:
-    """Return the logarithms of numerator times denominator of all fractions."""
+    """Return log(numerator * denominator) of every fraction."""
     nodes = sympy.preorder_traversal(expression)
     return [math.log((1 + abs(int(n.p))) * int(n.q)) for n in nodes if n.is_Rational]
 
@@ -159,7 +159,7 @@ class Front:
         return len(self._tried) > count
 
     def offer(self, expression: Expr) -> None:
-        """Submit an accurate formula, and queue another."""
+        """Submit an accurate formula; queue a less accurate one."""
         error = math.inf if _unsound(expression) else self._error(expression)
         if error < tuned.REFIT_NOW_ERROR:
             self.submit(expression)
@@ -212,7 +212,7 @@ class Front:
         self._keep(self._entry(lean))
         snapped = self._snap(even_ratios(lean), entry.error)
         if snapped is None or snapped.error > limit or count_numbers(snapped.expression):
-            short = self._shortened(even_ratios(lean))  # where numbers may stand for one
+            short = self._shortened(even_ratios(lean))
             if self._error(short) <= limit:
                 lean = self._lean(short, limit)
                 self._keep(self._entry(lean))
@@ -230,7 +230,7 @@ class Front:
         return expression
 
     def chosen(self) -> Entry:
-        """Return the best balance of error and length, not far from the least error."""
+        """Return the formula with the best balance of error and length."""
         levels = [max(entry.error, self.exact) for entry in self.entries]
         worst = max(self._mean_error, min(levels))
         able = front([entry.length for entry in self.entries], levels)

@@ -24,7 +24,7 @@ class ErrorScale:
 
     @classmethod
     def of(cls, target: Array) -> ErrorScale:
-        """Return the logarithmic scale for many decades, else the absolute one."""
+        """Return the logarithmic scale for a target that spans decades, else the absolute one."""
         low, high = decades(target)
         return cls(10.0**low) if np.isfinite(low) and high - low > tuned.DECADES else ABSOLUTE
 

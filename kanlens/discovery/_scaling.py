@@ -40,11 +40,11 @@ _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples fill [0, 1) evenly
 
 @dataclass(frozen=True)
 class Scale:
-    """A round shift and a power of ten as unit."""
+    """Scaling of a column by a round shift and a power of ten."""
 
-    shift: Expr = _ZERO  # unless the values lie far from zero for how much they vary
-    power: int = 0  # unless the rest is of no sound size
-    distance: float = 0.0  # of the middle of the values from zero, in parts of their spread
+    shift: Expr = _ZERO  # unless the values are far from zero, relative to their spread
+    power: int = 0  # unless the rest is very large or small
+    distance: float = 0.0  # from zero to the middle of the values, over their spread
 
     @classmethod
     def of(cls, values: Array) -> Scale:
@@ -160,7 +160,7 @@ class ScaledTable:
         return dataclasses.replace(self, choosing=rows, judging=empty)
 
     def scaled(self) -> SearchProblem:
-        """Return the problem of the scaled useful columns and y."""
+        """Return the search problem of y and the useful columns, scaled."""
         columns = np.stack([self.scales[i].scaled(self.x[:, i]) for i in self.useful], axis=1)
         names = tuple(self.symbols[i] for i in self.useful)
         target, scale = self.y_scale.scaled(self.y), self.error_scale
@@ -174,7 +174,7 @@ class ScaledTable:
         return scale_of(self.x[:, self.useful], self.y)
 
     def from_both_zeros(self, problem: SearchProblem) -> list[SearchProblem]:
-        """Return the problem, and the problem with origins at the zero of the data."""
+        """Return the problem, and the problem without shifts if any column is shifted."""
         zeros = [self.scales[i].origin for i in self.useful]
         above = self.y_scale.origin
         if not any((*zeros, above)):
@@ -195,7 +195,7 @@ class ScaledTable:
 
     @property
     def rounding(self) -> float:
-        """Rounding error: of y, and of the columns up to a limit."""
+        """Relative rounding error of y, and of the columns up to a limit."""
         single = bool((self.y.astype(np.float32) == self.y).all())
         errors = [_rounding_of(self.y) * (tuned.SINGLE_STEPS**2 if single else 1.0)]
         errors += [_rounding_of(self.x[:, i]) for i in self.useful]
@@ -209,13 +209,13 @@ class ScaledTable:
         return expression.xreplace(back).replace(sympy.log, _apart) * _TEN**self.y_scale.power
 
     def in_common_units(self, expression: Expr) -> Expr:
-        """Convert a formula to the units of the data if these are of common size."""
+        """Convert a formula to the units of the data if the columns have usual sizes."""
         powers = [scale.power for scale in (*self.scales, self.y_scale)]
         common = all(abs(power) <= tuned.COMMON_POWER for power in powers)
         return self.in_units(expression) if common else expression
 
     def from_origin(self, expression: Expr) -> Expr:
-        """Put the origins of columns and y back into a formula."""
+        """Add the origins of columns and y to a formula."""
         pairs = zip(self.symbols, self.scales, strict=True)
         back = {s: s - scale.shift for s, scale in pairs if scale.shift}
         return expression.xreplace(back) + self.y_scale.shift
@@ -325,7 +325,7 @@ def as_array(values: object, what: str) -> Array:
 
 
 def _rows(columns: Array, target: Array, generator: torch.Generator | None) -> tuple[Array, Array]:
-    """Return the chosen rows and the mask of held-out ones with copies."""
+    """Return the indices of chosen rows, and the mask of held-out ones and their copies."""
     count = len(columns)
     if generator is None:
         pick = spread_rows(count, tuned.MAX_ROWS)
@@ -367,7 +367,7 @@ def _useful(columns: Array) -> tuple[int, ...]:
 
 
 def _joined(*tables: _Rows) -> _Rows:
-    """Return the rows of all tables with their targets."""
+    """Return the concatenated rows and targets."""
     x, y = map(np.concatenate, zip(*tables, strict=True))
     return x, y
 

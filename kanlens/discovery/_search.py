@@ -1,8 +1,7 @@
 """Order of the ansatzes and recursion into simpler problems.
 
-Columns that are needed only together are shown by slopes of a trained network, as in AI Feynman
-[1]_: a function depends on a and b through h(a, b) only if its slopes are in the ratio of those of
-h.
+Slopes of a trained network show which columns enter through one function h(a, b) only, as in AI
+Feynman [1]_: the ratio of the slopes by a and b is then that of h.
 
 References
 ----------
@@ -27,14 +26,13 @@ from kanlens.discovery import _additive as additive
 from kanlens.discovery import _monomial_invariance as invariance
 from kanlens.discovery import _search_problem as search_problem
 from kanlens.discovery import _settings as tuned
-from kanlens.discovery._ansatz import Ansatz, LinearModel, PowerLaw, submit_all
+from kanlens.discovery._ansatz import CURVE, Ansatz, LinearModel, PowerLaw, submit_all
 from kanlens.discovery._blocks import SumOfBlocks
 from kanlens.discovery._monomial_invariance import Slopes
 from kanlens.discovery._monomials import MonomialSum, PolynomialRatio
 from kanlens.discovery._pareto_front import Front
 from kanlens.discovery._regression import Array, away, relative_error
 from kanlens.discovery._search_problem import PAIRS, SearchProblem
-from kanlens.discovery._univariate import CURVE
 from kanlens.errors import KanlensError
 from kanlens.model import kernels
 from kanlens.model._network import KAN
@@ -84,9 +82,6 @@ def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callabl
         reduced = search_problem.remove_power_factors(problem, front.deadline)
         if reduced.width < problem.width:
             yield partial(search, reduced, front, depth=depth)
-        quieter = search_problem.remove_factors_to_noise(problem, front.deadline)
-        if quieter.width < problem.width and quieter.key != reduced.key:
-            yield partial(search, quieter, front, depth=depth)
     yield from (partial(ansatz.submit, problem, front) for ansatz in late)
     if problem is front.problem:
         yield partial(explore, problem, front)
@@ -161,7 +156,7 @@ class Interpolator:
 
     @cached_property
     def error(self) -> float:
-        """Relative squared error on the rows that judge."""
+        """Relative squared error on the validation rows."""
         rows = self.problem.judged
         with torch.no_grad():
             values = self.network(torch.from_numpy(self.problem.columns[rows]))[:, 0].numpy()
@@ -176,7 +171,7 @@ class Interpolator:
         return np.asarray(slopes.numpy())
 
     def simpler(self) -> Interpolator | None:
-        """Return a network of one column less with about the same error."""
+        """Return a network with one column less and about the same error, if any."""
         best, limit = None, tuned.ABOUT_AS_WELL * self.error
         for trial in unions(self.problem, self.slopes, self.error)[: tuned.UNIONS_TRIED]:
             network = Interpolator.of(trial)

@@ -14,7 +14,7 @@ import sympy
 from kanlens._runtime import Deadline
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._regression import Array, ErrorScale, away, eliminate, relative_error, solve
-from kanlens.discovery._smoothness import loo_error, noise_of, noise_ratio
+from kanlens.discovery._smoothness import loo_error
 from kanlens.symbolic._composition import Expr
 
 Inverse = Callable[[Expr], Expr]
@@ -23,7 +23,7 @@ _TARGET = sympy.Symbol("_target", positive=True)
 
 @dataclass(frozen=True, eq=False)
 class SearchProblem:
-    """A target to be written as a formula of columns."""
+    """A target that should be expressed as a formula of columns."""
 
     columns: Array  # (row, feature)
     names: tuple[Expr, ...]  # of the columns, in the symbols of the table
@@ -189,7 +189,7 @@ TRANSFORMS = (
 
 
 def transformed(problem: SearchProblem, names: tuple[str, ...]) -> list[tuple[str, SearchProblem]]:
-    """Return the problems of suitable transformed targets, with names."""
+    """Return the problems with suitable transforms of the target, with their names."""
     fitting = (t for t in TRANSFORMS if t.name in names and t.fits(problem.target))
     return [(t.name, problem.through(t)) for t in fitting]
 
@@ -215,7 +215,7 @@ def divided(problem: SearchProblem, exponents: Array, drop: set[int]) -> SearchP
 
 
 def raised(column: Array, power: float) -> Array:
-    """Return a power of a column, for fractions of its absolute value."""
+    """Return a power of a column; for a fractional power, of its absolute value."""
     whole = float(power).is_integer()
     return np.asarray(column ** int(power) if whole else np.abs(column) ** power)
 
@@ -315,25 +315,8 @@ def _without_powers(problem: SearchProblem, moves: list[tuple[int, float]]) -> S
     return divided(problem, exponents, set(powers))
 
 
-def remove_factors_to_noise(problem: SearchProblem, deadline: Deadline) -> SearchProblem:
-    """Greedily remove columns while the error stays at the noise."""
-    noise, now = noise_of(problem.columns, problem.target), problem
-    while noise and now.width > 1:
-        moves: list[tuple[float, SearchProblem]] = []
-        for _, _, trial in _ways_without(now):
-            if deadline.passed:
-                return now
-            level = noise_ratio(trial.columns, trial.target, trial.steepness, noise)
-            moves.append((level, trial))
-        level, best = min(moves, key=lambda move: move[0])
-        if level > tuned.NOISE_RATIO_LIMIT:
-            break
-        now = best
-    return now
-
-
 def paired(problem: SearchProblem, deadline: Deadline) -> list[tuple[float, SearchProblem]]:
-    """Merge two columns in every simple way, least leave-one-out errors first."""
+    """Return problems with two columns merged, sorted by leave-one-out error."""
     within = itertools.takewhile(lambda _: not deadline.passed, _merged(problem))
     return sorted(((best_loo_error(trial), trial) for trial in within), key=lambda pair: pair[0])
 

@@ -157,7 +157,7 @@ HALF_POWER_TOLERANCE, THIRD_POWER_TOLERANCE = 0.02, 1e-3  # distances at which a
 # largest distance of an exponent from a multiple of one half; highest exponent
 HALF_TOLERANCE, HIGHEST_EXPONENT = 0.2, 6.0
 LOO_GAIN = 0.9  # largest ratio of loo_errors for a step
-REWEIGHTINGS, NOISE_RATIO_LIMIT = 8, 1.15  # of absolute deviations; largest noise_ratio of noise
+REWEIGHTINGS = 8  # of absolute deviations
 MAX_SELECTABLE_COLUMNS = 8  # most columns to select from
 AS_GOOD, WHOLE_POWER = 1.01, 1e-3  # ratio to the least error; distance from a whole number
 
@@ -167,9 +167,6 @@ LENGTHS = (1.0, 2.5, 6.0)  # length scales of standardized columns, times the ro
 NUGGET, SMOOTH_ROWS = 1e-7, 300
 WIDE_RANGE = 3.0  # largest over smallest value of a column whose logarithm is taken
 HARDLY_SMOOTH = 0.8  # loo_error of a target's logarithm above which errors are absolute
-FLAT = 1.5  # largest ratio of errors with half of the rows, for noise
-MIN_NOISE, MAX_NOISE = 1e-8, 0.05  # shares of the variance between which there may be noise
-NOISE_SHARE = 0.3  # of the noise in the nugget
 TEST_PIECES, TEST_PIECES_OF_ONE = 5, 20  # intervals of splines of the residual; with one column
 TEST_SURE, TEST_ROWS = 4.0, 4  # largest deviation for noise, in standard errors; rows per term
 TEST_DEGREES, TEST_TERMS = (4, 3, 2), 200

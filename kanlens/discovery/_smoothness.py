@@ -18,42 +18,18 @@ from kanlens.discovery import _settings as tuned
 from kanlens.discovery._regression import Array, Basis, relative_error, solve, spread_rows, varies
 
 
-def _loo(columns: Array, target: Array, slope: Array | float = 1.0, noise: float = 0.0) -> float:
-    """Return the lowest mean square of leave-one-out errors times slopes."""
-    x, spread = even(columns), float(target.std())
-    t = target - target.mean()
-    if x.shape[1] == 0 or spread == 0:
-        return float(np.mean(np.square(t * slope)))
-    nugget = tuned.NUGGET + tuned.NOISE_SHARE * np.square(np.sqrt(noise) / (slope * spread))
-    errors = (left_out(x, t / spread, scale, nugget)[0] for scale in tuned.LENGTHS)
-    return min(float(np.mean(np.square(e * slope * spread))) for e in errors)
-
-
 def loo_error(columns: Array, target: Array) -> float:
-    """Return the relative leave-one-out error of a Gaussian process."""
+    """Return the relative leave-one-out error of a Gaussian process, the least of some lengths."""
     rows = spread_rows(len(target), tuned.SMOOTH_ROWS)
-    variance = float(np.var(target[rows]))
-    return _loo(columns[rows], target[rows]) / variance if variance else 0.0
-
-
-def noise_ratio(columns: Array, target: Array, slope: Array, noise: float) -> float:
-    """Return the mean squared leave-one-out error of y divided by the noise variance."""
-    rows = spread_rows(len(target), tuned.SMOOTH_ROWS)
-    return _loo(columns[rows], target[rows], slope[rows], noise) / noise
-
-
-def noise_of(columns: Array, target: Array) -> float:
-    """Estimate the variance of noise; 0 if more rows reduce the error."""
-    if len(target) < tuned.SMOOTH_ROWS // 2:
-        return 0.0
-    rows = spread_rows(len(target), tuned.SMOOTH_ROWS)
-    error, less = loo_error(columns, target), loo_error(columns[rows[::2]], target[rows[::2]])
-    noisy = tuned.MIN_NOISE < error < tuned.MAX_NOISE and less < tuned.FLAT * error
-    return error * float(np.var(target[rows])) if noisy else 0.0
+    x, t = even(columns[rows]), target[rows] - target[rows].mean()
+    if x.shape[1] == 0 or t.std() == 0:
+        return float(t.std() > 0)
+    errors = (left_out(x, t / t.std(), scale, tuned.NUGGET)[0] for scale in tuned.LENGTHS)
+    return min(float(np.mean(np.square(e))) for e in errors)
 
 
 def left_out(x: Array, target: Array, scale: float, nugget: Array | float) -> tuple[Array, Array]:
-    """Return leave-one-out errors and their variances (1 far from other rows)."""
+    """Return leave-one-out errors and variances of a Gaussian process."""
     check_time()
     matrix = kernel(x, x, scale)
     matrix[np.diag_indices_from(matrix)] += nugget
@@ -62,7 +38,7 @@ def left_out(x: Array, target: Array, scale: float, nugget: Array | float) -> tu
 
 
 def solved(matrix: Array, target: Array) -> tuple[Array, Array]:
-    """Solve; also return 1 over the diagonal of the inverse matrix."""
+    """Solve a linear system; return also 1 over the diagonal of the inverse."""
     from scipy.linalg.blas import dsymv
     from scipy.linalg.lapack import dpotrf, dpotri
 
@@ -122,7 +98,7 @@ def is_noise(columns: Array, values: Array, target: Array) -> bool:
 
 
 def nearest(columns: Array) -> Array:
-    """Return for every row the row nearest to it."""
+    """Return for every row the index of its nearest neighbor."""
     scaled = columns / columns.std(axis=0)
     distance = _squared_distances(scaled, scaled)
     np.fill_diagonal(distance, np.inf)
@@ -241,14 +217,14 @@ def _smoothed(x: Array, target: Array) -> tuple[float, Array, Array]:
 
 
 def _limit(errors: Array, variance: Array, size: Array) -> Array:
-    """Return the errors beyond which rows are outliers."""
+    """Return the largest error of each row that is not an outlier."""
     usual = tuned.NORMAL * float(np.median(np.abs(errors)))
     alone = tuned.ALONE * np.minimum(variance, 1.0) * float(size.std())
     return max(tuned.OUTLIER_DEVIATIONS * usual, tuned.MIN_OUTLIER_DISTANCE) + alone
 
 
 def unfollowed(values: Array, target: Array) -> Array:
-    """Return the rows whose residual is an outlier."""
+    """Return the mask of rows whose residual is an outlier."""
     with np.errstate(invalid="ignore"):
         gap = np.nan_to_num(np.abs(values - target), nan=np.inf, posinf=np.inf)
     usual = float(np.median(np.abs(target - np.median(target))))

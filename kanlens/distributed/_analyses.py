@@ -241,7 +241,7 @@ def _plan(
     seed: int,
     part_rows: int,
 ) -> tuple[Attribution, Job]:
-    """Return the attribution of one row, and the job."""
+    """Return the attribution of the first row, as a test, and the job."""
     classes = model.task == "classification" and len(model.output_names) > 1 and target is None
     rows = source.sample(SAMPLE).x if classes else source.read(0, 1).x
     with rewording(call):

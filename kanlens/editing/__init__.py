@@ -1,4 +1,4 @@
-"""Edits of trained models, with what they change."""
+"""Edits of trained models, and their effects."""
 
 from kanlens.editing._diff import EditDiff
 from kanlens.editing._edges import EdgeEditor

@@ -1,8 +1,8 @@
 """The difference that edits make: by row, feature and group, with the loss before and after.
 
-The change of an output is shared exactly among the edited edges: an edge has its change at the
-inputs before, times the secant slopes that lead from its sum to the output, between the network
-before and after (DeepLIFT's Rescale rule [1]_, here between two networks).
+The change of an output is divided exactly among the edited edges. The share of an edge is its
+change at the inputs before the edits, times the secant slopes from its sum to the output between
+the network before and after (DeepLIFT's Rescale rule [1]_, here between two networks).
 
 References
 ----------
@@ -49,7 +49,7 @@ class EditDiff(Displayed):
         Outputs before all edits, and after.
     values : ndarray, shape (row, feature, out)
         Share of each of `features` in the change; their sum is the change. For an additive model,
-        the changes of its curves; a mean that became part of a bias is its edge's.
+        the changes of its curves, including means that were moved to a bias.
     features : tuple of str
         Columns of the data and, where deeper edges changed, the nodes that these read.
     losses : dict of str to float
@@ -146,7 +146,7 @@ def _moved(
 
 
 def _groups(rows: pd.DataFrame, codes: Array, names: list[str]) -> pd.DataFrame:
-    """Return the mean change, the largest one and losses of rows by their group."""
+    """Return mean and largest change, and losses, for each group of rows."""
     grouped = rows.assign(group=np.resize(codes, len(rows))).groupby(["group", "output"])
     frame = grouped[[name for name in map(str, rows) if name == "change" or "loss" in name]].mean()
     frame.insert(0, "rows", grouped.size())
@@ -180,7 +180,8 @@ def edit_shares(
 ) -> tuple[tuple[str, ...], Tensor]:
     """Return names of features, and their shares (row, feature, out) in the change of outputs.
 
-    `folds` are parts of biases that belong to edges; other changes of a bias are shared evenly.
+    `folds` are the means that edits moved from edges to biases; other changes of a bias are shared
+    evenly.
     """
     sizes = [layer.mask.numel() for layer in last.layers]
     at_once = max(1, BUDGET // (sum(sizes) + max(sizes) * len(last.output_names)))
@@ -212,7 +213,7 @@ def edit_shares(
 
 
 def _moves(first: KAN, last: KAN, x: Tensor) -> list[Tensor]:
-    """Return the changes (row, out, in) of edges at their inputs before the edits."""
+    """Return the change (row, out, in) of every edge at its input before the edits."""
     layers = zip(first.layers, last.layers, first.levels(first.scale_inputs(x))[0], strict=False)
     return [new.edge_values(inputs) - old.edge_values(inputs) for old, new, inputs in layers]
 

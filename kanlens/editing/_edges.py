@@ -35,8 +35,8 @@ ROUNDING = 1e-13  # of the size of coefficients
 class EdgeEditor:
     """One edge, or the edges of a term, to be edited; every method returns the editor.
 
-    A reshaped edge is the spline on its grid that is nearest in the mean square at the rows of
-    `kanlens.edit`. Its base function is part of what is fitted, and no longer of the edge.
+    A reshaped edge becomes the spline on its grid with the least mean square change at the rows of
+    `kanlens.edit`. The spline includes the base function, which is then removed from the edge.
     """
 
     def __init__(self, edit: Edit, name: str, places: Places, *, of_term: bool) -> None:
@@ -53,18 +53,18 @@ class EdgeEditor:
     def monotone(self, direction: str = "auto") -> EdgeEditor:
         """Make the edge "increasing" or "decreasing", or what is nearer; its mean stays.
 
-        Control points are put in order, which for degrees 1 and 2 leaves all monotone splines. It
-        holds beyond the grid, unless the layer's extrapolation is "zero".
+        Control points are made monotone, which for degrees 1 and 2 allows all monotone splines. The
+        edge is monotone beyond the grid too, unless the layer's extrapolation is "zero".
         """
-        return self._bend("monotone", direction, {"increasing": 1.0, "decreasing": -1.0})
+        return self._bend("monotone", direction, ("increasing", "decreasing"))
 
     def convex(self, direction: str = "convex") -> EdgeEditor:
         """Make the edge "convex" or "concave" on its grid, or what is nearer; its mean stays.
 
-        The slopes between control points are put in order, which up to degree 3 leaves all convex
+        The slopes between control points are made monotone, which up to degree 3 allows all convex
         splines.
         """
-        return self._bend("convex", direction, {"convex": 1.0, "concave": -1.0})
+        return self._bend("convex", direction, ("convex", "concave"))
 
     def smooth(self, strength: float = 0.1) -> EdgeEditor:
         """Make the edge smoother; its mean stays.
@@ -230,13 +230,12 @@ class EdgeEditor:
         advice = "Name one of its edges: edit.edge(layer, out, in_)"
         raise MethodError(f"edit.{method}", "a single curve", repr(self.name), advice)
 
-    def _bend(self, method: str, direction: str, signs: dict[str, float]) -> EdgeEditor:
-        check_choice(f"edit.{method}", "direction", direction, [*signs, "auto"])
+    def _bend(self, method: str, direction: str, shapes: tuple[str, str]) -> EdgeEditor:
+        check_choice(f"edit.{method}", "direction", direction, [*shapes, "auto"])
 
         def solve(fit: EdgeProjection) -> Array:
-            names = signs if direction == "auto" else [direction]
-            splines: list[Array] = [getattr(fit, method)(signs[name]) for name in names]
-            return min(splines, key=fit.distance)
+            names = shapes if direction == "auto" else [direction]
+            return min(map(fit.shaped, names), key=fit.distance)
 
         return self._reshape(f"{method}({direction!r})", solve)
 

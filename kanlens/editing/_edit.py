@@ -57,7 +57,7 @@ def edit(model: Model, x: Rows | None = None) -> Edit:
     model : KAN or fitted estimator
         Not changed.
     x : Tensor, ndarray or DataFrame, shape (batch, in), optional
-        Rows at which edited edges are nearest to what they were, and over which means are taken.
+        Rows at which the change of an edited edge is minimized, and over which means are taken.
         Default: the background rows stored in the model, else the quantiles of the training data,
         else points evenly over the grids.
 
@@ -121,8 +121,9 @@ class Edit(Displayed):
     def term(self, *columns: str, target: int | str | None = None) -> EdgeEditor:
         """Return the editor of the curve of one column, or of the product of two.
 
-        These are the terms of `kanlens.plot.terms`, in the units of the sum and less their mean,
-        which `set`, `scale` and `zero` keep. `target` is the output, as for `kanlens.attribute`.
+        These are the terms of `kanlens.plot.terms`, in the units of the sum and minus their mean,
+        which `set`, `scale` and `zero` preserve. `target` is the output, as for
+        `kanlens.attribute`.
         """
         index = self.model.output_index(target, call="edit.term")
         groups = [self._features(column, "edit.term") for column in columns]
@@ -187,11 +188,11 @@ class Edit(Displayed):
     def refit(self, x: Rows, y: Targets, *, keep: Sequence[str] | None = None) -> Edit:
         """Fit the splines of a layer to targets again, by least squares.
 
-        An edge changes by a polyline with at most 12 places, fewer where rows are few. The layer is
-        the first of a sum of terms, else the last. For classes, and before a link,
-        these are steps of Newton's method. A fifth of the rows only judges: steps that do not lower
-        their loss are not taken. Sums without such a step stay, and
-        so do edges of the columns `keep` (nodes, of a hidden layer), by default those edited.
+        An edge changes by a piecewise linear function with at most 12 breakpoints, fewer for few
+        rows. The layer is the first of a sum of terms, else the last. For classes, and before a
+        link, these are steps of Newton's method. A fifth of the rows is held out for validation:
+        steps that do not lower their loss are not taken. Edges of the columns (or hidden nodes)
+        `keep`, by default the edited ones, are not changed.
         """
         rows = data_rows(self.model, x, call="edit.refit", what="x", needs="rows of x")
         target, index = prepare_target(self.model, y, len(rows), call="edit.refit"), 0
@@ -229,7 +230,7 @@ class Edit(Displayed):
         return compare_outputs((self.original, self.model), folds, x, y, by)
 
     def undo(self) -> Edit:
-        """Take back the last edit; the layer that it changed is put back, to the byte."""
+        """Undo the last edit; the layer that it changed is restored exactly."""
         if not self._snapshots:
             raise MethodError("edit.undo", "an edit to undo", "none", "`history` lists the edits")
         last = self._snapshots.pop()

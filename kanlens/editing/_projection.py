@@ -1,7 +1,8 @@
 """Splines nearest to a function, in the mean square at the inputs of an edge, under constraints.
 
-The derivative of a spline is a spline of the differences of its control points [1]_: it has one
-sign if these have, and up to degree 2 only then. For the second derivative, up to degree 3.
+The control points of a spline's derivative are differences of its control points [1]_: if these
+have one sign, so has the derivative, and only then for splines up to degree 2 (3 for the second
+derivative).
 
 References
 ----------
@@ -19,6 +20,7 @@ from kanlens.data._cell_parsing import Array
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._terms import SPLINE
 from kanlens.splines import _spline as spline
+from kanlens.training._constraints import inequalities, nearest_feasible, shaped
 
 EVEN = 1e-9  # weight of the grid over that of the rows, so that parts without rows are determined
 PER_INTERVAL = 8  # points of the grid in each interval
@@ -65,16 +67,10 @@ class EdgeProjection:
         """Return the spline without constraints."""
         return self._solve(np.eye(len(self.greville)))
 
-    def monotone(self, sign: float) -> Array:
-        """Return the spline whose control points rise (1) or fall (-1)."""
-        steps = np.tril(np.ones((len(self.greville),) * 2))
-        return sign * np.maximum.accumulate(sign * self._solve(steps[:, :1], sign * steps[:, 1:]))
-
-    def convex(self, sign: float) -> Array:
-        """Return the spline whose control points have rising (1) or falling (-1) slopes."""
-        places = self.greville
-        hinges = np.maximum(places[:, None] - places[1:-1], 0)
-        return self._solve(np.column_stack([np.ones_like(places), places]), sign * hinges)
+    def shaped(self, shape: str) -> Array:
+        """Return the spline whose control points have a shape, a key into `SHAPES`."""
+        cone, root = inequalities(self.greville, shape), np.linalg.inv(self._matrix[:-1])
+        return shaped(self.greville, nearest_feasible(self.nearest(), root, cone), shape)
 
     def smooth(self, strength: float) -> Array:
         """Return the spline with squared changes of the slope between control points penalized."""
@@ -92,19 +88,9 @@ class EdgeProjection:
         ends = [part[:, None] for part in (below, above & ~below) if part.any()]
         return self._solve(np.column_stack([*ends, inner]).astype(np.float64))
 
-    def _solve(self, free: Array, cone: Array | None = None) -> Array:
-        """Return the least-squares sum of columns; coefficients of `cone` are nonnegative."""
-        from scipy.optimize import nnls
-
-        base, left, part = self._matrix @ free, self._target, np.zeros(len(free))
-        if cone is not None and cone.size:
-            q, columns = np.linalg.qr(base)[0], self._matrix @ cone
-            columns = columns - q @ (q.T @ columns)
-            sizes = np.linalg.norm(columns, axis=0)
-            steps = nnls(columns / sizes, left - q @ (q.T @ left), maxiter=100 * len(sizes))[0]
-            part = cone @ (steps / sizes)
-        rest = np.linalg.lstsq(base, left - self._matrix @ part, rcond=None)[0]
-        return np.asarray(part + free @ rest)
+    def _solve(self, free: Array) -> Array:
+        """Return the best sum of columns."""
+        return np.asarray(free @ np.linalg.lstsq(self._matrix @ free, self._target, rcond=None)[0])
 
 
 def write_spline(layer: KANLinear, out: int, in_: int, coefficients: Array) -> None:

@@ -1,4 +1,4 @@
-"""Least-squares refits of the splines of a layer to targets, with some edges held."""
+"""Least-squares refits of the splines of a layer to targets, with some edges fixed."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def refit_layer(model: KAN, index: int, x: Tensor, y: Tensor, held: Tensor) -> K
 def _refit_sum(
     work: KAN, node: tuple[int, int], data: Rows, judged: Rows, edges: list[int], loss: float
 ) -> float:
-    """Fit edges of a sum in place if that lowers the validation loss; return that loss."""
+    """Refit edges of a sum in place if the validation loss falls; return that loss."""
     (index, out), (x, y) = node, data
     layer = work.layers[index]
     arrays = quadratic_loss(work, index, out, x, y, call="edit.refit")
@@ -88,7 +88,7 @@ def _refit_sum(
 
 
 def _modes(layer: KANLinear, in_: int, inputs: Tensor, edges: int) -> Tensor:
-    """Return changes of control points (basis, mode): polylines with few breakpoints."""
+    """Return changes of control points (basis, mode): hat functions on few breakpoints."""
     places = spline.greville(layer.grid, layer.spline_order)[in_].cpu().numpy()
     count = min(max(len(inputs) // (ROWS_PER_PLACE * edges), 2), PLACES)
     if len(places) <= count:

@@ -248,7 +248,7 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
     def network_(self) -> KAN:
         """The network of the formula, for functions that take a model.
 
-        Its features are those of the formula: a DataFrame may hold more columns, an array not.
+        Its features are those of the formula; a DataFrame may have more columns, an array may not.
         """
         network: KAN = self._result.model
         return network

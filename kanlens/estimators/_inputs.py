@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.utils.multiclass import check_classification_targets  # noqa: TID25
 from sklearn.utils.validation import _check_sample_weight, validate_data  # noqa: TID253
 
 from kanlens.data._columns import ColumnRoles
+from kanlens.data._schema import default_schema
 from kanlens.data._table_reader import read_columns
 from kanlens.errors import DTypeError, InvalidValueError, KanlensError
 from kanlens.functions._elementary import Array
@@ -20,7 +22,7 @@ from kanlens.model._network import Inputs, PerRow, Targets
 
 
 class NotFittedError(KanlensError, _NotFitted):  # type: ignore[misc]  # untyped
-    """Error of an estimator that is not fitted; also scikit-learn's."""
+    """Error of an estimator that is not fitted; a subclass of scikit-learn's."""
 
 
 def fitted(estimator: BaseEstimator, name: str) -> Any:
@@ -46,15 +48,42 @@ def generator_from(estimator: BaseEstimator) -> torch.Generator:
 
 
 def feature_names(estimator: BaseEstimator) -> list[str] | None:
-    """Return the names of the features, also numbers and dates."""
+    """Return the names of the features, which may be numbers and dates."""
     if estimator._table is not None:
         return list(estimator._table.feature_names)
     names = getattr(estimator, "_labels", None)
     return None if names is None else [str(name) for name in names]
 
 
+def widths_of(estimator: BaseEstimator) -> list[Any]:
+    """Return the nodes of the hidden layers of an estimator."""
+    try:
+        return [5] if estimator.hidden is None else list(estimator.hidden)
+    except TypeError as error:
+        call, got = type(estimator).__name__, repr(estimator.hidden)
+        fields = "hidden to be the widths of layers", got, "For example (5,)"
+        raise InvalidValueError(call, *fields) from error
+
+
+def shapes_of(estimator: BaseEstimator) -> Any:
+    """Return the constraints of an estimator, with those of its `monotonic_cst`."""
+    shapes, signs = estimator.constraints, estimator.monotonic_cst
+    if signs is None:
+        return shapes
+    if not isinstance(signs, Mapping):
+        labels, count = getattr(estimator, "_labels", None), estimator.n_features_in_
+        names = default_schema(count, 1).feature_names if labels is None else map(str, labels)
+        signs = dict(zip(names, signs, strict=False)) if len(signs) == count else {"": None}
+    if not set(signs.values()) <= {-1, 0, 1}:
+        expected, got = "to be -1, 0 or 1 for each column", f"{estimator.monotonic_cst!r:.60}"
+        call, advice = type(estimator).__name__, "For example {'age': 1}"
+        raise InvalidValueError(call, expected, got, advice, argument="monotonic_cst")
+    words = {1: "increasing", -1: "decreasing"}
+    return dict(shapes or {}) | {name: words[sign] for name, sign in signs.items() if sign}
+
+
 def target_names(y: Targets) -> list[str] | None:
-    """Return the names of targets that have them."""
+    """Return the names of the targets, if they have any."""
     if hasattr(y, "columns"):
         return [str(name) for name in y.columns]
     name = getattr(y, "name", None)
@@ -110,7 +139,7 @@ def distinct(x: Array, y: Array, sample_weight: PerRow) -> tuple[Any, Any, Any, 
     """Return distinct rows of x and y, their total weights and indices."""
     weights = _check_sample_weight(sample_weight, x, dtype=np.float64, ensure_non_negative=True)
     used = np.flatnonzero(weights)
-    if not len(used):  # as scikit-learn says it from 1.7 on
+    if not len(used):  # the message of scikit-learn from 1.7 on
         raise ValueError("Sample weights must contain at least one non-zero number.")
     both = np.column_stack((x[used], y[used]))
     _, first, group = np.unique(both, axis=0, return_index=True, return_inverse=True)

@@ -9,21 +9,29 @@ from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, ClassifierMixin  # noqa: TID253
+from sklearn.base import BaseEstimator  # noqa: TID253
 
 from kanlens.attribution import Attribution, Importance, attribute, importance
 from kanlens.data._groups import row_groups
-from kanlens.data._schema import Schema, class_schema, default_schema
+from kanlens.data._schema import Schema, default_schema
 from kanlens.errors import InvalidValueError, RangeWarning
 from kanlens.estimators import _inputs as inputs
-from kanlens.estimators._inputs import Regression, feature_names, generator_from
+from kanlens.estimators._inputs import (
+    Regression,
+    feature_names,
+    generator_from,
+    shapes_of,
+    widths_of,
+)
 from kanlens.functions._elementary import Array
-from kanlens.model._held_out import probabilities
+from kanlens.model._losses import loss_of
 from kanlens.model._network import KAN, Inputs, PerRow, Rows, Targets
+from kanlens.model._survival import concordance
 from kanlens.symbolic import symbolize
 from kanlens.training import FitResult, fit, fit_default
-from kanlens.training._calibration import cheapest_threshold
+from kanlens.training._fit import adjusted
 from kanlens.training._objective import outside_words, predict
+from kanlens.training._options import choose_loss
 
 _MIN_HOLDOUT_ROWS = 20  # rows below which none are held out
 _PASSES = 5  # over the rows of one call of partial_fit
@@ -33,7 +41,7 @@ Data: TypeAlias = tuple[torch.Tensor, torch.Tensor]
 
 
 class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
-    """Network estimator of either task: parameters, training, outputs."""
+    """Base class of the regressor and the classifier: parameters, training, outputs."""
 
     _formula: Any
 
@@ -50,6 +58,11 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
         max_edges: int | Literal["few"] | None = None,
         interactions: int | Sequence[tuple[str, str]] | None = None,
         constraints: Mapping[str, str] | None = None,
+        monotonic_cst: Mapping[str, int] | Sequence[int] | None = None,
+        loss: str | None = None,
+        quantile: float | Sequence[float] | None = None,
+        power: float | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
         self.hidden = hidden
@@ -62,6 +75,11 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
         self.max_edges = max_edges
         self.interactions = interactions
         self.constraints = constraints
+        self.monotonic_cst = monotonic_cst
+        self.loss = loss
+        self.quantile = quantile
+        self.power = power
+        self.class_weight = class_weight
         self.random_state = random_state
 
     def _train(
@@ -102,17 +120,19 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
             "groups": None if groups is None else groups[places],
             "generator": generator,
             "progress": False,
+            **{name: getattr(self, name) for name in ("loss", "quantile", "power")},
         }
         self._keep(self._trained(build, data, common), places)
 
     def _trained(self, build: Build, data: Data, common: dict[str, Any]) -> FitResult:
         """Train a network with the settings of `fit`, or by `fit_default`."""
-        size = self.grid_size
+        size, common["constraints"] = self.grid_size, shapes_of(self) or None
         of_grid = size is not None and not self.hidden  # which no default network has
         if of_grid or self.steps is not None or self.penalty is not None or self.strength != 0:
             return fit(
-                build(self._hidden(), 5 if size is None else size),
+                build(widths_of(self), 5 if size is None else size),
                 data,
+                optimizer="adam" if common["constraints"] else "lbfgs",
                 steps=50 if self.steps is None else self.steps,
                 penalty=self.penalty,
                 strength=self.strength,
@@ -121,10 +141,9 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
             )
         return fit_default(
             data,
-            hidden=None if self.hidden is None else self._hidden(),
+            hidden=None if self.hidden is None else widths_of(self),
             max_edges=self.max_edges,
             interactions=self.interactions,
-            constraints=self.constraints,
             build=lambda hidden, default: build(hidden, size or default),
             **common,
         )
@@ -133,14 +152,6 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
         """Store a result of training; `places` are the indices of its rows in the data."""
         self.model_, self._formula = result.model, None
         self.result_ = dataclasses.replace(result, held_out=torch.tensor(places)[result.held_out])
-
-    def _hidden(self) -> list[Any]:
-        try:
-            return [5] if self.hidden is None else list(self.hidden)
-        except TypeError as error:
-            call, got = type(self).__name__, repr(self.hidden)
-            fields = "hidden to be the widths of layers", got, "For example (5,)"
-            raise InvalidValueError(call, *fields) from error
 
     def _train_on(self, rows: Array, y: Array, sample_weight: PerRow) -> None:
         """Train for a few passes over more rows, with small steps."""
@@ -161,10 +172,10 @@ class NetworkEstimator(BaseEstimator):  # type: ignore[misc]  # untyped
 
     @property
     def feature_importances_(self) -> Array:
-        """Share of each column in the deviations of the outputs.
+        """Share of each column in the importance of all.
 
-        Shape (in,), in the order of the columns, with sum 1: mean sizes of the exact "secant"
-        values on the background rows of `model_`, over the scales of the outputs.
+        Shape (in,), in the order of the columns, with sum 1: mean absolute attributions (method
+        "secant") on the background rows of `model_`, over the scales of the outputs.
         """
         model = self.network_
         x: Any = model.background
@@ -238,6 +249,12 @@ class KANRegressor(Regression, NetworkEstimator):
         Products of the small network, as for `kanlens.frontier`.
     constraints : mapping of column names, optional
         Shapes of the effects of columns, as for `kanlens.fit_default`.
+    monotonic_cst : mapping of column names or sequence of int, optional
+        As in scikit-learn: 1 for each column to be increasing, -1 for decreasing, 0 for neither.
+    loss, quantile, power
+        As for `kanlens.fit`.
+    class_weight : "balanced" or mapping of labels to weights, optional
+        Of `KANClassifier`: factors of the weights of rows.
     random_state : int, RandomState or None
         Draws weights and held-out rows.
 
@@ -259,7 +276,15 @@ class KANRegressor(Regression, NetworkEstimator):
     """
 
     def fit(
-        self, X: Inputs, y: Targets, sample_weight: PerRow = None, groups: PerRow = None
+        self,
+        X: Inputs,
+        y: Targets,
+        sample_weight: PerRow = None,
+        groups: PerRow = None,
+        *,
+        exposure: PerRow = None,
+        offset: PerRow = None,
+        event: PerRow = None,
     ) -> KANRegressor:
         """Train the network.
 
@@ -273,13 +298,25 @@ class KANRegressor(Regression, NetworkEstimator):
             A row of weight 2 counts as two rows.
         groups : array-like, shape (batch,), optional
             Rows of one label, such as those of one person, are held out together.
+        exposure, offset, event : array-like, shape (batch,), optional
+            As for `kanlens.fit`.
 
         Returns
         -------
         KANRegressor
             Itself.
         """
+        if self.class_weight is not None:
+            got, advice = repr(self.class_weight), "Pass sample_weight to fit"
+            raise InvalidValueError("KANRegressor", "no class_weight", got, advice)
         rows, outputs, names = self._tables(X, y)
+        way = self.loss, self.quantile, self.power
+        loss = loss_of(choose_loss(default_schema(1, 1), *way, call="KANRegressor"))
+        per_row = {"exposure": exposure, "offset": offset, "event": event}
+        (_, y), sample_weight = adjusted((rows, outputs), sample_weight, loss, per_row)
+        outputs = np.asarray(y)
+        self._flat &= outputs.shape[1] == 1  # else of several quantiles
+        names = names if names and len(names) == outputs.shape[1] else None
         self._train(rows, outputs, outputs.shape[1], (sample_weight, groups), names=names)
         return self
 
@@ -291,8 +328,14 @@ class KANRegressor(Regression, NetworkEstimator):
         self._train_on(rows, outputs, sample_weight)
         return self
 
+    def score(self, X: Inputs, y: Targets, sample_weight: PerRow = None) -> float:
+        """Return R2, or the concordance of the loss "cox" with signed times."""
+        if self.network_.loss.separable:
+            return float(super().score(X, y, sample_weight))
+        return concordance(np.asarray(self.predict(X)).ravel(), np.asarray(y, dtype=float).ravel())
+
     def predict(self, X: Inputs, interval: float | None = None, by: str | None = None) -> Array:
-        """Return the outputs, shape (batch,) or (batch, out).
+        """Return the means, quantiles or hazards, shape (batch,) or (batch, out).
 
         With `interval` and `by`, as for `kanlens.predict`, a last axis has the output and the ends
         of its interval.
@@ -300,96 +343,3 @@ class KANRegressor(Regression, NetworkEstimator):
         frame = predict(self.network_, self._rows(X), interval=interval, by=by)
         values = frame.to_numpy().reshape(len(frame), len(self.network_.output_names), -1)
         return self._shaped(values if interval is not None else values[:, :, 0])
-
-
-class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  # untyped
-    """A Kolmogorov-Arnold network for classification.
-
-    Attributes
-    ----------
-    classes_ : ndarray, shape (class,)
-        The labels.
-    model_ : KAN
-        The network; its outputs are logits, one for two classes, else one per class.
-    result_, n_features_in_, feature_names_in_
-        As for `KANRegressor`.
-
-    Examples
-    --------
-    >>> x = np.linspace(-1.0, 1.0, 50)[:, None]
-    >>> labels = np.where(x[:, 0] > 0.2, "high", "low")
-    >>> KANClassifier(hidden=(), steps=10, random_state=0).fit(x, labels).score(x, labels)
-    1.0
-    """
-
-    def fit(
-        self, X: Inputs, y: Targets, sample_weight: PerRow = None, groups: PerRow = None
-    ) -> KANClassifier:
-        """Train the network on labels (batch,); other arguments as for `KANRegressor.fit`.
-
-        Raises
-        ------
-        ValueError
-            If there is only one class, or `y` does not hold labels.
-        """
-        return self._begin(X, y, None, (sample_weight, groups))
-
-    def partial_fit(
-        self, X: Inputs, y: Targets, classes: Targets | None = None, sample_weight: PerRow = None
-    ) -> KANClassifier:
-        """Continue training with more rows; the first call needs all classes.
-
-        By default, the classes are the labels in the first `y`.
-        """
-        if not hasattr(self, "model_"):
-            return self._begin(X, y, classes, (sample_weight, None))
-        rows, target = inputs.labelled(self, X, y, reset=False)
-        self._train_on(rows, self._codes(target), sample_weight)
-        return self
-
-    def _codes(self, target: Array) -> Any:
-        """Return the codes (batch,) of labels, refusing new ones."""
-        new = target[~np.isin(target, self.classes_)]
-        if len(new):
-            expected, got = "labels among those of the first call", repr(new.tolist()[0])
-            advice = "Pass all classes to the first call"
-            raise InvalidValueError("KANClassifier", expected, got, advice)
-        return np.searchsorted(self.classes_, target)
-
-    def _begin(
-        self, X: Inputs, y: Targets, classes: Targets | None, of_rows: tuple[PerRow, PerRow]
-    ) -> KANClassifier:
-        """Train a new network, for the labels in `y` where no classes are given."""
-        rows, target = inputs.labelled(self, X, y, reset=True)
-        self.classes_ = np.unique(target if classes is None else classes)
-        if len(self.classes_) < 2:
-            advice = "Classification needs more than one class"
-            raise InvalidValueError("KANClassifier", "at least two classes", "one class", advice)
-        names = inputs.target_names(y)
-        labels = tuple(str(label) for label in self.classes_)
-        schema = class_schema(names[0] if names and len(names) == 1 else "y", labels)
-        codes, outputs = self._codes(target), len(schema.outputs)
-        self._train(rows, codes, outputs, of_rows, schema=schema)
-        return self
-
-    def predict_proba(self, X: Inputs) -> Array:
-        """Return the probability of every class, shape (batch, class)."""
-        with torch.no_grad():
-            return np.asarray(probabilities(self.network_(self._rows(X))).numpy())
-
-    def predict_set(self, X: Inputs, interval: float = 0.9, by: str | None = None) -> Array:
-        """Return the mask (batch, class) of sets of classes; options as for `kanlens.predict`."""
-        frame = predict(self.network_, self._rows(X), interval=interval, by=by)
-        return np.asarray(frame.iloc[:, -len(self.classes_) :].to_numpy())
-
-    def find_threshold(self, cost: Sequence[float] = (1.0, 1.0)) -> float:
-        """Return the least probability at which to predict the second class.
-
-        It has the least cost on held-out rows; `cost` is of a false positive and a false negative.
-        """
-        return cheapest_threshold(self.network_, cost)
-
-    def predict(self, X: Inputs) -> Any:
-        """Return the most probable label of every row, shape (batch,)."""
-        codes = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[codes]

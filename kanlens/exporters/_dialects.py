@@ -33,7 +33,7 @@ class Splines:
 
     Pieces are polynomials in the distance from their start, the first from its end; the first and
     the last are straight. The value at u is the sum of the rises of all pieces up to u, so that
-    no number next to a break is in the wrong piece.
+    rounding next to a break does no harm.
     """
 
     breaks: Array  # (in, break), increasing
@@ -52,7 +52,7 @@ class Splines:
         return np.concatenate([tails, inner.reshape(len(tails), -1, tails.shape[-1])], axis=1)
 
     def combined(self, in_: int) -> tuple[Index, Array]:
-        """Return outputs whose splines span those of all, and weights (rank, out)."""
+        """Return outputs whose splines span those of all outputs, and weights (rank, out)."""
         from scipy.linalg import qr, solve_triangular
 
         inner = np.diff(self.breaks[in_])
@@ -274,12 +274,12 @@ class _DialectPrinter(StrPrinter):  # type: ignore[misc]  # untyped
 
 
 def _double(value: float) -> str:
-    """Write a number that SQL reads as binary, not as decimal."""
+    """Write a number that SQL reads as a double, not as a decimal."""
     return repr(value) if "e" in repr(value) else f"{value!r}e0"
 
 
 def _dialect(name: str, same: Callable[[str], str], others: str, **forms: str) -> Dialect:
-    """Return a dialect of equal calls, pairs of names, and templates."""
+    """Return a dialect from names equal to sympy's, pairs of names, and templates."""
     calls = {word: same(word) for word in _SAME.split()}
     calls |= dict(pair.split("=") for pair in others.split()) | forms
     number = {"SQL": _double, "Excel": lambda value: repr(value).upper()}.get(name, repr)
@@ -329,7 +329,7 @@ MAX_CHARACTERS = 1_000_000  # characters of all formulas: SQLite's limit where n
 
 
 class Unrolled(ABC):
-    """A network as formulas, level by level, for languages without loops."""
+    """A network written as formulas, level by level, for languages without loops."""
 
     dialect: Dialect
 
@@ -342,7 +342,7 @@ class Unrolled(ABC):
         """Add the sums of a layer and return the references to them."""
 
     def outputs(self, description: Description, features: Sequence[str]) -> list[str]:
-        """Add all levels; return the formulas of the outputs."""
+        """Add the formulas of all levels; return those of the outputs."""
         columns = zip(features, *map(np.ndarray.tolist, description.scaling[:4]), strict=True)
         texts = [
             f"({self._held(name, low, high)} - {self.number(shift)})/{self.number(scale)}"
@@ -381,7 +381,7 @@ class Unrolled(ABC):
         return text
 
     def rises(self, names: Sequence[str], splines: Splines) -> tuple[list[str], list[Pieces]]:
-        """Return as text how far u is within each piece, and which pieces have a slope."""
+        """Return, for pieces with a slope, the distance of u from their start as text."""
         texts, pieces = [], []
         for in_, (name, breaks) in enumerate(zip(names, splines.breaks.tolist(), strict=True)):
             for piece, (start, end) in enumerate(pairwise([-np.inf, *breaks, np.inf])):

@@ -17,9 +17,8 @@ from kanlens.errors import DTypeError, InvalidValueError, OutputError
 from kanlens.exporters._dialects import refuse
 from kanlens.exporters._exported_model import Export, Format, chances, predicted
 from kanlens.exporters._onnx_file import ONNX
-from kanlens.exporters._sql_query import SQL_QUERY
 from kanlens.exporters._text_files import C_HEADER, LATEX, NUMPY_MODULE, SYMPY
-from kanlens.exporters._workbook import WORKBOOK
+from kanlens.exporters._unrolled_files import SQL_QUERY, WORKBOOK
 from kanlens.functions._elementary import Array
 from kanlens.model import kernels
 from kanlens.model._analysis import Model, check_model
@@ -27,7 +26,7 @@ from kanlens.model._network import KAN
 
 
 class _Filled(torch.nn.Module):
-    """A model that takes fillers (in,) for NaN."""
+    """A model that imputes NaN by the values `fillers` (in,)."""
 
     fillers: torch.Tensor
 
@@ -52,7 +51,7 @@ def _write_program(subject: Export, path: Path) -> None:
 
 
 def _run_program(subject: Export, path: Path) -> list[Array]:
-    """Run a program on no rows, then on rows with missing numbers."""
+    """Run a program on an empty batch, then on rows with missing numbers."""
     program, x = torch.export.load(path).module(), subject.rows.copy()
     x[0, ~np.isnan(subject.fillers)] = np.nan
     rows = torch.from_numpy(x).to(subject.model.input_shift)
@@ -64,7 +63,7 @@ _ALL = (ONNX, TORCH, NUMPY_MODULE, C_HEADER, SQL_QUERY, LATEX, SYMPY, WORKBOOK)
 FORMATS: dict[str, Format] = {form.name: form for form in _ALL}
 """Formats of files by name."""
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
-EXPLAINED = 1e-6  # of scores, where a slope is that of a step
+EXPLAINED = 1e-6  # for attributions
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

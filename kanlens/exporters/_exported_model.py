@@ -53,7 +53,7 @@ def cell_rule(feature: Feature) -> Cell:
 
 
 def column_kinds(schema: Schema) -> dict[str, str]:
-    """Return the kinds of columns by name."""
+    """Return the kind of each column ("number", "date" or "text") by name."""
     kinds: dict[str, str] = {}
     for feature in schema.features:
         kind = "text" if feature.category or feature.categories else "number"
@@ -131,6 +131,7 @@ class Export:
     def title(self) -> str:
         """Title of the file in one line of ASCII."""
         text = f"KAN {list(self.model.widths)}: {', '.join(self.model.output_names)}"
+        text += f" ({self.model.loss.scale}; take exp)" * self.model.loss.log
         shown = ascii(text)[1:-1].replace('"', "'")  # it ends no docstring
         return f"{shown}, exported by kanlens {version('kanlens')}"
 
@@ -189,7 +190,7 @@ class Export:
 
     @cached_property
     def rows(self) -> Array:  # (batch, in)
-        """The same rows as the model takes them."""
+        """The same rows, encoded for the model."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of cells that are blank or unseen on purpose
             return self.model.schema.encode(self.frame, call="export")
@@ -202,7 +203,7 @@ class Export:
         return np.asarray(rows.mean(0, keepdims=True))
 
     def scores(self, x: Array) -> Array:  # (batch, out, in)
-        """Return the secant attributions of every output to the reference."""
+        """Return attributions (method "secant") of every output, relative to `reference`."""
         options: dict[str, Any] = {"method": "secant", "background": self.reference}
         outputs = range(len(self.description.outputs))
         scores = (attribute(self.exact, x, target=k, progress=False, **options) for k in outputs)

@@ -1,4 +1,4 @@
-"""ONNX files: the graph of a model and of its secant attributions."""
+"""ONNX files: the graph of a model and of its attributions by method "secant"."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ _EXACT = {  # in place of _SINGLE, which runtimes lack in float64, without a los
 
 
 class Graph:
-    """Nodes and constants of a graph that computes in one dtype."""
+    """Builder of an ONNX graph that computes in one dtype."""
 
     def __init__(self, onnx: Any, dtype: DTypeLike) -> None:
         self.onnx = onnx
@@ -74,7 +74,7 @@ class Graph:
         return self.onnx.helper.make_tensor_value_info(name, kind, ["batch", *sizes])
 
     def unmarked(self, value: str, schema: Schema) -> str:
-        """Replace the numbers that stand for missing ones by NaN."""
+        """Replace numbers that mark missing cells by NaN."""
         for mark in blank_numbers(schema):
             value = self.add("Where", self.add("Equal", value, mark), np.nan, value)
         return value
@@ -130,7 +130,7 @@ class Graph:
         return self.add("Where", inside_of, inside, self.choice(rest, u))
 
     def arctangent(self, u: str) -> str:
-        """Add arctan in float64: that of float32 and one step of Newton's method."""
+        """Add arctan in float64: one step of Newton's method from the float32 value."""
         near = self.cast(self.add("Atan", self.cast(u, np.float32)), self.dtype)
         sine, cosine = self.add("Sin", near), self.add("Cos", near)
         above = self.add("Sub", self.add("Mul", u, cosine), sine)
@@ -165,7 +165,7 @@ class Graph:
         return self.add("Concat", below, above, *powers, axis=2)
 
     def columns(self, u: str, terms: FunctionTerms) -> str:
-        """Add the values (batch, column) of a function."""
+        """Add the values (batch, column) of terms of one function."""
         v = self.add("Gather", u, terms.inputs, axis=1)
         if (terms.a != 1).any() or (terms.b != 0).any():
             v = self.add("Add", self.add("Mul", v, terms.a), terms.b)
@@ -216,7 +216,7 @@ def _write(subject: Export, path: Path) -> None:
 
 
 def _add_outputs(graph: Graph, subject: Export, x: str) -> list[Any]:
-    """Add the passes through the network; return the outputs of the graph."""
+    """Add the network, with scores if wanted; return the outputs of the graph."""
     *_, (u, _) = _levels(graph, subject, x)
     shift, scale = subject.description.scaling[4:]
     classes, count, dtype = np.array(subject.classes), len(shift), graph.dtype
@@ -342,7 +342,7 @@ def _edges(graph: Graph, layer: Layer, u: str) -> str:
 
 
 def _through_nodes(graph: Graph, layer: Layer, slopes: str, ours: str, theirs: str) -> str:
-    """Turn slopes of nodes into those of sums by Shapley values."""
+    """Convert slopes by nodes to slopes by sums, with Shapley values for products."""
     add, rates = graph.add, []
     for members, scale in zip(layer.members, layer.scale, strict=True):
         here, there = ([add("Gather", row, [k], axis=1) for k in members] for row in (ours, theirs))

@@ -68,7 +68,7 @@ def _lambdas(expressions: Mapping[str, Any]) -> str:
 
 
 def _layer(layer: Layer) -> list[Any]:
-    """Return the arguments of the written _layer."""
+    """Return the arguments for the function _layer in the module."""
     pieces = layer.splines
     splines = pieces and (pieces.breaks, pieces.degree, np.concatenate(pieces.matrix))
     terms = [(t.g.name, t.inputs, t.a, t.b, t.weights) for t in layer.terms]
@@ -142,7 +142,7 @@ def _array(name: str, values: Array | Index) -> str:
 
 
 def _date(part: str) -> tuple[list[tuple[str, str]], str]:
-    """Write a part of a date as named steps and a value."""
+    """Write the code that computes a part of a date."""
     steps, (last,) = sympy.cse([date_part(part, sympy.Symbol("days"))])
     return [(str(symbol), C99.text(value)) for symbol, value in steps], C99.text(last)
 

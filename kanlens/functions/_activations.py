@@ -26,7 +26,7 @@ def silu_pair(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def gelu(x: Tensor) -> Tensor:
-    """Return the function of torch without its cancellation."""
+    """Return torch's gelu, computed without cancellation."""
     wide = x.double()  # a float32 quotient would be off where erfc falls steeply
     return (0.5 * wide * torch.erfc(-wide / math.sqrt(2.0))).to(x.dtype)
 
@@ -90,7 +90,7 @@ def decaying(factor: float, degree: int, u: Array) -> Array:
 
 
 def _product(x: Array, factor: Array) -> Array:
-    """Multiply x by a factor that decays faster, with 0 at infinity."""
+    """Multiply x by a factor that decays faster; the product at infinity is 0."""
     return np.asarray(np.where(factor == 0.0, 0.0, x * factor), dtype=np.float64)
 
 

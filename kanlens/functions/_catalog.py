@@ -52,7 +52,7 @@ def check_functions(call: str, names: Iterable[str]) -> None:
 
 
 def base_name(base: object, *, call: str = "base_activation", others: Iterable[str] = ()) -> str:
-    """Return the name in `BASES` of a name, torch form or entry; the error lists `others` too."""
+    """Return the key in `BASES` for a name, torch class or function; errors list `others` too."""
     if isinstance(base, str) and base in BASES:
         return base
     kind = base if isinstance(base, type) else type(base)
@@ -100,7 +100,7 @@ def _power(name: str, exponent: float, complexity: int) -> ElementaryFunction:
 
 
 def _cubic(name: str, slope: int) -> ElementaryFunction:
-    """Return u**3 + slope * u, for a slope of -1 or 1 at 0."""
+    """Return u**3 + slope * u, for a slope of -1 or 1."""
     return _analyzed(
         name=name,
         value=lambda u: u**3 + slope * u,
@@ -113,7 +113,7 @@ def _cubic(name: str, slope: int) -> ElementaryFunction:
 
 
 def _common(name: str, complexity: int, derivative: Scalar, **facts: Any) -> ElementaryFunction:
-    """Return a function by torch's name, which equals sympy's except for "arc"."""
+    """Return a function that has the same name in torch and sympy, except for "arc"."""
     return _analyzed(
         name=name,
         value=getattr(torch, name),

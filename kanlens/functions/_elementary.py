@@ -48,8 +48,8 @@ class ElementaryFunction:
     domain: Domain | Interval = "real"
     symmetry: Symmetry | None = None  # how g(-u) follows from g(u)
     degree: float | None = None  # p when g(s * u) == s**p * g(u) for every s > 0
-    # where g, g', g'', as far as they are given, change from rising to falling or back, by a jump
-    # too; others follow from a closed form, or are not known
+    # turning points of g, g', g'' (as many as given), jumps included; others follow from a closed
+    # form, or are not known
     turns: tuple[tuple[float, ...], ...] = ()
     period: float | None = None  # after which turning points repeat, those of derivatives too
     turning_known: bool = True  # `turns` are sure to be all of them
@@ -72,7 +72,7 @@ class ElementaryFunction:
         return self.together(u) if self.together else (self.value(u), self.derivative(u))
 
     def nth(self, u: Array | float, n: int) -> Array:
-        """Return the `n`-th derivative (0: the value) at `u`, in closed form also limits."""
+        """Return the `n`-th derivative (0: the value) at `u`; closed forms include limits."""
         points = np.asarray(u, dtype=np.float64)
         if self.closed_form is None:
             form = self.derivative if n else self.value
@@ -143,8 +143,8 @@ class ElementaryFunction:
     def stretches(self, low: float, high: float) -> list[Interval]:
         """Return intervals of ``[low, high]`` with g defined and monotone.
 
-        They end at turning points, kinks, jumps, the ends of the domain, where g may be infinite,
-        and next to poles; the value at a jump is an interval of no width.
+        They end at turning points, kinks, jumps, the ends of the domain (where g may be infinite)
+        and next to poles; a jump itself is an interval of zero width.
         """
         first, last = self.ends
         if isinstance(self.domain, tuple):  # even the limits at its ends are unknown
@@ -187,7 +187,7 @@ unsearched = functools.partial(ElementaryFunction, searched=False)
 def repeated(
     points: tuple[float, ...], period: float | None, low: float, high: float
 ) -> list[float]:
-    """Return the points of ``[low, high]`` with repetitions, increasing."""
+    """Return all points in ``[low, high]``, repeated with the period, in increasing order."""
     if period is None:
         return sorted(point for point in points if low <= point <= high)
     if len(points) * (high - low) > MAX_PERIODIC_POINTS * period:
@@ -251,10 +251,10 @@ def sympy_call(name: str, *arguments: object) -> Any:
 
 
 def _beside(place: float) -> float:
-    """Return a distance larger than rounding; 0 at infinity."""
+    """Return a distance from `place` that is larger than rounding; 0 at infinity."""
     return 4.0 * math.ulp(max(abs(place), 1.0)) if math.isfinite(place) else 0.0
 
 
 def _first_after(low: Tensor, point: float, period: float) -> Tensor:
-    """Return the first of the places point + k * period from `low` on."""
+    """Return the first of point + k * period that is not below `low`."""
     return point + torch.ceil((low - point) / period) * period

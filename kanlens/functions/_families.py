@@ -1,4 +1,4 @@
-"""Functions from which edges of other libraries are made: rational functions, bumps, wavelets."""
+"""Rational functions, Gaussians and wavelets, the edge functions of other libraries."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def rational_name(top: Sequence[float], bottom: Sequence[float], *, even: bool =
 def rational(name: str) -> ElementaryFunction:
     """Return the function of a name that `RATIONAL` matches.
 
-    Turning points are those of all pieces between kinks: some may not exist, none is missing.
+    Turning points include those of all pieces, also outside of the piece's interval.
     """
     part: Any = RATIONAL.fullmatch(name)
     even = bool(part["even"])
@@ -82,7 +82,7 @@ def rational(name: str) -> ElementaryFunction:
 
 @dataclass(frozen=True)
 class _Piece:
-    """P / (1 + sign * inner), on the half line and where inner has its sign."""
+    """P / (1 + sign * inner), valid on a half line where `inner` has that sign."""
 
     top: Polynomial
     inner: Polynomial
@@ -98,7 +98,7 @@ class _Piece:
         return self.half * u >= 0
 
     def where(self, u: Array) -> Any:
-        """Return where the piece is the function."""
+        """Return the mask of u at which the piece is the function."""
         near = np.clip(u, -_INFINITY, _INFINITY)
         return (self.half * near >= 0) & (self.sign * self.inner(near) >= 0)
 
@@ -128,7 +128,7 @@ def _pieces(top: Sequence[float], bottom: Sequence[float], even: bool) -> list[_
 def _ratio(
     top: Sequence[float], bottom: Sequence[float], even: bool, u: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return the function and its slope, one of both sides at a kink."""
+    """Return the function and its slope (at a kink, that of one side)."""
     v, sign = (u.abs(), torch.sign(u)) if even else (u, torch.ones_like(u))
     p, q = _value(top, u), _value(bottom, v)
     whole, rise = 1 + q.abs(), torch.sign(q) * sign * _value(polyder(bottom).tolist(), v)
@@ -150,7 +150,7 @@ def _roots(polynomial: Polynomial) -> list[float]:
 
 
 FREQUENCY = 5.0  # of the Morlet wavelet
-ZERO_BEYOND = 40.0  # where it is 0 in float64
+ZERO_BEYOND = 40.0  # 0 in float64 from here on
 _HALF = 2**-0.5
 
 

@@ -1,4 +1,4 @@
-"""Sums ``weight_k * g_k(a_k * u + b_k)`` of elementary functions, and a function alone."""
+"""Sums ``weight_k * g_k(a_k * u + b_k)`` of elementary functions, and single functions."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ class FunctionSum:
 
     @classmethod
     def of(cls, *terms: tuple[str, float, float, float]) -> FunctionSum:
-        """Return the sum of terms, each a name, a, b and a weight."""
+        """Return the sum of terms, each given as name, a, b and weight."""
         names, a, b, weights = zip(*terms, strict=True) if terms else ((), (), (), ())
         functions = tuple(find_function(name) for name in names)
         numbers = (np.array(column, dtype=np.float64) for column in (a, b, weights))
         return cls(functions=functions, **dict(zip(("a", "b", "weights"), numbers, strict=True)))
 
     def numbers(self) -> dict[str, Array]:
-        """Return a, b and the weights by their names."""
+        """Return a, b and the weights as a dict."""
         return {"a": self.a, "b": self.b, "weight": self.weights}
 
     @property
@@ -61,7 +61,7 @@ class FunctionSum:
         return ", ".join(dict.fromkeys(g.name for g in self.functions))
 
     def __str__(self) -> str:
-        """Return up to three terms as weight and name; of more, their number."""
+        """Return up to three terms as text, else the number of terms."""
         names = [g.name for g in self.functions]
         if len(names) > 3:
             return f"{len(names)} functions"
@@ -119,7 +119,7 @@ class FunctionSum:
         return total
 
     def jumps(self, orders: int) -> tuple[Array, Array]:
-        """Return the places of kinks, and jumps of derivatives (n, kink)."""
+        """Return the positions of kinks, and the jumps of derivatives there (n, kink)."""
         places, columns = [_NONE], [np.zeros((orders, 0))]
         for g, a, b, weight in self._terms():
             for kink in (*g.kinks, *g.jumps) if a else ():

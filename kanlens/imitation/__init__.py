@@ -1,4 +1,4 @@
-"""Imitation: small networks that follow any other model."""
+"""Imitation: small surrogate networks of any other model."""
 
 from kanlens.imitation._imitate import Imitation, ImitationReceipt, imitate
 

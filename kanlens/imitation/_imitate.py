@@ -1,4 +1,4 @@
-"""Small networks that follow another model, with their fidelity and where it ends.
+"""Small surrogate networks of another model, with their fidelity.
 
 A model may overfit the rows that it was trained on, which a small network cannot follow. So it is
 also evaluated on rows that mix cells of two rows. A fifth of the rows is held out.
@@ -43,19 +43,19 @@ if TYPE_CHECKING:
 
 Form: TypeAlias = "Callable[[pd.DataFrame], object]"
 
-MIN_ROWS, MAX_ROWS = 20, 10_000  # of the data, of which more are spread evenly
+MIN_ROWS, MAX_ROWS = 20, 10_000  # of the data; evenly spaced if there are more
 BETWEEN = 6000  # rows drawn between those of the data
-MIXED = 0.3  # of their cells: those of other rows
+MIXED = 0.3  # share of their cells taken from other rows
 BEYOND = 2000  # rows drawn beyond the data
-DISTINCT = 20  # most values of a column of which no others are drawn
-REGIONS, REGION_ROWS = 6, (5, 0.05)  # of `worst`, at most; and rows of one, at least
+DISTINCT = 20  # a column with at most as many values gets no new ones
+REGIONS, REGION_ROWS = 6, (5, 0.05)  # most regions in `worst`; least rows of one
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImitationReceipt(Receipt):
     """Validation record of an imitation, whose `teacher` is the name of the imitated model.
 
-    `furthest` describes the region where the network differs most, if there are several regions.
+    `furthest` describes the region where they differ most, if there are several regions.
     """
 
     teacher: str
@@ -75,7 +75,7 @@ class ImitationReceipt(Receipt):
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Imitation(Displayed):
-    """A small network that follows another model, and how far.
+    """A small surrogate network of another model, and its fidelity.
 
     Attributes
     ----------

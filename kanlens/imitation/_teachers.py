@@ -26,7 +26,7 @@ from kanlens.errors import (
     ShapeError,
     rewording,
 )
-from kanlens.io._tensor_files import check_file
+from kanlens.io._checkpoint import check_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,7 +170,7 @@ def _read_onnx(path: Path, first: pd.DataFrame, labels: tuple[str, ...]) -> Teac
         answer = run(first)
     except KanlensError:
         raise
-    except Exception as error:  # those of the runtime have no public base
+    except Exception as error:  # errors of ONNX Runtime have no public base class
         got = f"{path.name!r}: {str(error).splitlines()[0]}"
         expected, advice = "an ONNX model that runs on these rows", "Compare its inputs with them"
         raise FileFormatError("imitate", expected, got, advice) from error

@@ -1,1 +1,1 @@
-"""Splines, layers, networks and the record of a run."""
+"""Splines, layers, networks and traces of their runs."""

@@ -1,4 +1,4 @@
-"""Shared by analyses: models and their checks, copies, edges, ranges, batches within memory."""
+"""Functions for all analyses: checks and copies of models, ranges, batches that fit in memory."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from kanlens.errors import DTypeError, InvalidValueError, KanlensError, rewordin
 from kanlens.functions._elementary import Array
 from kanlens.model._network import KAN
 
-# Numbers held at once by one step of an analysis; more leaves the caches. A step holds a few times
-# as many, which is within any limit of memory that can be set (`kanlens._resources.MIN_LIMIT`).
+# Numbers in one chunk of an analysis; more do not fit the caches. A step holds a few times as many,
+# less than the least limit of memory that can be set (`kanlens._resources.MIN_LIMIT`).
 BUDGET = 2**20
 TAILS, FAR = 0.05, 100.0  # of outliers: largest share at either end, distance over the range
 _DIVERGED = "The training diverged; train it again"
@@ -61,14 +61,14 @@ def widest(model: KAN) -> int:
 
 
 def rows_at_once(model: KAN) -> int:
-    """Return the number of rows that a model can take at once within the budget."""
+    """Return the number of rows that a model can process at once within `BUDGET`."""
     return max(1, BUDGET // (16 * widest(model)))  # 16: bases of one input
 
 
 def over_rows(
     function: Callable[[Tensor], Sequence[Tensor]], x: Tensor, at_once: int
 ) -> list[Tensor]:
-    """Apply a function of rows (batch, ...) to some rows at a time, each result in one tensor."""
+    """Apply a function of rows (batch, ...) to chunks of rows; concatenate the results."""
     parts = x.split(at_once)
     first = function(parts[0])
     if len(parts) == 1:
@@ -110,7 +110,7 @@ def float64_copy(model: KAN) -> KAN:
 
 
 def reaching(model: KAN, target: int) -> list[Tensor]:
-    """Return masks (out,) of each layer's outputs, factors too, with a path to a target."""
+    """Return masks (out,) of the outputs of each layer that have a path to a target."""
     wanted = torch.arange(model.widths[-1], device=model.input_shift.device) == target
     masks: list[Tensor] = []
     for layer, nodes in zip(reversed(list(model.layers)), reversed(list(model.nodes)), strict=True):
@@ -228,3 +228,17 @@ def _fault(shown: str, kind: str, tensor: Tensor) -> tuple[str, str, str] | None
         other = float(tensor[(tensor != 0) & (tensor != 1)][0])
         return f"{shown} of zeros and ones", f"{other:g}", _REMASK
     return None
+
+
+@torch.no_grad()
+def newton_steps(model: KAN, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Return working errors (batch, out) of a regression, and their weights in scaled units."""
+    scaling = model.output_shift, model.output_scale
+    parts = (output - scaling[0]) / scaling[1], model.loss.scaled(y, scaling)
+    sums, targets = (part.double().cpu().numpy() for part in parts)
+    pairs = [
+        model.loss.of_output(place).working(*own, np.ones(len(y)))
+        for place, own in enumerate(zip(sums.T, targets.T, strict=True))
+    ]
+    weights, errors = torch.from_numpy(np.stack(pairs, 2)).to(output).unbind()
+    return errors * scaling[1], weights

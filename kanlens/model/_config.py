@@ -1,4 +1,4 @@
-"""Configurations that rebuild a layer or a network, tensors aside, as JSON."""
+"""Configurations that rebuild a layer or a network without its tensors, as JSON."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from kanlens._resources import check_memory
 from kanlens.data._schema import Schema
 from kanlens.errors import FileFormatError, InvalidValueError
 from kanlens.model._held_out import HeldOut
+from kanlens.model._losses import loss_of
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.model._training_record import EditStep, GrowthRecord, TrainingRecord
 
@@ -56,7 +57,7 @@ class LayerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class NodesConfig:
-    """Configuration of the nodes that the sums of a layer become."""
+    """Configuration of the nodes that are formed from the sums of a layer."""
 
     arities: tuple[int, ...] = ()  # factors of each product; these are the last outputs
     scaled: bool = False  # a fixed scale and shift
@@ -136,6 +137,8 @@ class KANConfig:
         for nodes in data["nodes"]:
             if not nodes["normalized"]:
                 del nodes["normalized"], nodes["eps"]
+        if data["schema"]["loss"] == "squared_error":
+            del data["schema"]["loss"], data["schema"]["loss_parameter"]
         optional = ("nodes", "provenance", *UNTRAINED)
         parts = {name: part for name, part in data.items() if part or name not in optional}
         return json.dumps(parts, sort_keys=True)
@@ -153,6 +156,7 @@ class KANConfig:
             data = json.loads(text)
             layers = tuple(LayerConfig.from_dict(item) for item in data["layers"])
             schema = Schema.from_dict(data["schema"])
+            loss_of(schema)
             about = {name: data.get(name, usual) for name, usual in _FACTS.items()}
             for name, fact in about.items():
                 if type(fact) is not type(_FACTS[name]):
@@ -226,7 +230,7 @@ def check_layer(
 
 
 def check_grid(ends: Sequence[float], knots: Tensor | None = None) -> tuple[float, float]:
-    """Return the ends of a grid; refuse wrong order, and knots too close."""
+    """Return the ends of a grid; refuse ends in the wrong order, and knots too close."""
     try:
         low, high = (float(end) for end in ends)
     except (TypeError, ValueError):

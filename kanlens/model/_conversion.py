@@ -1,4 +1,4 @@
-"""The same network in another form: with splines alone, or without layer normalization."""
+"""Conversion of networks to splines alone, or to layers without layer normalization."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def expand_normalization(model: KAN) -> KAN:
 
 
 def _expanded(nodes: Nodes, like: Tensor) -> list[KANLinear]:
-    """Return the layers from sums to the factors of normalized nodes."""
+    """Return layers that compute the factors of normalized nodes from sums."""
     n, raw = nodes.normalized, nodes.apart
     distances = torch.eye(raw + n, dtype=torch.float64)
     distances[raw:, raw:] -= 1 / n
@@ -196,7 +196,7 @@ def _rows(model: KAN) -> Tensor:
 
 
 def _fitted(model: KAN, index: int, inputs: Tensor, size: int, order: int) -> KANLinear:
-    """Return a layer of splines fitted to one of any kind on the range of its inputs."""
+    """Return a layer of splines fitted to any layer on the range of its inputs."""
     old = model.layers[index]
     low, high = inputs.amin(0), inputs.amax(0)
     room = ROOM * torch.where(high > low, high - low, 1.0)
@@ -231,7 +231,7 @@ def _fitted(model: KAN, index: int, inputs: Tensor, size: int, order: int) -> KA
 
 
 def _cuts(low: Tensor, high: Tensor, size: int, fixed: Sequence[Sequence[float]]) -> Tensor:
-    """Return even breakpoints (in, size + 1), the nearest inner ones moved to fixed places."""
+    """Return even breakpoints (in, size + 1); inner ones move to nearby `fixed` points."""
     steps = torch.linspace(0, 1, size + 1, dtype=torch.float64)
     cuts = low[:, None] + (high - low)[:, None] * steps
     width = (high - low) / size

@@ -114,7 +114,7 @@ class EdgeLayer(nn.Module):
         return BASES[self.base_name].value
 
     def coefficients(self) -> Tensor:
-        """Return the B-spline coefficients (out, in, basis), scaler and mask multiplied in."""
+        """Return the B-spline coefficients (out, in, basis), multiplied by scaler and mask."""
         return self.weights().coefficients()
 
     def base_weights(self) -> Tensor:
@@ -239,7 +239,7 @@ class EdgeLayer(nn.Module):
         return ~((x >= low) & (x <= high))
 
     def unlearned(self, x: Tensor) -> Tensor:
-        """Return the mask of values of x (batch, in) outside grid and training data."""
+        """Return the mask of values of x (batch, in) outside both grid and training data."""
         off, statistics = self.outside(x), self.statistics
         return off if statistics is None else off & ~statistics.reached(x)
 

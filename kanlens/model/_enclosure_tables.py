@@ -2,9 +2,9 @@
 
 Control points of several edges of one input can be added before their hull is taken.
 
-Functions other than splines are replaced by the polynomial through their values at Chebyshev
-nodes, whose error the sixth derivative bounds; intervals wider than 0.75 of a function's argument
-are cut, so that it stays near 1e-9 of a weight.
+Functions other than splines are replaced by the polynomial through their values at Chebyshev nodes,
+whose error the sixth derivative bounds; intervals on which an argument varies by more than 0.75 are
+cut, so that errors stay near 1e-9 of a weight.
 
 Rounding is below 1e-13 of the sizes that were added; margins are `PAD` = 1e-12 of them. A slope
 keeps the sign of its B-spline coefficients, exact differences of stored numbers.
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 PAD = 1e-12
 MAX_PIECE_WIDTH = 0.75  # of a piece with a base function near 0
 SETTLED = 32.0  # beyond it pieces double in width
-MAX_PARTS = 1024  # that a piece is cut into
+MAX_PARTS = 1024  # of a piece
 STRAIGHT = 2e-12  # error of a polynomial there: bases differ from lines by 33 exp(-32) at most
 VALUE, SLOPE = 6, 5  # coefficients of a value, of a slope: splines have degree 5 at most
 
@@ -113,7 +113,7 @@ class PieceTable:
 
 
 def slope_range(base: ElementaryFunction, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
-    """Bound the first derivative of a base on intervals, rounding included."""
+    """Bound the derivative of a base function on intervals, including rounding."""
     lower, upper = base.extremes(low, high, 1)
     near = torch.zeros_like(lower, dtype=torch.bool)  # where terms cancel
     for zero in base.zeros_of_derivative(1):
@@ -215,8 +215,8 @@ def _terms(own: Enclosure, derivative: int) -> Tensor:  # (out, in)
 def _error(term: Term, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
     """Bound the error of the polynomial through a function's, or its slope's, values at nodes.
 
-    The sixth derivative serves both: it is the fifth of the slope. No polynomial through six nodes
-    is farther from a function than 4 times its largest value.
+    The sixth derivative bounds both: it is the fifth derivative of the slope. The polynomial
+    through six nodes differs from a function by at most 4 times its largest value.
     """
     left, right = term.inner(cuts[:, :-1], cuts[:, 1:], pieces=True)
     half = 0.5 * (right - left)
@@ -232,7 +232,7 @@ def _error(term: Term, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
 
 
 def slope_hulls(own: Enclosure, cuts: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the extreme B-spline coefficients of the slope, (out, in, piece) each, with sign."""
+    """Return the least and greatest B-spline coefficients of slopes on pieces, (out, in, piece)."""
     knots, k = own.knots, own.degree
     zero = torch.zeros_like(own.coef[..., :1])
     rises = torch.cat([zero, own.coef, zero], -1).diff(dim=-1)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import math
 import numbers
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -29,6 +30,8 @@ from kanlens._checks import check_choice
 from kanlens.data._cell_parsing import Array
 from kanlens.data._schema import Schema
 from kanlens.errors import InvalidValueError, MethodError
+from kanlens.model._losses import Loss
+from kanlens.model._survival import cumulative_hazard
 from kanlens.model._training_record import fingerprint
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ class HeldOut:
     outputs: str
     targets: str
     levels: dict[str, str] = field(default_factory=dict)
-    shrink: float = 1.0  # of the errors, for a network that is a mean of those that made them
+    shrink: float = 1.0  # factor of errors, if the network is the mean of those that made them
     weights: str = ""  # fingerprint of the network
 
     @classmethod
@@ -82,11 +85,11 @@ class HeldOut:
         """Codes (row,) of the categories of each categorical column."""
         return {name: _decoded(text, "<u2") for name, text in self.levels.items()}
 
-    def scores(self, classes: bool) -> Array:
+    def scores(self, loss: Loss) -> Array:
         """Return errors (row, out), or 1 minus the probabilities of the true classes (row, 1)."""
         outputs, targets = self.arrays
-        if not classes:
-            return np.asarray(abs(targets - outputs) * self.shrink)
+        if not loss.classes:
+            return np.asarray(abs(targets - loss.response(outputs)) * self.shrink)
         chances = probabilities(torch.from_numpy(outputs)).numpy()
         return 1 - np.take_along_axis(chances, targets.astype(int), 1)
 
@@ -104,8 +107,9 @@ def keep_held_out(
     parts = [part.detach().double().cpu() for part in (outputs, y)]
     if model.task == "regression":
         shift, scale = model.output_shift.double().cpu(), model.output_scale.double().cpu()
-        parts = [(part - shift) / scale for part in parts]
-    if not len(x) or not all(bool(part.isfinite().all()) for part in parts):
+        parts = [(parts[0] - shift) / scale, model.loss.scaled(parts[1], (shift, scale))]
+    finite = all(bool(part.isfinite().all()) for part in parts)
+    if not (len(x) and finite):
         return
     codes = {name: encoded(own, "<u2") for name, own in category_codes(model.schema, x).items()}
     outputs, y = parts
@@ -135,22 +139,37 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
     if not (real and 0 < level < 1):
         advice = "0.9 covers nine of ten new rows"
         raise InvalidValueError(call, "between 0 and 1", repr(level), advice, argument="interval")
-    held, classes = current_held_out(model, call), model.task == "classification"
-    scores, own = held.scores(classes), None
+    if not model.loss.separable:
+        raise MethodError(call, "intervals of another loss", "the loss 'cox'", "Pass times")
+    held, loss = current_held_out(model, call), model.loss
+    scores, own = held.scores(loss), None
     if by is not None:
         check_choice(call, "by", by, held.codes)
         own = category_codes(model.schema, x)[by]
     widths = np.broadcast_to(_quantiles(scores, level, call), (len(x), scores.shape[1])).copy()
     for code in () if own is None else np.unique(own):
         group = scores[held.codes[cast("str", by)] == code]
-        if _place(len(group), level) <= len(group):  # else as all rows
+        if _place(len(group), level) <= len(group):  # else the width for all rows
             widths[own == code] = _quantiles(group, level, call)
     halves = torch.from_numpy(widths).to(model.output_scale)
-    return halves if classes else halves * model.output_scale
+    scaling = model.output_shift, model.output_scale
+    return halves if loss.classes else halves * loss.unit(scaling)
+
+
+def survival(model: KAN, output: Tensor, times: Sequence[float], *, call: str) -> Tensor:
+    """Return the shares (row, time) of rows with log hazards (row, 1) without an event so far.
+
+    The baseline hazard is Breslow's, of the rows held out of training.
+    """
+    if model.loss.separable:
+        raise MethodError(call, "times only with loss='cox'", model.loss.name, "Leave times out")
+    sums, targets = (part[:, 0] for part in current_held_out(model, call).arrays)
+    hazard = cumulative_hazard(sums, targets, np.ones(len(sums)))(np.asarray(times, dtype=float))
+    return torch.exp(-output.exp() * torch.from_numpy(hazard).to(output))
 
 
 def category_codes(schema: Schema, x: Tensor) -> dict[str, Array]:
-    """Return the code (row,) of the category of each categorical column; 0 is the first of two."""
+    """Return the category codes (row,) of each categorical column; 0 if no feature is 1."""
     columns = dict[str, list[int]]()
     for index, feature in enumerate(schema.features):
         if feature.kind in ("categorical", "binary"):
@@ -171,7 +190,7 @@ def probabilities(logits: Tensor) -> Tensor:
 
 
 def current_held_out(model: KAN, call: str) -> HeldOut:
-    """Return the rows held out of training a model that has not changed since."""
+    """Return the held-out rows of a model; refuse a model that has changed since training."""
     held = model.held_out
     if held is None:
         expected, advice = "a model with rows held out of training", "Pass such rows to calibrate"
@@ -198,7 +217,7 @@ def _quantiles(scores: Array, level: float, call: str) -> Array:
 
 
 def encoded(values: Array, dtype: str) -> str:
-    """Return the bytes of an array of a type in base64."""
+    """Return the bytes of an array, converted to a dtype, in base64."""
     return base64.b64encode(np.ascontiguousarray(values.astype(dtype)).tobytes()).decode()
 
 

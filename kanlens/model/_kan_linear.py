@@ -453,7 +453,7 @@ LAYER_KINDS[KANLinear.kind] = KANLinear
 
 
 def entropy(scores: Tensor) -> Tensor:
-    """Return the entropy of scores divided by their sum; finite, with its gradient, at zero."""
+    """Return the entropy of normalized scores; value and gradient are finite at zero."""
     tiny = torch.finfo(scores.dtype).tiny
     total = scores.sum()
     share = scores / torch.where(total > tiny**0.5, total, 1.0)  # all scores 0

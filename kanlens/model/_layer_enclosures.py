@@ -173,7 +173,8 @@ class Enclosure:
     def rounding(self, low: Tensor, high: Tensor) -> Tensor:
         """Return magnitudes (box, out, in) to which rounding is relative, besides edge values.
 
-        In units of 1e-13: terms may cancel, and slopes turn rounding of a * x + b into one of g.
+        In units of 1e-13. They cover terms that cancel, and rounding of a * x + b times the slope
+        of g.
         """
         sizes = self.coef.abs().amax(-1).expand(len(low), *self.dead.shape)
         for term in self.terms if len(self.terms) > 1 else []:

@@ -19,6 +19,7 @@ from kanlens.functions._elementary import Array
 from kanlens.model._config import UNTRAINED, KANConfig, NodesConfig, nodes_of
 from kanlens.model._held_out import HeldOut
 from kanlens.model._kan_linear import LAYER_KINDS, KANLinear
+from kanlens.model._losses import Loss, loss_of
 from kanlens.model._nodes import Nodes, check_nodes, read_widths
 from kanlens.model._statistics import LayerStatistics
 from kanlens.model._training_record import EditStep, GrowthRecord, TrainingRecord
@@ -266,6 +267,15 @@ grid_range, enable_standalone_scale_spline
         return self.schema.task
 
     @property
+    def loss(self) -> Loss:
+        """The loss of training, with the link of its response and the scale of outputs."""
+        return loss_of(self.schema)
+
+    def output_unit(self, index: int) -> str:
+        """Return the scale of an output, such as "log rate", or else its unit."""
+        return self.loss.scale or self.schema.outputs[index].unit
+
+    @property
     def class_labels(self) -> tuple[str, ...]:
         """Names of the classes; empty for regression."""
         return self.schema.class_labels
@@ -312,8 +322,8 @@ grid_range, enable_standalone_scale_spline
     def node_name(self, level: int, index: int) -> str:
         """Return the name of a node: that of a feature or output, or h1_2.
 
-        h1_2 is the second node of the first hidden layer. Next to a layer normalization, nodes are
-        named after their sources: raw x1 and normalized x1.
+        h1_2 is the second node of the first hidden layer. Nodes before and after a layer
+        normalization are named after their sources: raw x1 and normalized x1.
 
         Examples
         --------
@@ -394,7 +404,7 @@ grid_range, enable_standalone_scale_spline
         return x
 
     def levels(self, x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
-        """Return the nodes (..., node) of x and every layer, and all sums."""
+        """Return the nodes (..., node) of all levels, inputs first, and the sums of all layers."""
         levels, sums = [x], list[Tensor]()
         for layer, nodes in zip(self.layers, self.nodes, strict=True):
             sums.append(layer(levels[-1]))
@@ -402,7 +412,7 @@ grid_range, enable_standalone_scale_spline
         return levels, sums
 
     def scale_outputs(self, nodes: Tensor) -> Tensor:
-        """Return the last nodes (..., out) in the units of the data."""
+        """Return outputs (..., out) of the last layer in the units of the data."""
         return nodes * self.output_scale + self.output_shift
 
     def scale_inputs(self, x: Tensor) -> Tensor:
@@ -451,7 +461,7 @@ grid_range, enable_standalone_scale_spline
         return as_tensor(x, call).to(self.input_shift)
 
     def output_index(self, target: int | str | None, *, call: str) -> int:
-        """Return the index of an output given by index or name, of the only one for None."""
+        """Return the index of an output, given by index or name (None: the only one)."""
         return find_output(self.output_names, self.class_labels, target, call)
 
     @torch.no_grad()

@@ -28,7 +28,7 @@ Width: TypeAlias = int | tuple[int, int | Sequence[int]] | Sequence[int]
 
 
 def multiply(factors: Tensor) -> Tensor:  # (..., factor) -> (...)
-    """Return the product over the last axis, differentiable to any order."""
+    """Return the product over the last axis; derivatives of any order exist."""
     return functools.reduce(torch.mul, factors.unbind(-1))
 
 
@@ -95,7 +95,7 @@ class Grouping:
 
     @property
     def form(self) -> Any:
-        """Form that users write: 3, (3, 2) for products of two, (3, [2, 3]) for other arities."""
+        """The layer as an entry of `widths`: 3, (3, 2) or (3, [2, 3])."""
         if not self.arities:
             return self.sums
         return self.sums, len(self.arities) if set(self.arities) == {2} else list(self.arities)
@@ -195,7 +195,7 @@ class Nodes(nn.Module):
 
     @property
     def linked(self) -> Tensor:  # (node, sub)
-        """Mask of the subnodes that each node reads."""
+        """Mask (node, sub) of the subnodes that each node depends on."""
         mask = self.owner == torch.arange(self.grouping.nodes, device=self.owner.device)[:, None]
         if self.normalized:
             mask[self.apart :, self.apart :] = True
@@ -226,7 +226,7 @@ class Nodes(nn.Module):
         return pulled
 
     def errors(self, sums: Tensor, error: Tensor) -> Tensor:  # (..., sub) twice -> (..., node)
-        """Return the errors of nodes from small errors of the sums."""
+        """Propagate small errors of the sums to the nodes."""
         if self.normalized:
             distances, root = _distances(sums[..., self.apart :], self.eps)
             own, size = error[..., self.apart :], distances.abs() * root

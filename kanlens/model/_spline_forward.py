@@ -81,7 +81,7 @@ class Weights(NamedTuple):
         return torch.cat([coef, base], 1).contiguous()
 
     def unpacked(self, grad: Tensor) -> tuple[Tensor | None, ...]:
-        """Return the gradients of spline, scale and base from that of `packed`."""
+        """Return the gradients of spline, scale and base weights from that of `packed`."""
         coef, factor, scale = grad[:, :-1].permute(2, 0, 1), self.mask, None
         if self.scale is not None:
             factor = factor * self.scale
@@ -192,7 +192,7 @@ class Bands:
 
     @classmethod
     def of(cls, products: Tensor, degree: int) -> Bands:
-        """Add up products (pair, in, cell) of `pair_products` by basis function."""
+        """Sum the products (pair, in, cell) of `pair_products` by basis functions."""
         n_live = degree + 1
         pairs = list(itertools.combinations_with_replacement(range(n_live + 1), 2))[:-1]
         rows: list[list[Tensor]] = [[] for _ in range(n_live + 1)]  # the last: with the base
@@ -226,7 +226,7 @@ class Bands:
 
 
 def added_by_cell(values: list[Tensor], cell: Tensor, count: int) -> Tensor:
-    """Add each of `values` (in, point) up over the points in every cell: (value, in, cell)."""
+    """Sum each of `values` (in, point) over the points in every cell: (value, in, cell)."""
     empty = values[0].new_zeros(len(cell), count)
     return torch.stack([empty.scatter_add(1, cell, value) for value in values])
 
@@ -251,8 +251,8 @@ class Moments:
     def over(cls, layer: EdgeLayer, x: Tensor) -> Moments:
         """Return the moments of a layer's basis over x (batch, in); differentiable in x.
 
-        Deviations are added up about the means of a sample of the rows, and the error of these
-        means is subtracted at the end.
+        Deviations from the means of a sample of the rows are summed, and corrected for the error of
+        these means.
         """
         degree, grid = layer.spline_order, layer.grid.double()
         basis = local_basis(grid, degree, extrapolation=layer.extrapolation)
@@ -266,7 +266,7 @@ class Moments:
         counts, sums, products = totals.split([1, len(about), len(totals) - len(about) - 1])
         away = sums / counts.detach().clamp_min(1)
         shift = torch.stack(pair_products(list(sums), list(away)))
-        ends = x.detach() if layer.extrapolation == "zero" else x.detach()[:0]  # that runs out
+        ends = x.detach() if layer.extrapolation == "zero" else x.detach()[:0]
         return cls(
             share=counts[0] / len(x),
             means=(about + away).permute(1, 2, 0),
@@ -309,13 +309,13 @@ class Moments:
 
 
 def rooted(square: Tensor) -> Tensor:
-    """Return the square root, of gradient zero where it is zero."""
+    """Return the square root, with gradient 0 at 0."""
     zero = square <= 0  # NaN stays NaN
     return torch.where(zero, 0.0, torch.where(zero, 1.0, square).sqrt())
 
 
 def _totals(layer: EdgeLayer, basis: LocalBasis, x: Tensor, about: Tensor) -> Tensor:
-    """Add up by cell: points, deviations of the nonzero functions, and their products."""
+    """Sum by cell: points, deviations of the nonzero functions, and products of these."""
     x = x.double().mT.contiguous()
     cell, values = basis.evaluate(x)
     values.append(BASES[layer.base_name].value(x))
@@ -346,7 +346,7 @@ def _mean_and_square(
     count = len(x) * layer.in_features * layer.out_features
     if count <= MAX_DIRECT_VALUES:
         values = layer.edge_values(x).double()
-        first = values[:1].detach()  # so that an edge without variation has none by rounding
+        first = values[:1].detach()  # a constant edge has no variance from rounding
         mean = (values - first).mean(0)
         away = values - first - mean.detach() if centered else values  # its sum: no gradient
         return first[0] + mean, away.square().mean(0)

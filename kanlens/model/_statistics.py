@@ -1,4 +1,4 @@
-"""Statistics of the training data that a model keeps, in the scaled units of each layer."""
+"""Statistics of the training data, stored in a model, in the scaled units of each layer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LayerStatistics:
         return self.quantiles[:, -1]
 
     def reached(self, x: Tensor) -> Tensor:
-        """Return a mask of values of x (batch, in) in the range of their input, or next to it."""
+        """Return the mask of x (batch, in) in, or just outside, the range of training data."""
         low, high = self.input_low.to(x), self.input_high.to(x)
         room = 0.01 * (high - low)  # as `KANLinear.update_grid` leaves it
         return (x >= low - room) & (x <= high + room)
@@ -78,7 +78,7 @@ def empty_pairs(places: Sequence[Sequence[int]], x: Tensor, rows: Tensor) -> Ten
 
 
 def summarize(x: Tensor, mean: Tensor, std: Tensor) -> LayerStatistics:
-    """Summarise one layer from its inputs (batch, in) and the moments (out, in) of its edges."""
+    """Return the statistics of a layer from inputs (batch, in) and edge moments (out, in)."""
     levels = torch.linspace(0, 1, LEVELS, dtype=torch.float64)
     return LayerStatistics(
         quantiles=quantiles(x.detach().cpu(), levels).mT.contiguous(),

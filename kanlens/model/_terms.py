@@ -42,7 +42,7 @@ class Term(NamedTuple):
         return torch.minimum(*ends), torch.maximum(*ends)
 
     def blur(self, low: Tensor, high: Tensor) -> Tensor:
-        """Bound the error of the function's slope by the rounding of a * x + b on intervals."""
+        """Bound the error of the slope due to rounding of a * x + b on intervals."""
         if bool((self.a == 1).all() and (self.b == 0).all()):
             return torch.zeros_like(low)
         reach = torch.maximum(low.abs(), high.abs()) + self.b.abs().max()
@@ -50,7 +50,7 @@ class Term(NamedTuple):
         return 1e-15 * (slope + torch.where(bend == 0, 0.0, reach * bend))
 
     def nth(self, x: Tensor, order: int) -> Tensor:  # (point, in)
-        """Return a derivative of the function at x (point, in), its weight left out."""
+        """Return a derivative of the function at x (point, in), without the weight."""
         inner = (self.a * x + self.b).cpu().numpy()
         return self.a**order * torch.as_tensor(self.g.nth(inner, order)).to(x)
 
@@ -60,7 +60,7 @@ class Term(NamedTuple):
         return [(point - b) / a for point in points]
 
     def kinks(self) -> Iterator[tuple[int, float]]:
-        """Yield inputs and places where a function of nonzero weight is not smooth."""
+        """Yield pairs (input, x) where a function with nonzero weight is not smooth."""
         points = (*self.g.kinks, *self.g.jumps)
         active = (self.weight != 0).any(0) & (self.a != 0) if points else self.a[:0]
         for i in active.nonzero()[:, 0].tolist():
@@ -123,7 +123,7 @@ class EdgeTerm:
         return lower.to(a), upper.to(a)
 
     def kinks(self) -> Iterator[tuple[int, float]]:
-        """Yield inputs and places where the function is not smooth."""
+        """Yield pairs (input, x) where the function is not smooth."""
         a, b, _, _ = self.affine.detach().unbind(-1)
         for kink in (*self.g.kinks, *self.g.jumps):
             for i, place in zip(self.in_.tolist(), ((kink - b) / a).tolist(), strict=True):
@@ -137,7 +137,7 @@ def times(factor: Tensor, value: Tensor) -> Tensor:
 
 
 def with_kinks(grid: Tensor, terms: Iterable[Term | EdgeTerm]) -> Tensor:
-    """Return a grid (in, knot) with the kinks of terms, increasing; rows end in their last knot."""
+    """Return a grid (in, knot) with the kinks of terms; rows are padded by their last knot."""
     places: list[list[float]] = [[] for _ in grid]
     for term in terms:
         for i, place in term.kinks():

@@ -14,16 +14,16 @@ from torch import Tensor
 from kanlens.data._cell_parsing import Array
 from kanlens.data._schema import Feature, Schema
 
-METRICS = ("R2", "accuracy")
+METRICS = ("R2", "accuracy", "D2", "concordance")
 SCORED = ("network", "mean", "linear", "boosting")
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, with bits as of a random number
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecord:
-    """Scores of a network and of simple models on the same rows, held out from all of them."""
+    """Scores of a network and of baseline models on the same held-out rows."""
 
-    metric: str  # "R2" or "accuracy"
+    metric: str  # of `METRICS`
     scores: dict[str, float | None]  # of those in `SCORED`; the mean is the most frequent class
     rows: int  # number of rows scored
     folds: int  # number of folds held out in turn
@@ -51,7 +51,7 @@ class TrainingRecord:
             np.unique(h, return_counts=True) for h in (hashes, stored)
         )
         _, left, right = np.intersect1d(own, stored, assume_unique=True, return_indices=True)
-        return int(np.minimum(counts[left], times[right]).sum())  # of equal rows, some may be
+        return int(np.minimum(counts[left], times[right]).sum())
 
     def facts(self, rows: str = "") -> dict[str, float | None]:
         """Return the scores of baseline models by metric and name, prefixed by the kind of rows."""
@@ -89,7 +89,7 @@ class FrontierStep:
 class GrowthRecord:
     """Scores of networks of growing size; the model is the one with index `chosen`."""
 
-    metric_name: str  # "R2" or "accuracy"
+    metric_name: str  # of `METRICS`
     rows: int  # number of rows judged
     steps: tuple[FrontierStep, ...]
     chosen: int
@@ -163,7 +163,7 @@ def row_hashes(x: Tensor, y: Tensor) -> Array:
 
 
 def fingerprint(tensors: Iterable[Tensor]) -> str:
-    """Return the beginning of a hash over the bytes of tensors."""
+    """Return a short hash of the bytes of tensors."""
     digest = hashlib.sha256()
     for tensor in tensors:
         array = tensor.detach().cpu().contiguous()

@@ -1,4 +1,4 @@
-"""Attributions over all samples, sample by sample, or of one sample."""
+"""Plots of attributions: over all samples, per sample, or of one sample."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def _samples(result: Attribution, x: ArrayLike | None) -> Array | None:
 
 
 def ranked(sizes: Array, features: tuple[str, ...], top: int) -> Ranked:
-    """Return features in order of size, those beyond `top` as one row."""
+    """Return features sorted by size; those beyond `top` are one row."""
     shown = len(sizes) if len(sizes) <= top else max(top - 1, 1)
     return Ranked.of(sizes, features, shown, most=MAX_NAME_LENGTH)
 
@@ -247,7 +247,7 @@ def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | N
 
 
 def _ranks(values: Array) -> Array:
-    """Return ranks from 0 to 1, ties shared, 0.5 for a constant."""
+    """Return ranks from 0 to 1; ties share a rank, and constants have 0.5."""
     from scipy.stats import rankdata
 
     ranks = rankdata(values)

@@ -1,4 +1,4 @@
-"""Data of a picture of one edge: curve, names, units, and density."""
+"""Data for the picture of an edge: curve, names, units and density."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ REACH = 0.5  # of the grid shown beyond the data, at most this share of the data
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Curve:
-    """One edge in the units of the axes."""
+    """The curve of an edge in the units of the axes."""
 
     x: Array  # (point,)
     y: Array
@@ -54,7 +54,7 @@ def model_curves(
     parts: bool,
     call: str,
 ) -> list[Curve]:
-    """Return edges (out, in) of a layer in the units of `edge_units`."""
+    """Return the curves of edges (out, in) of a layer, in the units of `edge_units`."""
     record = traced(call, model, data)
     columns = None if record is None else record.inputs[layer].double().cpu().numpy()
     return [_model_curve(model, layer, edge, columns, parts, call) for edge in edges]
@@ -78,8 +78,7 @@ def _model_curve(
         if coded and len(levels) == 2:
             names |= {"levels": levels, "data": None, "grid": (-0.4, 1.4)}
     if layer == len(model.layers) - 1 and out < model.nodes[layer].grouping.sums:
-        unit = model.schema.outputs[out].unit
-        names["output_unit"] = unit or ("log-odds" if model.task == "classification" else "")
+        names["output_unit"] = model.output_unit(out)
     values: Array | None = None
     if columns is not None:
         values = columns[:, in_]
@@ -87,7 +86,7 @@ def _model_curve(
         ends = inner.statistics.quantiles[in_].double().numpy()
         shares, count = np.linspace(0, 1, len(ends)), 32 * (len(ends) - 1)
         inside = np.interp((np.arange(count) + 0.5) / count, shares, ends)
-        values = np.concatenate([ends[:1], inside, ends[-1:]])  # with these quantiles
+        values = np.concatenate([ends[:1], inside, ends[-1:]])
     values = None if values is None else shift + scale * values
     phi = inner.edge(out, in_).scaled(factor).in_units(shift, scale)
     return dataclasses.replace(_curve(phi, values, parts, call), **names)
@@ -106,7 +105,7 @@ def function_curve(phi: Edge, *, data: Any, parts: bool, call: str) -> Curve:
 
 
 def _curve(phi: Edge, values: Array | None, parts: bool, call: str) -> Curve:
-    """Return the values of an Edge over the data and the grid near them."""
+    """Return the curve of an Edge over the data and the nearby part of the grid."""
     grid = low, high = (float(phi.domain[0]), float(phi.domain[1]))
     data = None if values is None else (float(values.min()), float(values.max()))
     if data is not None:

@@ -265,7 +265,7 @@ def _one_curve(source: Model | Edge, ends: Any, *, data: Any, parts: bool) -> Cu
 
 
 def _draw_curve(ax: Axes, curve: Curve, offset: float) -> None:
-    """Draw shading, density, knots and the function less `offset`."""
+    """Draw shading, density, knots and the function minus `offset`."""
     left, right = (-0.4, 1.4) if curve.levels else (float(curve.x[0]), float(curve.x[-1]))
     inner = curve.data or curve.grid
     for low, high in ((left, inner[0]), (inner[1], right)):

@@ -215,7 +215,7 @@ def _draw_hidden_names(ax: Axes, model: KAN, layout: DiagramLayout) -> None:
 
 
 def _note(curves: list[LayerCurves]) -> str:
-    """Return a note on edges without a box; empty where all have one."""
+    """Return a note on edges without a box; empty if all have one."""
     parts = []
     for layer in curves:
         boxes, rest = len(layer.out), len(layer.rest_out)
@@ -277,7 +277,7 @@ def strongest_paths(model: KAN, curves: Sequence[LayerCurves]) -> list[Path]:
 
 
 def _name(panel: Axes, model: KAN, index: int, names: list[list[tuple[str, str]]]) -> None:
-    """Label rows and columns, or count them where there are many."""
+    """Label rows and columns, or write their number if there are many."""
     layer, last = model.layers[index], len(model.layers) - 1
     inputs = (names[0], "features") if index == 0 else ([], f"nodes of level {index}")
     outputs = (names[1], "outputs") if index == last else ([], f"nodes of level {index + 1}")

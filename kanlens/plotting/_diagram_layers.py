@@ -166,7 +166,7 @@ def _draw_rest(ax: Axes, layer: LayerCurves, below: Array, above: Array) -> None
 
 
 def _bent(start: Array, end: Array) -> Array:  # (line, 2) each -> (line, point, 2)
-    """Join two rows of points by curves whose ends are nearly vertical."""
+    """Connect two rows of points by curves with nearly vertical ends."""
     t = np.linspace(0, 1, 25)[None, :]
     ease = 0.35 * t + 0.65 * t * t * (3 - 2 * t)
     x = start[:, :1] + (end[:, :1] - start[:, :1]) * ease

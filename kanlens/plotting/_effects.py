@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 GAP = 0.1  # least range without data that is shaded, as a share of the whole range
 LINES = "#c4c4c4"  # of single rows
 BANDS, FINE = 12, 120  # colors of a surface, and points of either axis that its border is taken on
-# of the range of a feature, from the nearest row: beyond, a surface has no data
+# largest distance from a row at which a surface is drawn, over the feature's range
 MAX_ROW_DISTANCE = 0.08
-LEVELS = 30  # that are drawn, at most
+LEVELS = 30  # at most
 DOTS = 1000  # rows that are drawn, at most
 TRIMMED_FROM = 20  # models from which the range of their effects leaves out the outermost
 LONG_TICK = 1e4  # numbers whose ticks are long
@@ -73,7 +73,8 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     their outputs. Light gray marks ranges without data, the strip is the density of the data,
     percentages are shares of rows, and the diamond is a missing cell. For several models, the
     shading is their spread. For two features, the joint effect is drawn: orange and solid lines
-    raise the output, blue and dashed ones lower it. Rows far outside all others are counted only.
+    raise the output, blue and dashed ones lower it. Rows far outside all others are not drawn, only
+    counted.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ def effect(  # noqa: PLR0913 - one keyword per choice
 
 
 def without_outliers(result: Effect) -> Effect:
-    """Return an effect at the points and rows in the usual range of its features."""
+    """Return an effect without points and rows outside the usual range of its features."""
     ranges = [
         (part.x[0], part.x[-1]) if part.labels else usual_range(numbers(part.data))
         for part in result.settings
@@ -147,7 +148,7 @@ def outside(result: Effect, rows: int) -> str:
 
 
 def draw_curve(result: Effect, ax: Axes | None) -> Axes:
-    """Draw an effect over a range, where rows are, and single rows."""
+    """Draw an effect over a range, the density of rows, and curves of single rows."""
     part, ax = result.settings[0], axes_for(ax, (STYLE.column, 0.7 * STYLE.column))
     x, y, data = numbers(part.x), numbers(result.values), np.sort(numbers(part.data))
     width = data[-1] - data[0] or 1.0
@@ -182,7 +183,7 @@ def draw_curve(result: Effect, ax: Axes | None) -> Axes:
 
 
 def _words(part: Settings, room: float) -> str:
-    """Return the name of a feature with its unit; ticks have that of dates."""
+    """Return the name of a feature, with its unit unless the ticks are dates."""
     return words_for("", part.name, "" if part.dates else part.unit, room)
 
 

@@ -197,7 +197,7 @@ def _name_methods(ax: Axes, frame: Any) -> None:
 
 
 def _limit(ax: Axes, table: Any) -> list[str]:
-    """End the axis before outlying methods; return a note on these."""
+    """Limit the axis so that outlying methods are cut off; return a note on these."""
     largest = table.max()
     ordinary = largest[largest <= OUTLIER_FACTOR * largest.median()]
     beyond = [literal(name, most=MAX_NAME_LENGTH) for name in largest.index if name not in ordinary]
@@ -208,7 +208,7 @@ def _limit(ax: Axes, table: Any) -> list[str]:
 
 
 def look(place: int) -> Look:
-    """Return marker and color of a method; pairs repeat late."""
+    """Return marker and color of a method; few methods share both."""
     cycle = len(STYLE.series)
     color = STYLE.series[(place + place // cycle) % cycle]
     return {"marker": STYLE.markers[place % cycle], "facecolors": color, "edgecolors": STYLE.paper}

@@ -124,7 +124,7 @@ def formula(
 
 
 def _pair(result: SymbolicResult, x: Any, y: Any, place: int, index: int | None) -> tuple[Any, Any]:
-    """Return targets or outputs of the network, and values on `x`."""
+    """Return the targets (or outputs of the network) and the formula's values on `x`."""
     if y is None and result.model is None:
         expected = "y, as the formula was not derived from a network"
         raise ShapeError(CALL, expected, "None", "Pass the targets of x")
@@ -207,7 +207,7 @@ def _packed(pieces: list[str], room: float, size: float) -> list[str]:
 
 
 def _math_name(name: str) -> str:
-    """Return a name as mathematics: x1 with an index, words upright."""
+    """Return a name in math markup: x1 with a subscript, words upright."""
     indexed = re.fullmatch(r"([A-Za-z])_?(\d+)", name)
     if indexed:
         return f"{indexed[1]}_{{{indexed[2]}}}"

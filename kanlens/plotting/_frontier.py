@@ -109,14 +109,14 @@ def standard_errors(record: GrowthRecord) -> Array:
         np.array([getattr(step, name) for step in record.steps])
         for name in ("score", "loss", "standard_error")
     )
-    if record.metric_name == "accuracy":
+    if record.metric_name in ("accuracy", "concordance"):
         return np.asarray(np.sqrt(scores * (1 - scores) / record.rows))
     variance = np.divide(losses, 1 - scores, out=np.ones_like(losses), where=scores < 1)
     return np.asarray(errors / np.maximum(variance, 1e-300))
 
 
 def _checked(references: Mapping[str, float]) -> dict[str, float]:
-    """Return references of finite scores; refuse others."""
+    """Return the references; refuse scores that are not finite."""
     for name, value in references.items():
         if not isinstance(value, numbers.Real) or not math.isfinite(value):
             got, advice = f"{value!r} for {name!r}", "For example {'boosting': 0.92}"
@@ -127,7 +127,7 @@ def _checked(references: Mapping[str, float]) -> dict[str, float]:
 def headline(record: GrowthRecord) -> str:
     """Return a sentence on the chosen network, if it predicts the target, and a reference."""
     step, classes = record.steps[record.chosen], record.metric_name == "accuracy"
-    if step.score <= standard_errors(record)[record.chosen]:
+    if step.score <= standard_errors(record)[record.chosen] or record.metric_name == "concordance":
         return ""
     name, best = next(iter(record.references), ("", 0.0))
     ends = step.score, best, 1.0  # which differ as written
@@ -138,7 +138,7 @@ def headline(record: GrowthRecord) -> str:
         verb = "classifies" if classes else "explains"
     if best > step.score and not classes:
         return f"{edges} {verb} {score} of the {other} that {name} does"
-    share = "rows correctly" if classes else "variance"
+    share = {"accuracy": "rows correctly", "D2": "deviance"}.get(record.metric_name, "variance")
     return f"{edges} {verb} {score} of the {share}" + (f"; {name} {other}" if name else "")
 
 
@@ -197,7 +197,7 @@ def _around(x: float, y: float, error: float = 0.0) -> Box:
 
 
 def _boxes(bar: Box, wide: float) -> Iterator[tuple[Box, Box]]:
-    """Yield places for a text, and for the line to it, around the bar of a point: nearest first."""
+    """Yield positions for a text and the line to it around a point, nearest first."""
     left, low, right, high = bar
     x, y = (left + right) / 2, (low + high) / 2
     for start in (right + ROOM, left - ROOM - wide):

@@ -135,7 +135,7 @@ def _short(value: float, most: float) -> str:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Level:
-    """The nodes of a level: lower ends, heights and names."""
+    """The drawn nodes of a level: lower ends, heights and names."""
 
     low: Array
     height: Array

@@ -52,7 +52,7 @@ class Boxes:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DiagramLayout:
-    """Positions of a whole diagram; width and height are without the names."""
+    """Positions in a diagram; width and height exclude the names."""
 
     width: float
     height: float
@@ -129,7 +129,7 @@ def _arrivals(width: float, group: Grouping, nodes: Array, drop: float) -> Array
 
 
 def _units(count: Array, shown: Array, rows: int) -> float:
-    """Return the width of the boxes of a layer, with gaps, in units of a box."""
+    """Return the width of the boxes of a layer and their gaps, in widths of a box."""
     if int(shown.sum()) > CROWD:
         return math.ceil(int(count.sum()) / rows) + GAP
     columns = np.maximum(-(-count // rows), 0.5)[shown]

@@ -259,5 +259,5 @@ def edited_curves(steps: Sequence[EditStep]) -> list[EditStep]:
 
 
 def page_size(count: int) -> tuple[float, float]:
-    """Return width and height of the picture of some edits, in inches."""
+    """Return width and height of a figure of `count` edits, in inches."""
     return PANEL[0] * min(count, COLUMNS), PANEL[1] * -(-count // COLUMNS)

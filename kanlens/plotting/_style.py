@@ -67,7 +67,7 @@ class Style:
     text: float = 8.0  # names
     small: float = 7.0  # numbers
     column: float = 3.4  # width of one text column
-    page: float = 7.0  # and of a page
+    page: float = 7.0  # width of a page
 
 
 STYLE = Style()
@@ -127,7 +127,7 @@ def context() -> Iterator[None]:
 
 
 def picture(call: str) -> Callable[[Draw], Draw]:
-    """Make a function draw in our style; check and document its `ax`."""
+    """Decorate a plot function: draw in our style, check and document `ax`."""
 
     def decorate(draw: Draw) -> Draw:
         @wraps(draw)
@@ -152,7 +152,7 @@ def picture(call: str) -> Callable[[Draw], Draw]:
 def axes_for(ax: Axes | None, size: tuple[float, float], *, bare: bool = False) -> Axes:
     """Return `ax`, or axes of a new pyplot figure of `size` inches.
 
-    Bare axes fill their figure; others are tidied.
+    Bare axes fill their figure; others get the common style.
     """
     if ax is None:
         from matplotlib import pyplot
@@ -235,14 +235,14 @@ def tidy(ax: Axes) -> None:
 
 
 def rows_axes(ax: Axes | None, rows: int, width: float) -> Axes:
-    """Return axes for rows of features, `width` text columns wide."""
+    """Return axes for rows of features; `width` is in text columns."""
     ax = axes_for(ax, (width * STYLE.column, 0.55 + ROW * max(rows, 2)))
     ax.set_ylim(rows - 0.4, -0.6)
     return ax
 
 
 def name_rows(ax: Axes, names: list[str], *, others: bool = False) -> None:
-    """Label rows from the top; the last is pale if it is of `others`."""
+    """Label rows from the top; the last is pale if it stands for `others`."""
     ax.set_yticks(np.arange(len(names)), names, fontsize=STYLE.text)
     ax.tick_params(axis="y", length=0)
     if others:
@@ -341,7 +341,7 @@ def _figure(picture: Axes | Figure, call: str) -> Any:
 
 
 def _rendered(figure: Any, kind: str) -> bytes:
-    """Return a figure as the bytes of a file, without date and program."""
+    """Return a figure as the bytes of a file, without date and program name."""
     names = {
         "svg": ("Date", "Creator", "Format", "Type"),
         "png": ("Software",),

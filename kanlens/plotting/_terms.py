@@ -1,4 +1,4 @@
-"""Terms of a small network on one page: curves, levels, surfaces, products and a link."""
+"""Terms of a small network on one page: curves, surfaces, products and a link function."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def terms(
 
     Curves and levels share one scale, surfaces one color scale; the mean of each is subtracted. The
     number above a panel is its standard deviation over the rows. A product of two sums is two
-    panels, its factors: each curve is that of the factor with its other columns at their mean, the
-    first factor has a standard deviation of 1. The last panel is the link. With `y`, 95% bands of
-    curves and levels are shaded. Rows far outside all others are counted only.
+    panels, its factors: the curve of a factor has its other columns at their mean, and the first
+    factor has standard deviation 1. The last panel is the link function. With `y`, 95% bands of
+    curves and levels are shaded. Rows far outside all others are not drawn, only counted.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def _widths(source: Terms, most: int) -> list[int]:
 
 
 def _places(widths: list[int]) -> tuple[list[int], int]:
-    """Return positions of panels, row by row, and the number of columns; the first fit wins."""
+    """Return positions of panels, row by row, and the number of columns."""
     columns = 2 if sum(widths) == 4 else min(COLUMNS, sum(widths))
     places = list[int]()
     for wide in widths:
@@ -193,7 +193,7 @@ def _entitle(panel: Axes, name: str, importance: str = "") -> None:
 
 
 def _named(part: Settings) -> str:
-    """Return the name of a column with its unit; ticks have that of dates."""
+    """Return the name of a column, with its unit unless the ticks are dates."""
     return f"{part.name} ({part.unit})" if part.unit and not part.dates else part.name
 
 
@@ -250,7 +250,7 @@ def _draw_surface(panel: Axes, effect: Effect, most: float | None) -> str:
 
 
 def _draw_curves(panel: Axes, effects: tuple[Effect, ...]) -> str:
-    """Draw the curves of a factor over the ranges of their columns; return its name."""
+    """Draw the curves of a factor, each over its column's range; return the factor's name."""
     tidy(panel)
     for place, effect in enumerate(effects):
         part, x = effect.settings[0], numbers(effect.settings[0].x)
@@ -268,7 +268,7 @@ def _draw_curves(panel: Axes, effects: tuple[Effect, ...]) -> str:
 
 
 def _write_labels(ax: Axes, source: Terms, shown: int) -> None:
-    """Write the scale of all panels on the left, and on the rest below."""
+    """Label the common scale on the left; write a note below."""
     wide, tall = size_in_inches(ax)
     text = "term of the sum before the link"
     if source.link is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from typing import cast
 
@@ -15,11 +16,13 @@ from kanlens.model._analysis import BUDGET, Model, check_model, levels_of, over_
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
+from kanlens.model._spline_forward import means_and_norms
+from kanlens.model._statistics import summarize
 
 Edge = tuple[int, int, int]  # layer, out, in
 REFRESH = 200  # removals between two full passes, which keep rounding small
 MAX_CACHED_VALUES = 2**25  # of edges over rows, up to which they are cached
-PART = 4  # of the memory allowed is for cached edges, and another for the edges behind them
+PART = 4  # a quarter of the memory is for cached edges, another for those of the next layer
 MEMORY_ADVICE = "Pass fewer rows, or a larger max_memory"  # advice
 
 
@@ -28,7 +31,8 @@ class Propagation:
 
     `values` are the nodes of each level (batch, node), from the scaled inputs on, `sums` the
     outputs of each layer (batch, out), and `output` that of the network in the units of the data.
-    Only layers two behind a removed edge's node and later are run in full.
+    After a removal, the layer of the edge and the next one are updated incrementally, later layers
+    in full.
     """
 
     @torch.no_grad()
@@ -77,7 +81,7 @@ class Propagation:
         self.output = self.model.scale_outputs(self.values[-1])
 
     def _removed(self, edge: Edge) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Return values and sums without an edge, and its mean."""
+        """Return node values and sums without an edge, and the mean of the edge."""
         index, out, in_ = edge
         layers, nodes = self.model.layers, self.model.nodes
         phi = self._edges_from(index, in_, self.values[index])[:, out]  # (batch,)
@@ -121,7 +125,7 @@ class Propagation:
     def _edges_from(  # (batch, in) -> (batch, out)
         self, index: int, in_: int, x: Tensor, removed: Edge | None = None
     ) -> Tensor:
-        """Return all edges of an input; `removed` is an edge that changes it."""
+        """Return the values of all edges of an input, which changes by the edge `removed`."""
         key, column = (index, in_, removed), x[:, [in_]]
         cached = self._cache.get(key)
         if cached is not None and torch.equal(cached[0], column):
@@ -137,6 +141,20 @@ class Propagation:
         return edges
 
 
+def renew_statistics(model: KAN, rows: Tensor) -> None:
+    """Update the statistics of a network, if any, after removals."""
+    if model.statistics is None:
+        return
+    first, *deeper = model.layers
+    old, mask = model.statistics[0], (first.mask != 0).cpu()
+    first.statistics = dataclasses.replace(
+        old, edge_mean=old.edge_mean * mask, edge_std=old.edge_std * mask
+    )
+    values = Propagation(model, rows).values
+    for layer, x in zip(deeper, values[1:-1], strict=True):
+        layer.statistics = summarize(x, *means_and_norms(layer, x))
+
+
 def reached(model: KAN) -> Tensor:  # (out,)
     """Return the mask of outputs that depend on a feature."""
     nodes = torch.ones(model.widths[0], dtype=torch.bool)
@@ -146,7 +164,7 @@ def reached(model: KAN) -> Tensor:  # (out,)
 
 
 def varying(model: KAN, index: int, moving: Tensor) -> Tensor:  # (sub,) -> (node,)
-    """Return the mask of a layer's nodes that vary when its `moving` sums do."""
+    """Return the mask of a layer's nodes that vary, given those of its sums that do (`moving`)."""
     nodes, layer = model.nodes[index], model.layers[index]
     if nodes.additive:
         return moving
@@ -214,7 +232,7 @@ def compact(model: Model) -> KAN:
 def _cut_nodes(
     model: KAN, index: int, hidden: list[int] | None
 ) -> tuple[list[int], list[int], Nodes]:
-    """Return a layer's `hidden` nodes or outputs, subnodes, and new nodes."""
+    """Return which nodes (`hidden`, or all outputs) and sums of a layer stay, and the new nodes."""
     old, layer = model.nodes[index], model.layers[index]
     indices = list(range(old.grouping.nodes)) if hidden is None else hidden
     if old.normalized:

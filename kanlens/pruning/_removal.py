@@ -9,10 +9,10 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kanlens._resources import check_memory
 from kanlens._runtime import Interruption, progress_bar
@@ -21,8 +21,14 @@ from kanlens.model._analysis import BUDGET
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._spline_forward import summed
-from kanlens.pruning._history import RemovalLog, renew_statistics
-from kanlens.pruning._propagation import Edge, Propagation, compact, reached, varying
+from kanlens.pruning._propagation import (
+    Edge,
+    Propagation,
+    compact,
+    reached,
+    renew_statistics,
+    varying,
+)
 from kanlens.pruning._scores import EdgeScore, LossEvaluator, Scorer
 from kanlens.training._options import FitOptions
 from kanlens.training._training_loop import TrainingRun
@@ -73,7 +79,7 @@ class LayerFit:
 
     @torch.no_grad()
     def remove_cheapest(self) -> int:
-        """Remove the node whose removal costs least, and fit the others; return it."""
+        """Remove the node whose removal costs least, and refit the others; return the node."""
         costs = torch.where((self.layer.mask != 0).any(0), 0.0, torch.inf).double()
         for _, free, inverse, best in self.fits:
             for node in self.owner[free[:-1, 0]].unique().tolist():
@@ -112,14 +118,39 @@ def _inverse(matrix: Tensor) -> Tensor:
     return inverse
 
 
-# Of the way from outputs to targets. At 1 the default network of the concrete data keeps 93 of 432
+# Weight of targets against outputs. At 1 the default network of the concrete data keeps 93 of 432
 # edges at a budget of 10 %, and its test loss rises by 30 %; at 0.5 94 edges and 13 %; at 0 190
 SHARE = 0.5
 PARTS = 200  # edges are scored again after every removal of this part of them
 
 
+class RemovalLog:
+    """Log of removals and fine-tuning on `rows`, to rebuild any earlier network."""
+
+    def __init__(self, model: KAN, rows: Tensor) -> None:
+        # removed edges, the biases () of their sums, and layers before that were refitted
+        self.rows, self.changes = rows, list[tuple[Edge, Tensor, KANLinear | None]]()
+        # numbers of changes, and whole networks: the first, and those after fine-tuning
+        self.networks = [(0, copy.deepcopy(model))]
+
+    @torch.no_grad()
+    def at(self, step: int) -> KAN:
+        """Return a copy of the network after `step` changes, in its original shape."""
+        start, network = next(pair for pair in reversed(self.networks) if pair[0] <= step)
+        model = copy.deepcopy(network)
+        for (index, out, in_), bias, refitted in self.changes[start:step]:
+            if refitted is not None:
+                cast("nn.ModuleList", model.layers)[index] = copy.deepcopy(refitted)
+            layer = model.layers[index]
+            layer.mask[out, in_] = 0
+            layer.bias[out] = bias
+        if step > start:
+            renew_statistics(model, self.rows)
+        return model
+
+
 class EdgeRemover:
-    """A network whose edges are removed, its loss, and a record of each removal."""
+    """Removal of edges from a network, with its loss and a record of each removal."""
 
     def __init__(
         self,
@@ -142,7 +173,7 @@ class EdgeRemover:
         self.journal = RemovalLog(self.model, self.rows)
         self.scorer = Scorer(score, state, evaluator)
         step, self.weights = evaluator.newton_step(state.output)
-        self.sums = list(state.sums)  # that refits approximate
+        self.sums = list(state.sums)  # targets of refits
         if self.model.nodes[-1].plain:
             self.sums[-1] = state.sums[-1] + SHARE * step / self.model.output_scale
         self.removed: list[dict[str, Any]] = []
@@ -213,17 +244,17 @@ class EdgeRemover:
                 while self._remove_node(index, fit, allowed):
                     count, before = len(self.removed) - before, len(self.removed)
                     advance(count, note=f"loss {self.current_loss:.3e}")
-        self.scorer = Scorer(self.score, self.state, self.evaluator)  # of other functions
+        self.scorer = Scorer(self.score, self.state, self.evaluator)
 
     def _fit(self, state: Propagation, index: int) -> LayerFit:
-        """Return the fits of a layer to its sums before pruning, the last also to the targets."""
+        """Return the fits of a layer to its sums before pruning; the last layer also to targets."""
         rows = torch.ones(len(self.rows), dtype=torch.bool)
         rows[[] if self.held_out is None else self.held_out] = False
         data = (part[rows] for part in (state.values[index], self.sums[index], self.weights))
         return LayerFit(state.model.layers[index], *data)
 
     def _remove_node(self, index: int, fit: LayerFit, allowed: float) -> bool:
-        """Remove the cheapest node and refit the layer that reads it; return if that is allowed."""
+        """Remove the cheapest node and refit the next layer; return whether the loss allows it."""
         before, node = fit.layer, fit.remove_cheapest()
         layer = fit.best()
         layer.mask[:, node] = 0
@@ -298,7 +329,7 @@ class EdgeRemover:
 
     @torch.no_grad()
     def _keep_if_better(self, trained: KAN) -> bool:
-        """Continue with a trained network if its loss is lower; return if it is."""
+        """Continue with a trained network if its loss is lower; return whether it is."""
         before, after = self.current_loss, self.evaluator.loss(trained(self.rows))
         # Both losses are of full passes: `current_loss` is rounded differently.
         if not (math.isfinite(after) and after < self.evaluator.loss(self.model(self.rows))):
@@ -326,7 +357,7 @@ class EdgeRemover:
         return small
 
     def _remove_dead_ends(self, outputs: Tensor | None = None) -> None:
-        """Remove edges of nodes that nothing reads; `outputs` (out,) are read, by default all."""
+        """Remove edges into nodes without a path to `outputs` (mask (out,), default: all)."""
         model = self.model
         read = torch.ones(model.widths[-1], dtype=torch.bool) if outputs is None else outputs
         for index in range(len(model.layers) - 1, -1, -1):

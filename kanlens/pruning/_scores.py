@@ -17,7 +17,7 @@ from kanlens._pandas import pd
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import progress_bar
 from kanlens.errors import MethodError
-from kanlens.model._analysis import Model, check_model
+from kanlens.model._analysis import Model, check_model, newton_steps
 from kanlens.model._network import KAN, Rows, Targets
 from kanlens.pruning._propagation import Propagation
 from kanlens.sparsity import activation_l2, raw_l1, weight_l1
@@ -56,7 +56,7 @@ class LossEvaluator:
             self._scale = torch.where(varies, variance, constant)
         else:
             self.target = prepare_target(model, y, len(first), call=call)
-            if model.task == "regression":
+            if model.loss.linear:
                 warn_of_distant(call, model.output_names, self.target, range(len(first)))
         self._selected = self.target[self._rows]
         self.first_loss = self.loss(first)
@@ -67,10 +67,13 @@ class LossEvaluator:
             self.allowed = self.first_loss + max(rise, FLOOR * unit)
 
     def newton_step(self, output: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the Newton step (batch, out) of every row's loss, and its curvature (batch,)."""
-        if not self.against_targets or self._model.task == "regression":
+        """Return the Newton step (batch, out) of every row's loss, and the curvature (batch,)."""
+        if not self.against_targets or self._model.loss.linear:
             step = self.target - output if self.against_targets else torch.zeros_like(output)
             return step, torch.ones_like(output[:, 0])
+        if not self._model.loss.classes:
+            steps, weights = newton_steps(self._model, output, self.target)
+            return steps, weights.mean(1)
         single, codes = output.shape[1] == 1, self.target
         shares = output.sigmoid() if single else output.softmax(1)
         truth = codes.unsqueeze(1) if single else F.one_hot(codes, output.shape[1])
@@ -87,17 +90,17 @@ class LossEvaluator:
 
 @dataclass(frozen=True)
 class EdgeScore:
-    """A score of edges, of a layer and its inputs or of a whole network."""
+    """A score of edges, computed from a layer and its inputs or from the whole network."""
 
     name: str  # for `prune`
     column: str  # of `edge_scores`
-    function: Callable[..., Any]  # to matrices, in parts of the layer's largest unless of a network
+    function: Callable[..., Any]  # returns matrices; those of one layer are over its largest
     of_network: bool = False  # it takes a propagation and its evaluator
 
 
 @dataclass(eq=False)
 class Scorer:
-    """Incrementally updated score of a network that changes."""
+    """Scores of a changing network, updated incrementally."""
 
     score: EdgeScore
     state: Propagation
@@ -106,7 +109,7 @@ class Scorer:
 
     @torch.no_grad()
     def matrices(self) -> Matrices:
-        """Return the scores of all edges, 0 if masked; old ones of equal inputs."""
+        """Return the scores of all edges (0 if masked), reused for layers with unchanged inputs."""
         if self.score.of_network:
             matrices = self.score.function(self.state, self.evaluator)
         else:

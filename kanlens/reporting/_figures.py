@@ -145,8 +145,9 @@ def _performance(analysis: Analysis, content: dict[str, Any]) -> Iterator[Pictur
         return
     place, picks = subject.target, spread(subject.rows, POINTS)
     targets = cast("Tensor", subject.y)
-    y, output = (part[picks, place].double().cpu().numpy() for part in (targets, subject.output))
-    unit = content["meta"]["unit"]
+    parts = targets, subject.predicted
+    y, output = (part[picks, place].double().cpu().numpy() for part in parts)
+    unit = subject.model.schema.outputs[place].unit
     yield draw(partial(plotting.predicted, y, output, unit=unit), (3.1, 3.0))
     yield draw(partial(_paint_residuals, output, output - y, unit), (3.6, 3.0))
 

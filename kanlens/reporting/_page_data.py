@@ -22,6 +22,7 @@ from kanlens.reporting import _page_records as page_records
 from kanlens.reporting._alerts import find_alerts
 from kanlens.reporting._analysis import SHOWN, Analysis
 from kanlens.reporting._findings import directions, measure_baselines, write_findings
+from kanlens.training._constraints import proven_shapes
 
 SCHEMA_VERSION = 1
 CHANCE = "Normal random values of the size of the contributions, independent of the model"
@@ -135,7 +136,7 @@ def _data(analysis: Analysis) -> dict[str, Any]:
 
 
 def _model(model: KAN, record: Trace) -> dict[str, Any]:
-    config = json.loads(model.config.to_json())
+    config, certain = json.loads(model.config.to_json()), proven_shapes(model)
     return {
         "widths": model.widths,
         "shape": model.shape,
@@ -148,6 +149,10 @@ def _model(model: KAN, record: Trace) -> dict[str, Any]:
         "task": model.task,
         "provenance": model.provenance,
         "class_labels": model.class_labels,
+        "constraints": [
+            {"column": column, "shape": shape, "proven": column in certain}
+            for column, shape in model.constraints.items()
+        ],
         "outputs": [{"name": y.name, "unit": y.unit} for y in model.schema.outputs],
         "edges_alive": model.edges_alive,
         "edges_total": sum(layer.mask.numel() for layer in model.layers),
@@ -254,7 +259,7 @@ def _truth(analysis: Analysis, row: int) -> dict[str, Any]:
             "probabilities": dict(zip(subject.labels, chances.tolist(), strict=True)),
         }
     actual = None if subject.y is None else float(subject.y[row, subject.target])
-    return {"actual": actual, "predicted": float(subject.output[row, subject.target])}
+    return {"actual": actual, "predicted": float(subject.predicted[row, subject.target])}
 
 
 def _comparison(analysis: Analysis) -> dict[str, Any]:

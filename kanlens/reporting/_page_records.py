@@ -183,7 +183,8 @@ def describe_formula(result: SymbolicResult, subject: Subject) -> dict[str, Any]
     expression, texts = best["sympy_format"], " ".join(row["equation"] for row in records)
     logits = subject.model.task == "classification"
     alone = logits and len(result.output_names) == 1
-    left, word = (f"logit({text})" if alone else text for text in (name, written(name)))
+    form = f"{subject.unit} of {{}}" if subject.model.loss.log else "logit({})" if alone else "{}"
+    left, word = map(form.format, (name, written(name)))
     complexity = int(best["complexity"])
     return {
         "output": name,

@@ -62,8 +62,12 @@ class Subject:
     @property
     def unit(self) -> str:
         """Unit of the output that is explained."""
-        unit = self.model.schema.outputs[self.target].unit
-        return unit or ("log-odds" if self.model.task == "classification" else "")
+        return self.model.output_unit(self.target)
+
+    @property
+    def predicted(self) -> Tensor:
+        """Outputs in the units of the targets of a regression, shape (rows, out)."""
+        return self.model.loss.response(self.output)
 
     @property
     def given_away(self) -> dict[str, float]:
@@ -94,6 +98,7 @@ def read_subject(model: KAN, data: object, target: int | str | None) -> Subject:
     rows: Any = getattr(data, "frame", data[0] if isinstance(data, tuple) else data)
     names: Any = rows.index if hasattr(rows, "iloc") else range(len(x))
     counted = list(names) == list(range(len(x)))
+    y = y if model.loss.separable else None  # hazards are not errors of times
     targets = None if y is None else prepare_target(model, y, len(x), call="report")
     with torch.no_grad():
         output = torch.cat([model(part) for part in x.split(PART)])
@@ -155,7 +160,7 @@ def subject_losses(subject: Subject) -> Array | None:
     if subject.model.task == "classification":
         codes = subject.y.long().cpu()
         return np.asarray(functional.cross_entropy(subject.logits, codes, reduction="none"))
-    error = subject.output[:, subject.target] - subject.y[:, subject.target]
+    error = subject.predicted[:, subject.target] - subject.y[:, subject.target]
     return np.asarray(error.abs().double().cpu().numpy())
 
 
@@ -164,7 +169,7 @@ def wrong_rows(subject: Subject) -> Any:
     y: Any = subject.y
     if subject.model.task == "classification":
         return (classes(subject.output) != y).cpu()
-    y, output = (values[:, subject.target].double().cpu() for values in (y, subject.output))
+    y, output = (values[:, subject.target].double().cpu() for values in (y, subject.predicted))
     return (output - y).abs() > ROUNDING * y.abs().max()
 
 
@@ -178,7 +183,7 @@ def measure_performance(subject: Subject) -> dict[str, Any] | None:
         return None
     if subject.model.task == "classification":
         return _classification(subject, subject.y.long().cpu().numpy())
-    y, output = (values.double().cpu().numpy() for values in (subject.y, subject.output))
+    y, output = (values.double().cpu().numpy() for values in (subject.y, subject.predicted))
     records = [
         {"name": column.name, "unit": column.unit, **_regression(y[:, i], output[:, i])}
         for i, column in enumerate(subject.model.schema.outputs)

@@ -15,7 +15,7 @@ from kanlens._plain_json import to_plain
 from kanlens.data._schema import Feature, choices
 from kanlens.errors import MethodError
 from kanlens.exporters import _exported_model as exported
-from kanlens.exporters._dialects import JAVASCRIPT, formula
+from kanlens.exporters._dialects import JAVASCRIPT, Layer, describe, formula
 from kanlens.functions._elementary import Array
 from kanlens.model._analysis import float64_copy
 from kanlens.model._conversion import expand_normalization
@@ -54,10 +54,14 @@ def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
     reference = np.empty(x.shape[1])
     for control in controls:
         reference[control["columns"]] = control["start"]
+    scale = subject.model.loss.scale * subject.model.loss.log
     panel = {
         "left_out": "",
         "labels": subject.labels,
-        "outputs": [{"name": y.name, "unit": y.unit} for y in subject.model.schema.outputs],
+        "outputs": [
+            {"name": y.name, "unit": scale or y.unit} | ({"log": True} if scale else {})
+            for y in subject.model.schema.outputs
+        ],
         "target": subject.target,
         "network": network,
         "functions": functions,
@@ -91,7 +95,7 @@ def _computed(model: KAN) -> tuple[Any, dict[str, str], dict[str, Array]]:
     if model.edges_alive * EDGE_TEXT > MAX_CHARACTERS:
         raise _LeftOut(TOO_LARGE)
     exact = expand_normalization(float64_copy(model)).cpu()
-    description, functions = exported.describe(exact), {}
+    description, functions = describe(exact), {}
     for name, g in description.functions.items():
         try:
             functions[name] = JAVASCRIPT.text(formula(g, sympy.Symbol("u")))
@@ -109,7 +113,7 @@ def _computed(model: KAN) -> tuple[Any, dict[str, str], dict[str, Array]]:
     return network, functions, {"x": rows[finite], "y": y[finite]}
 
 
-def _layer(layer: exported.Layer) -> dict[str, Any]:
+def _layer(layer: Layer) -> dict[str, Any]:
     """Return a layer for a page, with constants of splines in the bias."""
     splines, powers = layer.splines, None
     if splines is not None:

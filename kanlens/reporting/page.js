@@ -435,6 +435,7 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
       label.textContent = output.name;
       value.textContent = Number.isFinite(here) ? unit(number(here), output.unit) : "not finite";
       more.textContent = `reference ${number(there)}, change ${signed(here - there)}`;
+      if (output.log) more.textContent += `; exp of it: ${number(Math.exp(here))}`;
     }
     if (panel.widths && Number.isFinite(here)) {
       const half = panel.widths[classes ? 0 : explained];

@@ -1,4 +1,4 @@
-"""Norms of edges (out, in), penalties made of them, and group soft-thresholding of edges."""
+"""Norms of edges (out, in), penalties based on them, and group soft-thresholding of edges."""
 
 from kanlens.model._kan_linear import entropy
 from kanlens.sparsity._norms import activation_l1, activation_l2, curvature, raw_l1, weight_l1

@@ -195,7 +195,7 @@ def _integrals(layer: EdgeLayer) -> Bands:
 
 
 def _refined(cuts: Tensor, kinks: Sequence[float]) -> Tensor:
-    """Add kinks and evenly spaced cuts, so that no interval is wide where the bases bend."""
+    """Add kinks and evenly spaced cuts, so that intervals are short where bases are curved."""
     low, high = (end.clamp(-FLAT_BEYOND, FLAT_BEYOND) for end in (cuts[:, :1], cuts[:, -1:]))
     count = max(1, math.ceil(float((high - low).max()) / MAX_PANEL_WIDTH))
     steps = torch.linspace(0, 1, count + 1).to(cuts)

@@ -106,8 +106,7 @@ def penalty_value(
     node_weights : sequence of Tensor, each of shape (out,), optional
         Factor of the norms of all edges that end in one output of a layer; curvature has none.
     average : callable, optional
-        Maps the mean (out, in) over `inputs`, if these are a part of the rows, to the mean over all
-        rows.
+        As for `activation_l2`, if `inputs` are a part of the rows.
 
     Raises
     ------
@@ -159,8 +158,8 @@ def prox_group(
     layer : EdgeLayer
         A layer of splines; `spline_weight`, `base_weight` and `bias` of unmasked edges change. An
         edge that becomes zero keeps its `spline_scaler`, so that a gradient can bring it back.
-    x : Tensor, shape (batch, in)
-        Inputs of the layer, in its scaled units.
+    x
+        As for `activation_l1`, which raises the same errors.
     strength : float
         Threshold in the units of the norm: the step size times the factor of the penalty.
     centered : bool
@@ -175,8 +174,6 @@ def prox_group(
     ------
     MethodError
         If some edges of the layer are not splines.
-    ShapeError
-        If `x` has no rows, or another number of columns.
     InvalidValueError
         If `strength` is negative or not finite.
 
@@ -205,7 +202,7 @@ def prox_group(
 
 @torch.no_grad()
 def shrink(layer: EdgeLayer, mean: Tensor, norm: Tensor, strength: float | Tensor) -> Tensor:
-    """Soft-threshold edges by their norms, means go to the bias; return factors (out, in)."""
+    """Soft-threshold edges by their norms, with means to the bias; return factors (out, in)."""
     left = (norm - strength).clamp_min(0)
     taken = torch.as_tensor(strength, device=norm.device) > 0
     factor = torch.where(left > 0, left / norm, torch.where(taken, 0.0, 1.0).to(norm))

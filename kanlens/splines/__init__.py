@@ -1,1 +1,1 @@
-"""Piecewise polynomials: basis, pieces, hulls."""
+"""B-splines and piecewise polynomials: evaluation, roots, bounds."""

@@ -71,7 +71,7 @@ class LocalBasis:
 
     @functools.cached_property
     def arrays(self) -> tuple[Any, ...]:
-        """The arrays that kernels take, in their order."""
+        """The arrays that kernels take, in the order of their arguments."""
         pieces = self.starts, self.ends, self.origins, self.scales, self.first, self.powers
         n_in, rows = len(self.knots), len(self.low)
         tile = n_in // rows * max(1, TILE // n_in)  # numbers of x in one loop

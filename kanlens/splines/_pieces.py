@@ -241,7 +241,7 @@ def _cut(pieces: Pieces, places: Array) -> Pieces:
 
 
 def check_spline(call: str, knots: Array, coefficients: Array, degree: int) -> None:
-    """Refuse knots and coefficients that make no spline of degree 1 to 5."""
+    """Refuse knots and coefficients that do not define a spline of degree 1 to 5."""
     check_count(call, "degree", degree)
     if degree > MAX_DEGREE:
         advice = "Pass 3 for cubic splines"
@@ -290,7 +290,7 @@ def _opposite(value: Array) -> np.ndarray[Any, np.dtype[np.bool_]]:
 
 
 def _framed(ends: Array, owner: Index, points: Array) -> tuple[Index, Array]:
-    """Sort points by the interval that owns them, add its ends, drop repeats."""
+    """Sort points by interval (`owner`), add the ends of the intervals, drop repeats."""
     count = np.arange(ends.size - 1)
     owners = np.concatenate((count, count, owner))
     everything = np.concatenate((ends[:-1], ends[1:], points))

@@ -31,7 +31,7 @@ def uniform_knots(
 
 
 def extend(cuts: Tensor, degree: int) -> Tensor:  # (in, G + 1) -> (in, knot)
-    """Return the grid of breakpoints, with `degree` knots beyond each end."""
+    """Return breakpoints with `degree` more knots beyond each end."""
     low, high = cuts[:, :1], cuts[:, -1:]
     step = (high - low) / (cuts.shape[1] - 1)
     places = torch.arange(1, degree + 1, dtype=cuts.dtype, device=cuts.device)
@@ -91,7 +91,7 @@ def end_slopes(knots: Tensor, degree: int) -> tuple[Tensor, Tensor]:  # (in, bas
 
 
 def _basis(x: Tensor, knots: Tensor, degree: int, derivative: int) -> Tensor:
-    """Cox-de Boor up to degree - derivative, then `derivative` steps of differences."""
+    """Evaluate by Cox-de Boor up to degree - derivative, then take `derivative` differences."""
     lowest = degree - derivative
     if lowest < 0:
         return x.unsqueeze(-1) * knots.new_zeros(knots.shape[1] - degree - 1)
@@ -202,8 +202,8 @@ def refit(
 ) -> Tensor:  # (out, in, new basis)
     """Write splines on another grid.
 
-    Exact to rounding inside the old grid when the new one holds its breakpoints; else the least
-    squares fit over the new grid, every interval between breakpoints counting the same.
+    Exact to rounding inside the old grid if the new one contains its breakpoints; else a least
+    squares fit over the new grid, with equal weights for all intervals between breakpoints.
     """
     old, new = old_knots.double(), new_knots.double()
     low, high = grid_ends(new, degree)
@@ -240,8 +240,8 @@ def adapted_breakpoints(
 ) -> Tensor:  # (in, G + 1)
     """Place breakpoints at quantiles of the data, mixed with even spacing.
 
-    Where quantiles repeat, those of the distinct values take their place. A column whose finite
-    values do not differ by more than rounding keeps its `old` breakpoints.
+    Repeated quantiles are replaced by those of the distinct values. A column whose finite values do
+    not differ by more than rounding keeps its `old` breakpoints.
     """
     rows = [_adapted_column(x[:, i], old[i], eps, margin) for i in range(x.shape[1])]
     return torch.stack(rows).to(old)

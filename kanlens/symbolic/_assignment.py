@@ -195,7 +195,7 @@ def assign_layer(
 
 
 def fit_function(layer: KANLinear, inputs: Tensor, name: str) -> Candidate | None:
-    """Return the best fit of a function to the only edge of a layer, None without one."""
+    """Return the best fit of a function to the only edge of a layer, if any."""
     edges = sample_edges(layer, inputs)
     if not len(edges.out):
         return None
@@ -244,7 +244,7 @@ def revert_until_accurate(model: KAN, goal: Goal, *, refine: bool) -> tuple[KAN,
 
 
 def function_edges(model: KAN) -> list[Edge]:
-    """Return the unmasked edges that are one named function each."""
+    """Return the unmasked edges that are elementary functions."""
     layers = enumerate(model.layers)
     return [(index, o, i) for index, layer in layers for o, i, _ in live_functions(layer)]
 

@@ -1,7 +1,7 @@
 """Beam search over edge functions by the network's loss after a refit.
 
-To replace the first choice, a near tie must halve the loss, and a clearly worse fit divide it by
-ten. Beam search is that of B. T. Lowerre, The Harpy speech recognition system, 1976.
+A function replaces the first choice if it halves the loss and is a near tie, or if it divides the
+loss by ten. Beam search is that of B. T. Lowerre, The Harpy speech recognition system, 1976.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Beam:
 
     @torch.no_grad()
     def search(self, model: KAN, choices: Sequence[EdgeChoice]) -> KAN:
-        """Return the best network, not refitted, or the best at an interrupt."""
+        """Return the best network so far at the end or an interrupt, not refitted."""
         self.best = _State(model=model, choices={(c.layer, c.out, c.in_): c for c in choices})
         with self.goal.stop.kept():
             self.best = self._judged(self.best)
@@ -166,7 +166,7 @@ class Beam:
         return replace(state, loss=loss)
 
     def _changed(self, state: _State, edge: Edge, option: Candidate) -> _State:
-        """Return a state with one edge changed and later layers reassigned."""
+        """Return a state with the function of one edge changed, and later layers reassigned."""
         model, choices = copy.deepcopy(state.model), dict(state.choices)
         index, out, in_ = edge
         model.layers[index].assign(out, in_, option.function, option.parameters)

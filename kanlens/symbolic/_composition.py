@@ -76,7 +76,7 @@ def feature_symbols(model: KAN) -> tuple[Expr, ...]:
 
 
 def plain(expression: Expr) -> Expr:
-    """Replace real symbols by symbols without assumptions."""
+    """Replace the real symbols of an expression by symbols without assumptions."""
     symbols = {symbol: sympy.Symbol(symbol.name) for symbol in expression.free_symbols}
     return expression.xreplace(symbols)
 
@@ -107,15 +107,9 @@ def compiled(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callab
 
 
 class Program:
-    """Expressions as a list of steps, with common parts evaluated once.
+    """Expressions as steps of NumPy, faster to compile than by lambdify, with common parts once.
 
     Raises NotImplementedError if a part has no equivalent in NumPy.
-
-    Examples
-    --------
-    >>> a, b = sympy.symbols("a b")
-    >>> [float(value) for value in Program([a**2 / b, a + 1], [a, b])(3.0, 2.0)]
-    [4.5, 4.0]
     """
 
     def __init__(self, expressions: Sequence[Expr], symbols: Sequence[Expr]) -> None:
@@ -139,7 +133,7 @@ class Program:
         return [values[k] for k in self._outputs]
 
     def _place(self, node: Expr) -> int:
-        """Add the steps of an expression; return the place of its value."""
+        """Add the steps of an expression; return the index of its value."""
         if node.is_Symbol:
             return self._names[node.name]
         if node not in self._places:
@@ -226,7 +220,7 @@ def affine(name: str, parameters: Iterable[float], u: Expr) -> Expr:
 
 @lru_cache(maxsize=1024)  # sympy and lambdify need one class per spline
 def spline_function(name: str, edge: Edge, order: int = 0) -> Any:
-    """Return a sympy function of an edge or a derivative of it."""
+    """Return a sympy function for an edge, or for a derivative of it."""
 
     def evaluate(x: Array) -> Array:
         if np.iscomplexobj(x):  # a root of a negative number inside: undefined
@@ -279,7 +273,7 @@ def _nodes(nodes: Nodes, sums: list[Expr]) -> list[Expr]:
 
 @lru_cache(maxsize=64)  # one class for one eps
 def layer_norm_function(eps: float) -> Any:
-    """Return the function layer_norm(u, u_1, ..., u_n) of sympy."""
+    """Return layer_norm(u, u_1, ..., u_n) as a sympy function."""
 
     def evaluate(u: Expr, *others: Expr) -> Expr:
         mean = sum(others) / len(others)
@@ -332,7 +326,7 @@ def _apply(name: str, u: Expr) -> Expr:
 
 
 def _split_scale(u: Expr) -> tuple[float, Expr]:
-    """Return s and u / s, where s is the largest factor of a term."""
+    """Return s and u / s, where s is the largest coefficient of the terms."""
     parts = [term.as_coeff_Mul() for term in sympy.Add.make_args(u) if term.free_symbols]
     number, first = max(parts, key=lambda part: (abs(part[0]), sympy.default_sort_key(part[1])))
     size = float(number)

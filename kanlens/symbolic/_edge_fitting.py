@@ -20,14 +20,14 @@ from torch import Tensor
 from kanlens._resources import one_thread
 from kanlens._runtime import check_time
 from kanlens.model._kan_linear import KANLinear
-from kanlens.symbolic._least_squares import Array, Damping, Mask, Residuals, descend
+from kanlens.symbolic._joint_refit import Array, Damping, Mask, Residuals, descend
 from kanlens.symbolic._library import Family, constrain
 
 _MAX_STARTS = 3  # of an edge and family
 _FIRST_STEPS = 6  # with all these starts
 _LAST_STEPS = 24  # with the best one
 _SPAN_STEPS = 12  # in the spline space
-_SPAN_FAMILIES = 8  # that take these steps
+_SPAN_FAMILIES = 8  # fitted there
 _MIN_R2 = 0.5  # of a best start that is polished
 AT_ONCE = 64  # edges
 _UNIFORM = 64  # points evenly over the range
@@ -36,8 +36,8 @@ _MIN_SINGULAR = 1e-3  # singular value of a direction, relative to the largest
 _TAIL = 0.001  # share of the data beyond the range at either end
 _MAX_SLOPE = 1e6  # in the computation of a step
 _DAMPING = Damping(first=1e-2, most=1e6, factors=(0.2, 6.0))
-_TOLERANCE = 1e-7  # relative fall of the residual below which a fit is finished
-_EXACT = 1e-22  # residual at which it is
+_TOLERANCE = 1e-7  # relative fall of the residual that ends a fit
+_EXACT = 1e-22  # residual that ends it
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,7 +78,7 @@ class EdgeFits:
 def fit_edges(
     samples: EdgeSamples, families: Sequence[Family], *, most: int | None = None
 ) -> EdgeFits:
-    """Fit each family to each edge, or polish only the best `most`."""
+    """Fit each family to each edge; polish only the best `most`, if given."""
     middle, half = (samples.low + samples.high) / 2, (samples.high - samples.low) / 2
     mean, spread = samples.y.mean(1), samples.y.std(1, unbiased=False)
     constant = (spread <= 1e-12 * (1e-300 + samples.y.abs().amax(1))) | (half <= 0)
@@ -115,7 +115,7 @@ def fit_edges(
 def _fit_scaled(
     families: Sequence[Family], x: Tensor, y: Tensor, space: Tensor | None, uniform: int, most: int
 ) -> Tensor:
-    """Return a, b, c, d, residual and misfit (edge, family, 6), scaled."""
+    """Return a, b, c, d, residual and misfit (edge, family, 6), for scaled samples."""
     scans = [_scan(family, y[:, :uniform]) for family in families]
     promising = []  # starts of the edges on which the best one explains enough
     for f, (scales, shifts, gain) in enumerate(scans):
@@ -184,7 +184,7 @@ class Fits(NamedTuple):
 
     @classmethod
     def table(cls, a: Tensor, b: Tensor) -> Fits:
-        """Return one fit per edge and family from tables (edge, family)."""
+        """Return one fit per edge and family from a and b (edge, family)."""
         edges, families = a.shape
         family = torch.arange(families).repeat_interleave(edges)
         edge = torch.arange(edges).repeat(families)
@@ -201,7 +201,7 @@ class Fits(NamedTuple):
         first = order[np.unique(key[order], return_index=True)[1]]
         edge = self.edge.numpy()[first]
         ranked = np.lexsort((sse.numpy()[first], edge))
-        place = np.empty(len(first), dtype=int)  # of a fit among those of its edge
+        place = np.empty(len(first), dtype=int)  # index within the fits of an edge
         place[ranked] = np.arange(len(first)) - np.searchsorted(edge[ranked], edge[ranked])
         return self.pick(torch.from_numpy(first[place < most]))
 
@@ -230,7 +230,7 @@ class EdgeResiduals(Residuals):
         self.rules = torch.stack([family.rules for family in families])[fits.family].T
 
     def coordinates(self, values: Tensor) -> Tensor:
-        """Return values (fit, sample) up to a constant, in a spline space if any."""
+        """Return values (fit, sample), centered or in coordinates of the spline space."""
         space = self.arguments[3]
         if space is None:
             return values - values.mean(1, keepdim=True)
@@ -316,7 +316,7 @@ def _scan_basis(family: Family, uniform: int) -> Tensor:
 
 
 def _scan(family: Family, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a, b and R2 of the best separate starts, each (edge, start)."""
+    """Return a, b and R2 of the best starts that differ, each (edge, start)."""
     check_time()
     centered = y - y.mean(1, keepdim=True)
     basis = _scan_basis(family, y.shape[1])

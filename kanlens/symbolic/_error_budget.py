@@ -99,7 +99,7 @@ def error_parts(
 
 
 def _replacements(model: KAN, replaced: KAN, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Yield the model and each step of the replacement with its outputs."""
+    """Yield names and outputs: the model, then after each replacement of edges."""
     yield "model", model(x)
     hidden = model.scale_inputs(x)
     few = len(function_edges(replaced)) <= _MAX_EDGES

@@ -19,10 +19,10 @@ from kanlens.functions._elementary import ElementaryFunction
 
 Moves = Literal["none", "shift", "scale", "both"]
 _POLE_MARGIN = 10.0**-2.5  # least distance of a pole from the range [-1, 1]
-_KINK = 0.95  # farthest kink from the middle of the range
+_KINK = 0.95  # largest distance of a kink from the middle
 _LARGEST_EXPONENT = 50.0  # up to which exp(b) is folded into c
-_STEEPEST = 30.0  # scale of a rise between two of the samples; steeper ones are steps
-STEP = 2 / 63  # width over which a step is fitted, the distance of two of the samples
+_STEEPEST = 30.0  # largest scale; steeper functions are steps
+STEP = 2 / 63  # width of a fitted step: the distance of samples
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -32,11 +32,11 @@ class Family:
     function: ElementaryFunction  # g
     moves: Moves  # which of a and b are searched: neither, b, a, both
     starts: Tensor  # (row, column, 2): grid of starting a, b; neighbors are close
-    lowest: float = -math.inf  # limits of u: off the poles, and where the function is defined
+    lowest: float = -math.inf  # limits of u: away from poles, in the domain
     highest: float = math.inf
     least: float = 0.05  # limits of abs(a) where a is searched
     largest: float = 80.0
-    widest: float = 60.0  # limit of abs(b) - abs(a), the distance of 0 from all u of the range
+    widest: float = 60.0  # limit of abs(b) - abs(a)
 
     @property
     def name(self) -> str:
@@ -137,7 +137,7 @@ def _side_starts(lowest: float) -> Tensor:
 
 
 def _ray_starts(lowest: float) -> Tensor:
-    """Return scales of both signs, with u from near to far above `lowest`."""
+    """Return scales of both signs, with shifts that keep u above `lowest`."""
     a, room = _grid(_both_signs(_logspace(-0.7, 1.0, 8)), _logspace(-2.3, 1.0, 12)).unbind(-1)
     return torch.stack((a, lowest + a.abs() + room), dim=-1)
 

@@ -23,7 +23,7 @@ from kanlens.functions._elementary import ElementaryFunction
 from kanlens.functions._sums import ScaledFunction
 from kanlens.model._edge import Edge
 
-_PLACE = "_u_"  # placeholder of the argument in the text of a function
+_PLACE = "_u_"  # placeholder of a function's argument
 _IN_PLACE = re.compile(rf"(\({_PLACE}\))|{_PLACE}")
 _GREEK = "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau"
 _GREEK += " upsilon phi chi psi omega Gamma Delta Theta Lambda Xi Sigma Upsilon Phi Psi Omega"
@@ -43,7 +43,7 @@ _MAX_WIDTH = 90  # characters of an equation in a table
 
 
 def edge_text(edge: Edge, name: str, *, digits: int = 4) -> str:
-    """Return an edge of one function of `name` as text for sympy."""
+    """Return an edge that is one function as text for sympy, with variable `name`."""
     name, function = written(name), cast("ScaledFunction", edge.single)
     g, c, d = function.g, function.c, function.d
     a = function.a / edge.input_scale
@@ -139,7 +139,7 @@ def parse_formula(text: str, functions: Mapping[str, Any] | None = None) -> Any:
 
 
 class _Printer(StrPrinter):  # type: ignore[misc]  # untyped
-    """Printer of text with names as `written` returns them."""
+    """sympy's text printer, with names as returned by `written`."""
 
     _default_settings = StrPrinter._default_settings | {"full": False}
 
@@ -208,7 +208,7 @@ def _text(function: ElementaryFunction) -> tuple[str, bool]:
 
 
 def text_table(outputs: Iterable[tuple[str, int, Mapping[int, Mapping[str, Any]]]]) -> list[str]:
-    """Return lines of the rows of every output, the picked one marked."""
+    """Return the rows of every output as lines of text, with the picked row marked."""
     table = [("", "", "complexity", "loss", "score", "equation")]
     for name, chosen, rows in outputs:
         label = written(name)

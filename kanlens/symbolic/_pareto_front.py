@@ -11,9 +11,9 @@ from itertools import pairwise
 
 RULES = ("best", "accuracy", "score")
 READABLE = 60  # nodes of a formula that is shown
-_ROUNDING = 1e-24  # smaller losses count as this
-_WELL_WITHIN = 0.75  # share of the limit that short rows should keep to, if any does
-_AS_GOOD = 1.5  # times the least loss up to which a row counts as one of the best
+_ROUNDING = 1e-24  # smallest loss
+_WELL_WITHIN = 0.75  # preferred share of the limit
+_AS_GOOD = 1.5  # ratio to the least loss of rows among the best
 
 
 def front(
@@ -43,7 +43,7 @@ def front_and_beyond(
 
 
 def scores(complexities: Sequence[int], losses: Sequence[float]) -> list[float]:
-    """Return the fall of the log loss per node against the row before."""
+    """Return the scores of rows: the fall of the log loss per node since the row before."""
     falls = [0.0] * len(losses)
     rows = zip(complexities, map(_level, losses), strict=True)
     for k, ((smaller, before), (larger, now)) in enumerate(pairwise(rows), start=1):

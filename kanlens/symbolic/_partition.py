@@ -20,14 +20,14 @@ from kanlens.symbolic._assignment import Goal
 from kanlens.symbolic._joint_refit import relative_loss, relative_losses
 
 CHOOSING, JUDGING = 0.2, 0.1  # shares of the rows
-MAX_FIT_ROWS = 2000  # rows that formulas are fitted to
-MIN_SPLIT_ROWS = 20  # rows below which all are fitted to
-JUDGES = 100_000  # rows that choose, and that judge, at most
-SUFFICIENT = 1000  # rows from which on some only judge
-_AS_GOOD = 1.01  # times the loss of the network, on few rows
-MAX_EDGES = 100  # of the part of a network that leads to one output
+MAX_FIT_ROWS = 2000  # for fitting
+MIN_SPLIT_ROWS = 20  # with fewer rows, all are fitted to
+JUDGES = 100_000  # most rows for validation, and for test
+SUFFICIENT = 1000  # least rows for a test set
+_AS_GOOD = 1.01  # ratio to the network's loss, with few rows
+MAX_EDGES = 100  # with a path to one output
 _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples fill [0, 1) evenly
-_INDEPENDENT = 60  # values of a network's output that count as independent
+_INDEPENDENT = 60  # independent values of a network's output
 
 Table: TypeAlias = tuple[Any, Any]  # x and y as a user passes them
 Pair: TypeAlias = tuple[Tensor, Tensor | None]
@@ -146,7 +146,7 @@ def prepared(
     if y is None:
         return rows, None
     target = prepare_target(model, y, len(rows), call=call).cpu()
-    if model.task == "regression":
+    if model.loss.linear:
         names, numbers, left = model.output_names, range(len(rows)), "such rows are left out"
         near = warn_of_distant(call, names, target, numbers, consequence=left)
         rows, target = rows[near], target[near]
@@ -161,7 +161,7 @@ def in_double(model: KAN) -> KAN:
 def goal_of(model: KAN, parts: PartitionedRows, r2_min: float, stop: Interruption) -> Goal:
     """Return the data for fitting and choosing, and the limit of the loss."""
     x, target = target_of(model, parts.fitted)
-    follows = parts.fitted[1] is None or model.task != "regression"
+    follows = parts.fitted[1] is None or not model.loss.linear
     return Goal(
         x=x,
         target=target,
@@ -175,7 +175,7 @@ def goal_of(model: KAN, parts: PartitionedRows, r2_min: float, stop: Interruptio
 def target_of(model: KAN, pair: Pair) -> tuple[Tensor, Tensor]:
     """Return x and the target there: y, or the outputs of the model."""
     x, y = pair
-    return x, y if y is not None and model.task == "regression" else model(x)
+    return x, y if y is not None and model.loss.linear else model(x)
 
 
 def limits_of(model: KAN, x: Tensor, target: Tensor, r2_min: float) -> tuple[float, ...]:

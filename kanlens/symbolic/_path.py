@@ -1,19 +1,18 @@
-"""Path of complexity and loss from a network down to the mean."""
+"""Formulas of decreasing complexity, from the network down to the mean."""
 
 from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import sympy
-import torch
 
 from kanlens._runtime import Interruption
 from kanlens.model._network import KAN
 from kanlens.model._terms import SPLINE
-from kanlens.symbolic._assignment import Edge, Goal, function_edges, rank_candidates
+from kanlens.symbolic._assignment import Edge, Goal, function_edges
 from kanlens.symbolic._composition import (
     Array,
     Expr,
@@ -21,9 +20,7 @@ from kanlens.symbolic._composition import (
     evaluator,
     feature_symbols,
     plain,
-    stretched,
 )
-from kanlens.symbolic._edge_fitting import EdgeSamples, fit_edges
 from kanlens.symbolic._joint_refit import relative_losses
 from kanlens.symbolic._library import Family
 from kanlens.symbolic._pareto_front import READABLE, front_and_beyond
@@ -33,33 +30,22 @@ from kanlens.symbolic._simplification import (
     Simplifier,
     can_refine,
     complexity,
-    count_numbers,
     refine,
 )
 from kanlens.symbolic._term_selection import selected_terms
 
-_DRIFT = 2.0  # factor by which a step may raise a slight loss
-_WORSE = 1.05  # factor by which it may raise any other
-_HARDLY = 1.02  # factor by which a shorter part may
-_SLIGHT = 1e-4  # of the variance
-_NONE = 1e-10  # loss that counts as none
-_MIXED = 5  # networks of splines and functions among the rows
-_MAX_MIXED_EDGES = 200  # of a network for which there are such rows
+_DRIFT = 2.0  # largest rise of a slight loss in a step (factor)
+_WORSE = 1.05  # largest rise of another loss
+_SLIGHT = 1e-4  # slight losses, over the variance
+_NONE = 1e-10  # loss that counts as 0
+_MIXED = 5  # number of networks with both splines and functions
+_MAX_MIXED_EDGES = 200  # of such a network
 
-_MAX_ROWS = 500  # on which terms are compared
+_MAX_ROWS = 500  # to compare terms
 _MAX_ROUNDS = 8  # of dropping a term
-_MAX_TERMS = 60  # that are compared in one round
-_MAX_OPERATIONS = 600  # of a formula of which the main terms are selected
-_MAX_REFITTED = 150  # operations of a formula that is refitted without a term
-
-_MAX_REPLACED = 4  # parts of a formula that become one function
-_MAX_PARTS = 6  # longest parts that are compared with functions
-_CURVE_POINTS = 64  # of such a part
-_MIN_NODES = 8  # of a part that is tried; one function of a feature has as many
-_INDEPENDENT = 20.0  # values of a curve
-_RESIDUAL_TOLERANCE = 1e-3  # part of a curve that a function may leave
-_MAX_FUNCTIONS = 3  # for a part: the closest ones, and the closest simple ones
-_SIMPLE = 3  # numbers in a simple one
+_MAX_TERMS = 60  # compared in one round
+_MAX_OPERATIONS = 600  # of a formula to select main terms from
+_MAX_REFITTED = 150  # operations of a formula to refit without a term
 
 
 def build_path(
@@ -86,7 +72,7 @@ def build_path(
         for x, target in ((goal.x, goal.target), goal.judged)
     )
     columns = [
-        _column(expression, table, names, families, goal.stop)
+        _column(expression, table, names, goal.stop)
         for expression, table in zip(compose(refitted), tables, strict=True)
     ]
     stages = [
@@ -132,20 +118,14 @@ def _stage(name: str, rows: list[RefinedFormula], judges: list[Simplifier]) -> S
 
 
 def _column(
-    expression: Expr,
-    table: Simplifier,
-    names: list[str],
-    families: Sequence[Family],
-    stop: Interruption,
+    expression: Expr, table: Simplifier, names: list[str], stop: Interruption
 ) -> tuple[list[RefinedFormula], list[RefinedFormula]]:
-    """Return the formula of one output at every stage, and shorter ones."""
+    """Return the formulas of one output at every stage, and shorter ones."""
     steps = [RefinedFormula(expression=expression)]
     for name in names[1:]:
         if not stop.happened:
             with stop.kept():
                 steps.append(_step(name, steps[-1].expression, table))
-                if name == "refined":
-                    steps[-1] = _with_shorter_parts(steps[-1], table, families)
     if "refined" not in names or stop.happened:  # fewer terms need a refit
         return steps, []
     exact = "snapped" in names
@@ -161,26 +141,6 @@ def _step(name: str, expression: Expr, table: Simplifier) -> RefinedFormula:
     limit = max(_WORSE * before, min(_DRIFT * before, _SLIGHT), _NONE)
     good = table.loss(trial.expression) <= limit
     return trial if good else RefinedFormula(expression=now)
-
-
-def _with_shorter_parts(
-    formula: RefinedFormula, table: Simplifier, families: Sequence[Family]
-) -> RefinedFormula:
-    """Replace each univariate part by one function, unless the loss rises."""
-    if not can_refine(formula.expression):
-        return formula
-    symbols, x, y = table.symbols, table.x, table.y
-    for _ in range(_MAX_REPLACED):
-        limit = max(_HARDLY * table.loss(formula.expression), _NONE)
-        trials = [
-            refine(table.shorten(trial), symbols, x, y)
-            for trial in with_shorter_parts(formula.expression, symbols, x, families)
-        ]
-        good = [trial for trial in trials if table.loss(trial.expression) <= limit]
-        if not good:
-            break
-        formula = min(good, key=lambda trial: (count_numbers(trial.expression), trial.loss))
-    return formula
 
 
 def _mixed_stages(model: KAN, replaced: KAN, goal: Goal) -> list[Stage]:
@@ -283,7 +243,7 @@ def _main_terms(expression: Expr, symbols: tuple[Expr, ...], x: Array, y: Array)
 
 
 def _without_a_term(expression: Expr) -> list[Expr]:
-    """Return the expression without each of the varying terms of its sums."""
+    """Return expressions with one of the varying terms of sums left out."""
     shorter: dict[Expr, None] = {}
     sums = (node for node in sympy.preorder_traversal(expression) if node.is_Add)
     pairs = ((total, term) for total in sums for term in total.args if term.free_symbols)
@@ -317,67 +277,3 @@ def _settled(expression: Expr, table: Simplifier, snapped: bool) -> RefinedFormu
         return RefinedFormula(expression=now)
     refitted = table.refit(now)
     return table.snap(refitted.expression) if snapped else refitted
-
-
-def with_shorter_parts(
-    expression: Expr, symbols: Sequence[Expr], x: Array, families: Sequence[Family]
-) -> Iterator[Expr]:
-    """Yield shorter expressions, with one library function in place of a univariate part.
-
-    The longest parts and the best functions come first.
-    """
-    for node, part in _parts(expression)[:_MAX_PARTS]:
-        symbol = next(iter(part.free_symbols))
-        column = x[:, list(symbols).index(symbol)]
-        rest = [] if node is part else [arg for arg in node.args if arg.free_symbols != {symbol}]
-        for function in _functions(part, symbol, column, families):
-            shorter = node.func(function, *rest) if rest else function
-            trial = expression.xreplace({node: shorter})
-            before, now = ((count_numbers(e), complexity(e)) for e in (expression, trial))
-            if now < before:
-                yield trial
-
-
-def _parts(expression: Expr) -> list[tuple[Expr, Expr]]:
-    """Return the largest univariate parts with their nodes, longest first."""
-    pairs: list[tuple[Expr, Expr]] = []
-    stack = [expression]
-    while stack:
-        node = stack.pop()
-        if len(node.free_symbols) == 1:
-            pairs.append((node, node))
-            continue
-        groups: dict[Expr, list[Expr]] = {}
-        for arg in node.args:
-            if len(arg.free_symbols) == 1 and (node.is_Add or node.is_Mul):
-                groups.setdefault(next(iter(arg.free_symbols)), []).append(arg)
-            elif arg.free_symbols:
-                stack.append(arg)
-        pairs += [(node, node.func(*args)) for args in groups.values()]
-    long = [(node, part) for node, part in pairs if complexity(part) >= _MIN_NODES]
-    return sorted(long, key=lambda pair: -complexity(pair[1]))
-
-
-def _functions(
-    part: Expr, symbol: Expr, column: Array, families: Sequence[Family]
-) -> Iterator[Expr]:
-    """Yield the functions of the library that are closest to a part."""
-    low, high = float(column.min()), float(column.max())
-    x = np.linspace(low, high, _CURVE_POINTS)
-    y = evaluator((part,), (symbol,))(x[:, None])[:, 0]
-    if not np.isfinite(y).all() or high <= low:
-        return
-    samples = EdgeSamples(
-        x=torch.from_numpy(x)[None],
-        y=torch.from_numpy(y)[None],
-        low=torch.tensor([low]).double(),
-        high=torch.tensor([high]).double(),
-        uniform=_CURVE_POINTS,
-    )
-    fits = fit_edges(samples, families)
-    ranked = rank_candidates(fits, _INDEPENDENT, count=len(families))[0]
-    close = [c for c in ranked if 1 - c.r2 <= _RESIDUAL_TOLERANCE and c.function != "constant"]
-    names = {family.name for family in families if family.parameters <= _SIMPLE}
-    simple = [candidate for candidate in close if candidate.function in names]
-    for candidate in dict.fromkeys((*close[:_MAX_FUNCTIONS], *simple[:_MAX_FUNCTIONS])):
-        yield stretched(candidate.function, candidate.parameters, symbol)

@@ -19,12 +19,12 @@ from kanlens.symbolic._simplification import complexity
 from kanlens.symbolic._validity import broken_parts, poles, valid_ranges
 from kanlens.training._objective import classes, row_losses
 
-RMSE_LIMIT = 0.1  # RMSE over the model's deviation beyond which a formula is another function
-_ACCURACY_LOSS = 0.02  # accuracy below the model's up to which classes count as predicted as well
-EXPLAINED = 0.999  # R2 from which a formula explains y
-_ROUNDING = 1e-9  # relative distance from a constant target that counts as zero
+RMSE_LIMIT = 0.1  # largest RMSE in standard deviations of the model's output
+_ACCURACY_LOSS = 0.02  # largest loss of accuracy
+EXPLAINED = 0.999  # least R2 of a formula that explains y
+_ROUNDING = 1e-9  # relative error of a constant target that counts as 0
 _CONSTANTS = 8  # shown in a summary
-_ULPS = 4  # distance from any other target that does, in ulps of the largest
+_ULPS = 4  # the same for other targets, in ulps of the largest
 # With p numbers fitted to n rows, the share s of the variance of y is left by chance with a
 # probability of about s ** ((n - 1 - p) / 2); each operator, function and name costs the bits of
 # its choice (J. Rissanen, Modeling by shortest data description, Automatica 14, 1978).
@@ -67,10 +67,10 @@ class Receipt:
         Whether R2 of every output is at least 0.999 and no less than the model's; differences
         within the rounding of y are ignored. The formula need not be the law behind y.
     enough_rows : bool
-        Whether so close a fit to y by chance is implausible: rows beyond the numbers in the
-        formula, times the bits of each, outweigh its nodes. Few held-out rows are enough.
+        Whether a fit to y as close as this is implausible by chance, given the numbers of rows and
+        of fitted constants, and the nodes of the formula. Few held-out rows are enough.
     approximate : bool
-        Whether the search ended without a formula that leaves nothing, or only noise.
+        Whether no formula was found that explains y up to noise.
     accuracy, model_accuracy : float or None
         Against y, for classification.
     spline_edges : tuple of str
@@ -98,8 +98,8 @@ class Receipt:
     broken_parts : tuple of str
         The parts of the formula that violate this.
     valid_ranges : dict of str to tuple of float
-        How far each feature can be moved alone, up to one width of its range to either side,
-        before the formula is undefined, with the others as in the rows closest to that.
+        Range of each feature in which the formula is defined when it is moved alone, up to one
+        width of its range to either side, from the rows that are closest to undefined ones.
     budget : tuple of BudgetLine
         Contribution of each function edge, the refit and the rewriting to the difference from
         the model.
@@ -142,7 +142,7 @@ class Receipt:
 
     @property
     def trustworthy(self) -> bool:
-        """True if it is defined, and follows the model or explains y."""
+        """True if the formula is defined, and is close to the model or explains y."""
         defined = not (self.undefined_rows or self.poles)
         return defined and (self._follows or (self.explains and self.enough_rows))
 
@@ -202,7 +202,7 @@ class Receipt:
     __str__ = summary
 
     def _rows(self) -> str:
-        """Return the number of rows and their part in the search as text."""
+        """Return as text the number of rows and their use in the search."""
         if self.chosen_on:
             return f"the {self.rows} rows used to choose it"
         of_model = "" if self.mean_deviation is None else f" (not of the {self._names[1]}'s)"
@@ -287,7 +287,7 @@ def examine(
 ) -> Receipt:
     """Compare a formula with a model, if any, and with targets, if any.
 
-    The domain of validity is that of `x` and of the rows the formula was `fitted_to`, if others.
+    The domain of validity includes `x` and, if given, the rows that the formula was `fitted_to`.
     """
     names = (feature_names or ()) if model is None else model.feature_names
     symbols = tuple(sympy.Symbol(name, real=True) for name in names)
@@ -317,7 +317,9 @@ def examine(
         facts |= deviations_from(model, x, values, output)
     if y is not None and model is not None and model.task == "classification":
         facts |= _classification(model, values, output, y)
-    elif y is not None:
+    elif y is not None and (model is None or model.loss.name not in ("cox", "quantile")):
+        if model is not None:
+            values, output = map(model.loss.response, (values, output))
         shares, scores = _regression(values, output, y.numpy(force=True))
         different = _different(span if chosen_on else rows, used)
         trusted = enough(expressions, shares, different, held_out=facts["held_out"])
@@ -342,7 +344,7 @@ def _classification(model: KAN, values: Array, output: Array, y: Tensor) -> dict
 
 @np.errstate(all="ignore")  # where the formula is not finite
 def _regression(values: Array, output: Array | None, y: Array) -> tuple[Array, dict[str, Any]]:
-    """Return the unexplained shares of variance (out,), and scores."""
+    """Return the unexplained shares of variance (out,), and a dict of scores."""
     size = np.abs(y).max(axis=0)
     unit = np.where(size > 0, size, 1.0)  # squares neither overflow nor vanish
     gap, level = (values - y) / unit, y / unit
@@ -368,7 +370,7 @@ def _regression(values: Array, output: Array | None, y: Array) -> tuple[Array, d
 def enough(
     expressions: tuple[Expr, ...], shares: Array, rows: int, *, held_out: bool = False
 ) -> bool:
-    """Return whether there are too many rows for a fit by chance."""
+    """Return whether a fit by chance is implausible for so much data."""
     for expression, share in zip(expressions, shares, strict=True):
         numbers = count_all_numbers((expression,))
         spent, nodes = (0, 0) if held_out else (numbers, complexity(expression) - numbers)

@@ -19,16 +19,16 @@ from sympy.functions.elementary.trigonometric import TrigonometricFunction
 
 from kanlens.symbolic._composition import Expr
 
-_MAX_SQUARES = 8  # of one sum that are paired
-_MAX_LOG_OPERATIONS = 100  # up to which logarithms are combined
+_MAX_SQUARES = 8  # of one sum
+_MAX_LOG_OPERATIONS = 100  # to combine logarithms
 _MAX_ANGLES = 4  # terms of a sum of angles, and largest multiple of one
-_MAX_ANGLE_OPERATIONS = 100  # up to which sums of angles are expanded
-_ROUNDING = 1e-12  # relative distance at which an exponent is a whole or half number
-_COEFFICIENT_EPS = 1e-13  # share of the largest number of a sum below which a term is rounding
+_MAX_ANGLE_OPERATIONS = 100  # to expand sums of angles
+_ROUNDING = 1e-12  # relative error of a whole or half exponent
+_COEFFICIENT_EPS = 1e-13  # relative coefficient of a term that is rounding
 _MAX_TERMS = 300  # of an expanded expression
-_MAX_SIMPLIFIED = 60  # operations up to which sympy.simplify is tried
-_MAX_EXPONENT = 12  # number in exponents, or common denominator, up to which it is tried
-_MAX_POWERS = 120  # operations up to which powers are joined
+_MAX_SIMPLIFIED = 60  # operations for sympy.simplify
+_MAX_EXPONENT = 12  # exponent or common denominator for it
+_MAX_POWERS = 120  # operations to join powers
 _RATIO_TOLERANCE = 1e-7  # relative distance of a ratio from a simple fraction
 _DENOMINATORS = (1, 2, 3, 4, 5, 6, 8)
 _MAX_THINNER = 40  # shorter formulas of one
@@ -73,7 +73,7 @@ def _added(node: Expr) -> Expr:
 
 
 def angle_sums(expression: Expr) -> Expr:
-    """Expand sines and cosines of sums with inverse functions."""
+    """Expand sines and cosines of sums that contain inverse functions."""
     inverse = (sympy.asin, sympy.acos, sympy.atan)
     if not expression.has(*inverse) or sympy.count_ops(expression) > _MAX_ANGLE_OPERATIONS:
         return expression
@@ -122,27 +122,15 @@ def _halved(root: Expr, sign: Callable[[Any], Any] = lambda e: e) -> Expr:
 
 
 def _joined(expression: Expr) -> Expr:
-    """Join a sum of logarithms, unless an exponent would vary."""
-    whole = sympy.logcombine(expression.replace(lambda node: node.is_Add, _grouped), force=True)
+    """Join a sum of logarithms, unless an exponent would contain a symbol."""
+    grouped = expression.replace(lambda node: node.is_Add, _joined_logarithms)
+    whole = sympy.logcombine(grouped, force=True)
     return expression if varying_powers(whole) - varying_powers(expression) else whole
 
 
 def varying_powers(expression: Expr) -> set[Expr]:
     """Return the powers with symbols in their exponents."""
     return {power for power in expression.atoms(sympy.Pow) if power.exp.free_symbols}
-
-
-def _grouped(total: Expr) -> Expr:
-    """Join the logarithms with equal inexact factors of a sum."""
-    groups: dict[Expr, list[Expr]] = {}
-    rest: list[Expr] = []
-    for term in total.args:
-        factor, inner = term.as_coeff_Mul()
-        if factor.is_Float and isinstance(inner, sympy.log):
-            groups.setdefault(factor, []).append(inner.args[0])
-        else:
-            rest.append(term)
-    return sympy.Add(*(f * sympy.log(sympy.Mul(*inner)) for f, inner in groups.items()), *rest)
 
 
 def _exact_power(node: Expr) -> Expr:
@@ -180,7 +168,7 @@ def _term_count(expression: Expr) -> float:
     if expression.is_Pow and expression.exp.is_Integer and expression.exp > 0:
         power = int(expression.exp)
         return math.comb(int(min(inner[0], 1e6)) + power - 1, power)
-    return max(inner)  # to the outside an atom
+    return max(inner)
 
 
 def without_dust(expression: Expr, share: float = _COEFFICIENT_EPS) -> Expr:
@@ -209,12 +197,12 @@ def _simplified(expression: Expr) -> Expr:
 Rule = Callable[[Any], Any]  # from an expression to an equal one, or to itself
 
 
-# from a matcher and a function of its matches to the rule that rewrites every match
+# makes a rule that rewrites every match, given a matcher and a function of matches
 _everywhere = partial(methodcaller, "replace")
 
 
 def _up_to(most: int, rule: Rule, *, within: type[sympy.Basic] = sympy.Basic) -> Rule:
-    """Return a rule for short expressions that contain `within`."""
+    """Restrict a rule to short expressions that contain `within`."""
     return lambda e: rule(e) if e.has(within) and sympy.count_ops(e) <= most else e
 
 

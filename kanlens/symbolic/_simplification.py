@@ -18,8 +18,7 @@ from torch import Tensor
 
 from kanlens._runtime import check_time
 from kanlens.symbolic._composition import Array, Expr, compiled, evaluator
-from kanlens.symbolic._joint_refit import relative_loss
-from kanlens.symbolic._least_squares import Minimum, minimize
+from kanlens.symbolic._joint_refit import Minimum, minimize, relative_loss
 from kanlens.symbolic._rewriting import RULES, reduced_phases
 
 _MAX_NUMBERS = 60  # of a formula that is refitted
@@ -28,23 +27,23 @@ _MAX_ROWS = 500
 # A constant must save more bits than the loss costs after a refit (J. Rissanen, Automatica 14,
 # 1978). Lengths are those of AI Feynman (S.-M. Udrescu, M. Tegmark, Science Advances 6, 2020):
 # log2 (1 + abs(p)) q for p/q, and more for multiples of irrational constants.
-_NO_LOSS = 1e-10  # loss, in units of the variance, that counts as none
-_SNAP_DISTANCE = 1e-3  # relative distance at which a constant is always tried
-_WORSE = 1.02  # factor by which all steps together may raise the loss
+_NO_LOSS = 1e-10  # relative loss that counts as 0
+_SNAP_DISTANCE = 1e-3  # relative distance of constants that are always tried
+_WORSE = 1.02  # largest rise of the loss by all steps (factor)
 _SLIGHT = 1e-4  # loss up to which only the description length decides
-_OPERATION_BITS = 4.0  # of the operation that goes with a number that becomes zero
-_WEAK = 0.05  # share of the deviation below which the effect of a number is tried as zero
+_OPERATION_BITS = 4.0  # of an operation that is dropped with a zero
+_WEAK = 0.05  # effect in deviations below which zero is tried
 
-_MAX_REWRITTEN = 600  # operations of an expression that rules are tried on
-_MAX_REPEATED = 120  # operations up to which they are tried again
-_PASSES = 3  # over all rules, while one of them still helps
-_TOLERANCE = 1e-9  # of the largest value: difference by which a rule may change a value
+_MAX_REWRITTEN = 600  # operations of an expression to rewrite
+_MAX_REPEATED = 120  # operations to rewrite again
+_PASSES = 3  # over all rules
+_TOLERANCE = 1e-9  # largest change of a value, relative to the largest
 _POINTS = 200  # for checks of the rules
 
 _DENOMINATORS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 20, 100)
 _MAX_FRACTION = 100.0
 _COUNTS = (1, 2, 3, 4, 5, 6, 8)  # numerators of the multiples of other constants
-_PARTS = (1, 2, 3, 4, 6, 8)  # and their denominators
+_PARTS = (1, 2, 3, 4, 6, 8)  # denominators of these
 _PI = ((1, 2, 3, 4, 5, 6, 8, 16), (1, 2, 3, 4, 5, 6, 8))
 _SIMPLE_DENOMINATORS = ((1, 2, 4), (1, 2, 4, 8))
 _ROOTS = (2, 3, 5, 6, 7, 10)
@@ -277,7 +276,7 @@ class _Numbers:
         return np.asarray(self.scale(values) / self.deviation, dtype=np.float64)
 
     def jacobian(self, theta: Array, index: Any) -> Array:
-        """Return central differences by some of the numbers, (row, number)."""
+        """Return central differences with respect to some of the numbers, (row, number)."""
         step = 1e-6 * np.maximum(np.abs(theta[index]), 1e-3)
         moves = np.zeros((len(index), len(theta)))
         moves[np.arange(len(index)), index] = step
@@ -327,10 +326,10 @@ class Simplifier:
     symbols: tuple[Expr, ...]  # one per column of x
     x: Array  # (batch, in)
     y: Array  # (batch,)
-    independent: int | None = None  # as for `snap`
+    independent: int | None = None  # see `snap`
 
     def shorten(self, expression: Expr) -> Expr:
-        """Return the shortest equal form by the rules."""
+        """Return the shortest equal form that the rewrite rules find."""
         return shorten(expression, self.symbols, self.x)
 
     def refit(self, expression: Expr) -> RefinedFormula:
@@ -339,7 +338,7 @@ class Simplifier:
         return replace(formula, expression=self.shorten(formula.expression))
 
     def snap(self, expression: Expr) -> RefinedFormula:
-        """Snap and shorten, once more if numbers were merged."""
+        """Snap constants and shorten the formula; repeat if numbers were merged."""
         table = (self.symbols, self.x, self.y)
         formula = snap(expression, *table, independent=self.independent)
         short = self.shorten(formula.expression)
@@ -357,7 +356,7 @@ class Simplifier:
 
 
 def shorten(expression: Expr, symbols: tuple[Expr, ...], x: Array) -> Expr:
-    """Return the shortest form by the rules that is equal on rows."""
+    """Return the shortest form by the rewrite rules that is equal on rows."""
     turned, points = reduced_phases(expression), x[:: max(1, len(x) // _POINTS)]
     best = turned if agree(turned, expression, symbols, points) else expression
     rank, untried = _rank(best), len(RULES)

@@ -1,4 +1,4 @@
-"""Formulas of trained networks, and functions of their edges."""
+"""`symbolize` and `suggest`: formulas of trained networks, functions of edges."""
 
 from __future__ import annotations
 
@@ -256,7 +256,7 @@ def _following(
 def _rechosen(
     result: SymbolicResult, model: KAN, parts: PartitionedRows, r2_min: float
 ) -> tuple[SymbolicResult, PartitionedRows]:
-    """Choose on the test rows too if a shorter formula is better there."""
+    """Choose again, on the test rows too, if a shorter formula is better there."""
     if parts.judging is None:
         return result, parts
     losses = _losses(result, *target_of(model, parts.judging))
@@ -304,7 +304,7 @@ def _losses(result: SymbolicResult, x: Tensor, target: Tensor) -> list[tuple[flo
 
 
 def _receipt(result: SymbolicResult, networks: Sequence[KAN], parts: PartitionedRows) -> Receipt:
-    """Examine the picked formulas of a network before and after the refit."""
+    """Return the receipt of the picked formulas of a network."""
     exact, replaced, work = networks
     picked = result.picked()
     symbols = {sympy.Symbol(symbol.name): symbol for symbol in feature_symbols(work)}

@@ -33,11 +33,11 @@ from kanlens.symbolic._pareto_front import READABLE
 from kanlens.symbolic._simplification import complexity
 
 _RESIDUALS = 2000  # rows times outputs that terms are selected on
-_PRICE = 0.01  # of a node of a function in a product, in shares of an edge's variance
-_MIN_SLOPE = 0.5  # of the outputs by a sum, over its mean size: a flat function hides no sum
+_PRICE = 0.01  # of a node in a product, as a share of an edge's variance
+_MIN_SLOPE = 0.5  # of the outputs by a sum, over its mean size
 _MIN_GAIN = 1e-5  # of the logarithm of the loss for each node
 _MAX_NODES = 100  # of a formula
-_PARALLEL = 1e-6  # squared share of a column that others leave, from which it is tried
+_PARALLEL = 1e-6  # squared share of a column orthogonal to others
 _UNSHIFTED = frozenset(family.name for family in library() if family.moves in ("none", "scale"))
 
 
@@ -99,13 +99,13 @@ def _cost(importance: float, candidate: Candidate) -> float:
 
 @lru_cache(maxsize=256)
 def _nodes(name: str) -> int:
-    """Return the nodes of a term of a formula, a function of a feature."""
+    """Return the number of nodes that a function of a feature adds to a formula."""
     shift = 0.0 if name in _UNSHIFTED else 0.3
     return complexity(affine(name, (1.7, shift, 2.3, 0.0), sympy.Symbol("u", real=True)))
 
 
 class _TermSelection:
-    """Terms of the sums of the first layer of a network, selected one by one."""
+    """Forward selection of terms for the sums of a network's first layer."""
 
     def __init__(self, model: KAN, network: KAN, x: Tensor, families: Sequence[Family]) -> None:
         pick = torch.linspace(0, len(x) - 1, min(len(x), _RESIDUALS // len(model.output_names)))
@@ -115,7 +115,7 @@ class _TermSelection:
         deviation = output.std(0, unbiased=False)
         unit = torch.where(deviation > 0, deviation, 1.0)
         *_, (_, _, reach) = reaches(network, self.inputs, unit)
-        reach = reach.nan_to_num(0.0, 0.0, 0.0)  # where a later function is undefined
+        reach = reach.nan_to_num(0.0, 0.0, 0.0)  # NaN if a later function is undefined
         least = _MIN_SLOPE * reach.abs().mean(0)
         self.reach = torch.where(reach < 0, -1.0, 1.0) * torch.maximum(reach.abs(), least)
         grouping, values = network.nodes[0].grouping, layer(self.inputs)
@@ -143,7 +143,7 @@ class _TermSelection:
         return _SelectedTerm(factors[0], nodes, self._column(factors[0], values[:, factors[0]]))
 
     def _functions(self, edge: int) -> list[_SelectedTerm]:
-        """Return the function of each family that fits best what the terms leave of an edge."""
+        """Return the best fit of each family to the residual of an edge."""
         samples = self.edges.samples.pick(torch.tensor([edge]))
         left, (out, in_) = samples.y.clone(), (int(self.edges.out[edge]), int(self.edges.in_[edge]))
         for term, scale in zip(self.terms, self.numbers[self.count :], strict=True):

@@ -1,4 +1,4 @@
-"""Domain of a formula: on the data, slightly beyond, and its valid range."""
+"""Checks of where a formula is defined: on the data, beyond, and per feature."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ Places: TypeAlias = np.ndarray[Any, np.dtype[np.intp]]
 Exprs: TypeAlias = tuple[Expr, ...]
 Function: TypeAlias = Callable[[Array], Array]
 
-BEYOND = 0.05  # share of each range by which it is extended
-REACH = 1.0  # share of each range up to which the formula is followed
+BEYOND = 0.05  # extension as a share of each range
+REACH = 1.0  # sweep beyond each range, as a share of it
 _POINTS = 4000  # for checks of the extension
 _SWEEP = 200  # points of one feature beyond each end of its range
-_MAX_ROWS, _MIN_ROWS = 40, 4  # that are swept along, fewer with more features
+_MAX_ROWS, _MIN_ROWS = 40, 4  # rows to sweep, fewer with more features
 _SWEPT = 320  # rows times features
-_TIGHT_ROWS, _TIGHT_PARTS = 4, 10  # that are swept along in addition, for each of some parts
+_TIGHT_ROWS, _TIGHT_PARTS = 4, 10  # further rows to sweep, for some parts
 _SEARCHES = 8  # for a pole of one part between the points
-_MAX_PARTS = 40  # that are searched
-_MAX_PLACES = 24  # along a way that are searched for a pole
+_MAX_PARTS = 40  # parts to search
+_MAX_PLACES = 24  # points of a sweep to search for a pole
 
-_FIRST = 0.05  # length of the first steps of a search, in ranges
-_LAST = 1e-13  # length at which it ends
-_END_DISTANCE = 1e-3  # distance of the places that its end is compared with
+_FIRST = 0.05  # first step of a search, in ranges
+_LAST = 1e-13  # last step
+_END_DISTANCE = 1e-3  # distance of points to compare its end with
 _SHRINK = 0.25
-_FALL = 1e-5  # share of the largest value there below which the end may be a zero
-_NEAREST = 1e-11, 8  # distance of the nearest places, in ranges or in steps of float64
-_NEAREST_SHARES = (0.3, 0.6, 1.0)  # of that distance, where values are compared with the end
-_CHANGE = 0.1  # share of the value at the end by which a zero differs from them
+_FALL = 1e-5  # share of their largest value below which it may be a zero
+_NEAREST = 1e-11, 8  # distance of nearest points, in ranges or ulps
+_NEAREST_SHARES = (0.3, 0.6, 1.0)  # of that distance
+_CHANGE = 0.1  # relative change from a zero to them
 _MOVES = 150
-_DIP = 0.5  # share of the larger neighbor below which a place is searched
+_DIP = 0.5  # ratio to the larger neighbor of a possible zero
 
 _finite = partial(np.nan_to_num, nan=np.inf, posinf=np.inf, neginf=np.inf)
 
@@ -85,7 +85,7 @@ def _broken(
 
 
 def _around(x: Array, starts: Array) -> tuple[Array, Array]:
-    """Return boxes (start, in) of the 2 in + 1 rows of x nearest to starts."""
+    """Return the bounding boxes (start, in) of the 2 in + 1 rows of x nearest to each start."""
     width = x.max(axis=0) - x.min(axis=0)
     even = np.where(width > 0, width, 1.0)
     gaps = np.square((starts[:, None] - x[None]) / even).sum(axis=2)
@@ -143,7 +143,7 @@ def _defined(parts: list[_Part], evaluate: Function, points: Array) -> Any:
 
 
 def _touched(part: _Part, output: int, evaluate: Function, points: Array, margins: Array) -> Array:
-    """Return the first indices of points (place, row, in) next to zeros."""
+    """Return the first indices of points (place, row, in) next to zeros of a part's margins."""
     dipping = dips(margins)[:_MAX_PLACES]
     if not len(dipping):
         return np.array([], dtype=int)
@@ -216,7 +216,7 @@ _DENOMINATORS: dict[Any, Callable[[Expr], Expr]] = {
 
 
 def wider(x: Array) -> Array:
-    """Return points in slightly wider ranges: moved rows, and sweeps."""
+    """Return points in slightly wider ranges: scaled rows, and sweeps of single features."""
     low, high = x.min(axis=0), x.max(axis=0)
     room = BEYOND * (high - low)
     pick = np.linspace(0, len(x) - 1, min(len(x), _POINTS // (2 * x.shape[1]) + 1))

@@ -1,4 +1,4 @@
-"""Baseline models, and columns that leak the target."""
+"""Scores of baseline models, and detection of columns that leak the target."""
 
 from __future__ import annotations
 
@@ -20,16 +20,18 @@ from kanlens.data._cell_parsing import Array
 from kanlens.data._groups import row_groups
 from kanlens.data._schema import Schema
 from kanlens.data._tables import Table
+from kanlens.model._losses import Loss
 from kanlens.model._network import KAN
 from kanlens.model._training_record import SCORED, TrainingRecord, fingerprint, row_hashes
 from kanlens.training._objective import score
 from kanlens.training._result import FitResult
 
-MAX_ROWS = 100_000  # rows that a simple model learns from
+MAX_ROWS = 100_000  # to train baselines on
 BOOSTED, MACHINES = ("boosting", "ebm"), "interpret.glassbox"
 MAX_BOOSTING_WIDTH = 500  # features times outputs above which boosting would take minutes
-LEAK_SCORE = 0.995  # score of a column that leaks the target: 1.00 as printed
-MIN_TEST_ROWS, MAX_TEST_ROWS = 20, 20_000  # fewest and most rows that a column is scored on
+LEAST = 1e-12  # mean that a baseline predicts
+LEAK_SCORE = 0.995  # least score of a column that leaks the target
+MIN_TEST_ROWS, MAX_TEST_ROWS = 20, 20_000  # to score a column on
 
 REGRESSORS = {
     "network": "this model",
@@ -39,7 +41,7 @@ REGRESSORS = {
 }
 CLASSIFIERS = REGRESSORS | {"mean": "the most frequent class", "linear": "logistic regression"}
 
-Splits = list[tuple[Tensor, Tensor]]  # positions of rows to learn from, and of rows to judge
+Splits = list[tuple[Tensor, Tensor]]  # indices of training and test rows
 
 
 def add_record(
@@ -57,7 +59,7 @@ def add_record(
 def training_record(
     result: FitResult, x: Tensor, y: Tensor, first: int, *, last: bool = False
 ) -> TrainingRecord:
-    """Return scores of a network and baselines; `first` rows trained it."""
+    """Return the scores of a network and of baselines, which are trained on the `first` rows."""
     model, network, folds = result.model, result.metric, result.folds
     unseen = result.held_out if folds is None else result.held_out[:0]
     rows, tests, splits = torch.arange(first), torch.arange(first, len(x)), Splits()
@@ -102,11 +104,13 @@ def baseline_scores(
     model: KAN, x: Tensor, y: Tensor, splits: Splits, names: Sequence[str] = SCORED[1:]
 ) -> dict[str, float]:
     """Return scores of baseline models by name."""
-    classifies = model.task == "classification"
+    loss, classifies = model.loss, model.loss.classes
+    if not loss.separable or loss.levels:
+        return {}
     x = x.detach().clamp(model.input_low, model.input_high)  # as the network does
     rows, targets = x.double().cpu().numpy(), y.cpu().numpy().reshape(len(y), -1)
     truth = y[torch.cat([judged for _, judged in splits])].cpu()
-    estimators, scores = _baselines(classifies, names), {}
+    estimators, scores = _baselines(loss, names), {}
     if rows.shape[1] * len(model.output_names) > MAX_BOOSTING_WIDTH:
         estimators = {name: own for name, own in estimators.items() if name not in BOOSTED}
     with threadpool_limits(1, "openmp"):  # more of them wait for each other on a busy machine
@@ -119,6 +123,7 @@ def baseline_scores(
             if classifies:
                 scores[name] = float((outputs[:, 0] == truth).double().mean())
             else:
+                outputs = outputs.clamp_min(LEAST).log() if loss.log else outputs
                 scores[name] = score(model, outputs, truth)
     return scores
 
@@ -133,32 +138,43 @@ def _predict(estimator: Any, x: Array, y: Array, learned: Tensor, judged: Tensor
         return np.asarray(estimator.fit(x[rows], y[rows]).predict(x[judged.numpy()]))
 
 
-def _baselines(classifies: bool, names: Sequence[str]) -> dict[str, Any]:
+def _baselines(loss: Loss, names: Sequence[str]) -> dict[str, Any]:
     from sklearn import dummy, ensemble, linear_model
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    kind = "Classifier" if classifies else "Regressor"
-    linear = linear_model.LinearRegression()
-    if classifies:
+    kind = "Classifier" if loss.classes else "Regressor"
+    boosting = getattr(ensemble, f"HistGradientBoosting{kind}")(random_state=0)
+    linear, constant = linear_model.LinearRegression(), getattr(dummy, f"Dummy{kind}")()
+    if loss.classes:
         linear = linear_model.LogisticRegression(max_iter=1000)
+    elif loss.log:
+        way: dict[str, Any] = {"link": "log", "alpha": 0.0, "max_iter": 1000}
+        linear = linear_model.TweedieRegressor(power=loss.parameter, **way)
+        boosting.set_params(loss="gamma" if loss.name == "gamma" else "poisson")
+    elif not loss.linear:
+        linear = linear_model.HuberRegressor(max_iter=1000)
+        boosting.set_params(loss="quantile", quantile=loss.parameter)
+        constant.set_params(strategy="quantile", quantile=loss.parameter)
     estimators = {
-        "mean": getattr(dummy, f"Dummy{kind}")(),
+        "mean": constant,
         "linear": make_pipeline(StandardScaler(), linear),
-        "boosting": getattr(ensemble, f"HistGradientBoosting{kind}")(random_state=0),
+        "boosting": boosting,
     }
+    if loss.name == "quantile":
+        del estimators["linear"]
     if "ebm" in names:
         glassbox = optional_module(MACHINES, call="frontier", extra="bench")
         estimators["ebm"] = getattr(glassbox, f"ExplainableBoosting{kind}")(random_state=0)
-    return {name: estimators[name] for name in names}
+    return {name: estimators[name] for name in names if name in estimators}
 
 
 def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
     """Return the columns that alone predict the targets, with scores.
 
     Each row is predicted from its neighbors in a column: by a straight line between their targets,
-    scored by R2 without the noise of the neighbors; or by the class of the row before, scored by
-    the share of errors avoided. Copies count as one row.
+    with R2 as the score, corrected for their noise; or by the class of the row before, with the
+    share of avoided errors. Copies count as one row.
     """
     columns: dict[str, list[int]] = {}
     for index, feature in enumerate(schema.features):
@@ -179,7 +195,7 @@ def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
 
 
 def _neighbor_score(values: Array, targets: Array) -> float:
-    """Return the best score of targets in the order of values."""
+    """Return the score of predicting targets from neighbors in `values`."""
     order = np.argsort(values, kind="stable")  # equal ones as drawn
     values, targets = values[order], targets[order]
     if targets.ndim == 1:

@@ -17,9 +17,9 @@ from kanlens.errors import DataError, InvalidValueError, MethodError, rewording
 from kanlens.functions._elementary import Array
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._held_out import HeldOut, current_held_out, encoded, keep_held_out
+from kanlens.model._losses import LogLoss
 from kanlens.model._network import KAN
 from kanlens.model._training_record import fingerprint
-from kanlens.training._objective import class_losses
 
 
 @torch.no_grad()
@@ -108,7 +108,7 @@ def cheapest_threshold(model: KAN, cost: Sequence[float]) -> float:
 
 
 def _calibrate_logits(model: KAN, held: HeldOut) -> None:
-    """Scale and shift the logits of a model and those of its rows held out."""
+    """Scale and shift the logits of a model and of its stored held-out rows."""
     outputs, targets = (torch.from_numpy(values) for values in held.arrays)
     scale, shift = _least_log_loss(outputs, targets[:, 0].long())
     model.output_scale.mul_(scale)
@@ -132,7 +132,7 @@ def _least_log_loss(logits: Tensor, codes: Tensor) -> tuple[float, Tensor]:
     def loss(point: Array) -> tuple[float, Array]:
         own = torch.from_numpy(point).requires_grad_()
         with torch.enable_grad():
-            value = class_losses(logits * own[0].exp() + own[1:], codes).mean()
+            value = LogLoss().rows(logits * own[0].exp() + own[1:], codes).mean()
             value.backward()
         return float(value), own.grad.numpy()  # type: ignore[union-attr]
 

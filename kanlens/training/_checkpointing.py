@@ -17,17 +17,17 @@ from torch import Tensor
 from kanlens._atomic_files import atomic_write, check_writable
 from kanlens._checks import check_positive
 from kanlens.errors import FileFormatError, InvalidValueError
-from kanlens.io._tensor_files import read_safetensors
+from kanlens.io._checkpoint import read_safetensors
 from kanlens.model._config import UNTRAINED, KANConfig
 from kanlens.model._network import KAN
 from kanlens.training._options import FitOptions
 
 FORMAT = "kanlens.training"
 FORMAT_VERSION = "1"
-TENSOR = "__tensor__"  # stands for a tensor in the JSON, its value is the tensor's key
-ARRAY = "__array__"  # likewise for an array, its value is a tensor
-EVERY = 30.0  # seconds between two writes of the file
-COPIED = 0.5  # seconds between two copies of the state; an interrupt uses the last one
+TENSOR = "__tensor__"  # key in the JSON for a tensor, by its name
+ARRAY = "__array__"  # the same for an array
+EVERY = 30.0  # seconds between writes
+COPIED = 0.5  # seconds between copies of the state
 
 
 class Checkpoint:
@@ -62,7 +62,7 @@ class Checkpoint:
         self.copy: Any = None
 
     def note(self, state: Callable[[], Any], *, last: bool = False) -> None:
-        """Copy the state if it is time, and write it if it is time or `last`."""
+        """Copy the state if a copy is due; write it if the file is due or at the `last` step."""
         if self.path is None:
             return
         now = self.clock()

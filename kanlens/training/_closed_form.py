@@ -22,11 +22,12 @@ from torch import Tensor
 from kanlens.data._cell_parsing import Array
 from kanlens.model._held_out import keep_held_out
 from kanlens.model._kan_linear import KANLinear
+from kanlens.model._losses import Loss
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.model._trace import store_statistics
 from kanlens.splines import _spline as spline
-from kanlens.training._constraints import shaped
+from kanlens.training._constraints import check_proven, fixed_places, is_bent, settle_ends, shaped
 from kanlens.training._curve_design import ColumnCurves, CurveBasis, CurveDesign, make_curve
 from kanlens.training._link import DEGREE, INTERVALS, Link
 from kanlens.training._objective import metric_name, score, task_loss
@@ -36,9 +37,9 @@ from kanlens.training._training_loop import settle_range, settle_scaling
 
 CLOSED_FORM = "fitted in closed form"
 CYCLES = 10  # most cycles over the classes
-CHANGE = 1e-2  # a smaller change of the outputs, over their deviations, ends the cycles
-ROUGH_FOLDS = 2  # folds that choose whether curves have rough parts: these fits take longest
-MAX_CURVES = 3000  # for the features that vary most, in scaled units
+CHANGE = 1e-2  # relative change of the outputs that ends the cycles
+ROUGH_FOLDS = 2  # folds to select rough parts, whose fits take longest
+MAX_CURVES = 3000  # the features that vary most get one
 
 
 @torch.no_grad()
@@ -53,21 +54,21 @@ def fit_additive(
     """
     started = time.perf_counter()
     settle_range(model, x, beyond=True)
+    settle_ends(model, x)
     settle_scaling(model, x, y, None)
     targets, held = scaled_targets(model, y), held_rows(folds.numpy())
     own = distinct_weights(len(x), weights, copies)
     columns, pooled = choose_curves(model, x, targets, own, held)
-    networks, *others = cross_fit(
-        columns, targets, own, model.task == "classification", held, fine=True, pooled=pooled
-    )
+    networks, *others = cross_fit(columns, targets, own, model.loss, held, fine=True, pooled=pooled)
     fitted, outputs = to_kan(model, networks), np.empty_like(targets)
     for rows, parts in zip(held, others, strict=True):
         outputs[rows] = np.stack([network.outputs()[rows] for network in parts], 1)
     held_out = model.scale_outputs(torch.from_numpy(outputs).to(x))
     store_statistics(fitted, x)
+    check_proven(fitted)
     keep_held_out(fitted, x, held_out, y)
     validation_loss = float(task_loss(fitted, held_out, y, weights))
-    record = {"validation_loss": validation_loss, "metric": score(fitted, held_out, y)}
+    record = {"validation_loss": validation_loss, "metric": score(fitted, held_out, y, weights)}
     loss = float(task_loss(fitted, fitted(x), y, weights))
     return closed_form_result(fitted, loss, [record], 0, folds, started)
 
@@ -102,7 +103,7 @@ def closed_form_result(
 
 
 def column_names(model: KAN) -> list[str]:
-    """Return the name of each feature's curve; levels of a category share one."""
+    """Return the column name of each feature; levels of a category share one."""
     features = model.schema.features
     return [f.column if f.kind == "categorical" else f.name for f in features]
 
@@ -123,20 +124,22 @@ def joint_edges(networks: Sequence[SmallNetwork]) -> int:
 
 
 def make_columns(model: KAN, x: Array, *, rough: bool = True) -> list[ColumnCurves]:
-    """Return the columns that vary among scaled rows x (batch, in)."""
+    """Return the curves of columns that vary over scaled rows x (batch, in)."""
     names = column_names(model)
     varies = np.flatnonzero((x != x[0]).any(0))
     if len(varies) > MAX_CURVES:
         varies = np.sort(varies[np.argsort(-x[:, varies].var(0), kind="stable")[:MAX_CURVES]])
     count, groups = max(len(varies), 1), dict[int, list[CurveBasis]]()
+    shapes, zeros = [model.constraints.get(name, "") for name in names], dict[int, float]()
     for index in varies.tolist() or [0]:
         group = names.index(names[index])
-        even = model.constraints.get(names[index]) in ("convex", "concave")
+        even, places = is_bent(shapes[group]), fixed_places(model, shapes[group], index)
         fine = (rough or even) and model.holds_inputs
-        curve = make_curve(index, x[:, index], group, count, fine, even=even)
+        curve = make_curve(index, x[:, index], group, count, fine, even=even, places=places)
         groups.setdefault(group, []).append(curve)
+        zeros[group] = float(places[1]) if len(places) else 0.0
     return [
-        ColumnCurves(group, CurveDesign(curves, x), model.constraints.get(names[group], ""))
+        ColumnCurves(group, CurveDesign(curves, x), shapes[group], zeros[group])
         for group, curves in groups.items()
     ]
 
@@ -154,7 +157,8 @@ def distinct_weights(rows: int, weights: Tensor | None, copies: Tensor) -> Array
 def scaled_targets(model: KAN, y: Tensor) -> Array:
     """Return scaled targets (batch, out), or class indicators."""
     if model.task == "regression":
-        return np.asarray(((y - model.output_shift) / model.output_scale).double().cpu())
+        own = model.loss.scaled(y, (model.output_shift, model.output_scale))
+        return np.asarray(own.double().cpu())
     count = len(model.output_names)
     return np.asarray(np.eye(max(count, 2))[y.cpu().numpy()][:, -count:])
 
@@ -163,15 +167,15 @@ def fit_outputs(
     columns: Sequence[ColumnCurves],
     targets: Array,
     weights: Array,
-    classes: bool,
-    *,
-    fine: bool = False,
-    pooled: bool = False,
+    loss: Loss,
+    **how: bool,
 ) -> list[SmallNetwork]:
     """Return one network of curves alone for each output."""
-    zeros, how = np.zeros(len(targets)) if classes else None, {"fine": fine, "pooled": pooled}
-    networks = [SmallNetwork(columns, part, weights, zeros, **how) for part in targets.T]
-    for _ in range(CYCLES if classes and len(networks) > 1 else 0):
+    networks = [
+        SmallNetwork(columns, part, weights, loss.of_output(place), **how)
+        for place, part in enumerate(targets.T)
+    ]
+    for _ in range(CYCLES if loss.classes and len(networks) > 1 else 0):
         before = np.stack([network.outputs() for network in networks], 1)
         for place, network in enumerate(networks):
             network.offsets = offsets(networks, place)
@@ -198,14 +202,14 @@ def choose_curves(
     """Return the columns of rows x (batch, in), and whether they share variances.
 
     They share variances if that predicts held-out rows better, and have rough parts if the gain is
-    more than a standard error. With `rows`, only these rows choose.
+    more than a standard error. With `rows`, the choice is made on these rows only.
     """
-    scaled, classes = model.scale_inputs(x).double().cpu().numpy(), model.task == "classification"
+    scaled = model.scale_inputs(x).double().cpu().numpy()
     columns = make_columns(model, scaled)
     sample = columns if rows is None else take_rows(columns, rows)
 
     def losses(held: Sequence[Array], **how: bool) -> Array:
-        _, *fits = cross_fit(sample, targets, weights, classes, held, **how)
+        _, *fits = cross_fit(sample, targets, weights, model.loss, held, **how)
         pairs = zip(held, fits, strict=True)
         parts = [
             np.sum([(weights * n.losses(n.sums()))[places] for n in own], 0)
@@ -225,24 +229,24 @@ def choose_curves(
 
 def take_rows(columns: Sequence[ColumnCurves], rows: Array) -> list[ColumnCurves]:
     """Return the columns restricted to some rows."""
-    return [ColumnCurves(own.index, own.design.take(rows), own.shape) for own in columns]
+    return [ColumnCurves(own.index, own.design.take(rows), own.shape, own.zero) for own in columns]
 
 
 def cross_fit(
     columns: Sequence[ColumnCurves],
     targets: Array,
     weights: Array,
-    classes: bool,
+    loss: Loss,
     held: Sequence[Array],
     **how: bool,
 ) -> list[list[SmallNetwork]]:
     """Return networks fitted to all rows, and networks fitted without each fold."""
     parts = [weights, *(_without(weights, rows) for rows in held)]
-    return [fit_outputs(columns, targets, own, classes, **how) for own in parts]
+    return [fit_outputs(columns, targets, own, loss, **how) for own in parts]
 
 
 def _without(weights: Array, rows: Array) -> Array:
-    """Return weights with 0 for some rows; equal weights for the rest if all are 0."""
+    """Return weights with 0 for some rows; if the rest are all 0, they become equal."""
     own = weights.copy()
     own[rows] = 0.0
     if not own.any():
@@ -254,8 +258,8 @@ def _without(weights: Array, rows: Array) -> Array:
 def offsets(networks: Sequence[SmallNetwork], place: int) -> Array | None:
     """Return the offsets (batch,) of a class's logit due to the other classes."""
     own = networks[place]
-    if own.offsets is None or len(networks) == 1:
-        return own.offsets
+    if not own.loss.classes or len(networks) == 1:
+        return None
     others = [network.outputs() for network in networks if network is not own]
     return -np.asarray(logsumexp(others, 0))
 
@@ -289,7 +293,7 @@ def to_kan(model: KAN, networks: Sequence[SmallNetwork], *, flat: bool = False) 
 
 
 def _curve_layer(model: KAN, networks: Sequence[SmallNetwork], flat: bool) -> KANLinear:
-    """Return the layer of the curves of columns and of factors."""
+    """Return a layer with the curves of columns, and of factors, as edges."""
     factors = [
         (network, *own)
         for network in networks
@@ -331,14 +335,14 @@ def _set_curves(
         knots = _padded(curve.breakpoints, layer.grid_size)
         values = np.interp(knots, curve.breakpoints, height)
         if column.shape:
-            values = shaped(knots, values, column.shape)
+            values = shaped(knots, values, column.shape, column.zero)
         layer.grid[curve.feature] = spline.extend(torch.from_numpy(knots)[None], 1)[0]
         layer.spline_weight[row, curve.feature] = torch.from_numpy(values)
         layer.mask[row, curve.feature] = float(flat or np.ptp(values) > 0)
 
 
 def _padded(knots: Array, size: int) -> Array:
-    """Return breakpoints of `size` intervals by halving the widest ones."""
+    """Return breakpoints of `size` intervals, by repeatedly halving the widest."""
     while len(knots) <= size:
         gaps = np.diff(knots)
         widest = np.argsort(-gaps)[: size + 1 - len(knots)]

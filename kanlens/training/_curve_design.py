@@ -28,16 +28,18 @@ from kanlens.training._variance_components import MIN_INFORMATION, NormalEquatio
 
 MAX_INTERVALS, MAX_BREAKPOINTS = 256, 1500  # of one curve; of all curves, approximately
 MAX_CELLS = 40_000_000  # rows times breakpoints, for which the network's outputs take 2 GB
-MIN_INTERVALS = 12  # of one curve; where there is no room for them, curves are lines
-EVEN = 0.1  # weight of evenly spaced points in the breakpoints; quantiles have the rest
-BENT_INTERVALS = 24  # of a curve that is to be convex or concave
+MIN_INTERVALS = 12  # of one curve; with fewer, curves are lines
+EVEN = 0.1  # weight of even spacing in breakpoints; the rest is quantiles
+BENT_INTERVALS = 24  # of a convex or concave curve
+TAIL = 0.05  # of its rows, beyond which few evenly spaced breakpoints reach
+NOWHERE = np.zeros(0)
 MIN_SPACING = 1e-9  # of breakpoints, relative to their range
-SMOOTH_MODES = 16  # leading modes of second differences that are used
-SPACED = 0.25  # weight of the breakpoints in second differences; even spacing has the rest
+SMOOTH_MODES = 16  # leading modes of second differences
+SPACED = 0.25  # weight of real spacing in second differences; the rest is even
 MARGIN, LEADING = 0.1, 8  # of fitted coefficients: share of MIN_INFORMATION; always, per block
 FACTOR_MODES = 12  # of each part of a curve in a product
-PROBES, MAX_PROBES = 5, 15  # functions of a column, levels of a category, to find products with
-DENSE = 50  # time per multiplication of a sparse product over that of a dense one
+PROBES, MAX_PROBES = 5, 15  # functions per column, and levels per category, to test products
+DENSE = 50  # time of a sparse over a dense multiplication
 ROUGH_START = 0.05  # initial variance of a rough part over that of the others
 
 
@@ -93,17 +95,32 @@ def smooth_modes(knots: Array) -> Array:  # (breakpoint,) -> (breakpoint, mode)
 
 
 def make_curve(
-    feature: int, x: Array, group: int, columns: int, rough: bool = True, *, even: bool = False
+    feature: int,
+    x: Array,
+    group: int,
+    columns: int,
+    rough: bool = True,
+    *,
+    even: bool = False,
+    places: Array = NOWHERE,
 ) -> CurveBasis:
     """Return the curve of a feature with values x (batch,), one of `columns` columns.
 
-    With `even`, a curve with many breakpoints gets few, evenly spaced ones.
+    With `even`, a curve with many breakpoints gets few, evenly spaced but for far ends. Finite
+    `places` are always breakpoints.
     """
     most = min(MAX_BREAKPOINTS // columns, MAX_INTERVALS)
     held = max(MAX_CELLS // (len(x) * columns), MIN_INTERVALS)
     knots = breakpoints(x, min(most, held) if most >= MIN_INTERVALS else 1)
     if even and len(knots) > BENT_INTERVALS:
-        knots = np.linspace(knots[0], knots[-1], BENT_INTERVALS + 1)
+        low, high = np.quantile(x, (TAIL, 1 - TAIL))
+        near = (low - (high - low), high + (high - low)) if low < high else knots[[0, -1]]
+        ends = np.clip(knots[[0, -1]], *near)
+        within = np.linspace(float(ends[0]), float(ends[1]), BENT_INTERVALS + 1)
+        knots = np.union1d(within, knots[[0, -1]])
+    if len(places := places[np.isfinite(places)]):
+        apart = np.abs(knots - places[:, None]).min(0) > MIN_SPACING * np.ptp(knots)
+        knots = np.union1d(knots[apart], places)
     parts = [((knots - knots.mean()) / knots.std())[:, None]]
     if len(knots) > 3:
         parts.append(smooth_modes(knots))
@@ -153,7 +170,7 @@ class CurveDesign:
     def joined(
         cls, parts: Sequence[tuple[CurveDesign, Array | None, Array]], owners: Array
     ) -> CurveDesign:
-        """Join some coefficients of several designs, each design times a factor (batch,)."""
+        """Return the joint design of some coefficients of designs, each times a factor (batch,)."""
         self = cls.__new__(cls)
         self.curves = tuple(curve for design, _, _ in parts for curve in design.curves)
         columns = [
@@ -247,7 +264,7 @@ class CurveDesign:
         return np.asarray(self.matrix @ np.concatenate(self.heights(coefficients)))
 
     def columns(self, rows: Array, places: Array) -> Array:
-        """Return the columns (rows, q) of some coefficients."""
+        """Return the design matrix (rows, q) of some coefficients."""
         blocks, stop = np.zeros((self.matrix.shape[1], len(places))), 0
         for modes, knots in self._parts(places):
             start, stop = stop, stop + modes.shape[1]
@@ -258,11 +275,11 @@ class CurveDesign:
 class ColumnCurves:
     """The curve of a column on all rows, or the curves of a category's levels.
 
-    `shape` is a key into `SHAPES`, or empty.
+    `shape` has keys into `SHAPES`, or is empty; `zero` is the place of 0.
     """
 
-    def __init__(self, index: int, design: CurveDesign, shape: str = "") -> None:
-        self.index, self.design, self.shape = index, design, shape
+    def __init__(self, index: int, design: CurveDesign, shape: str = "", zero: float = 0.0) -> None:
+        self.index, self.design, self.shape, self.zero = index, design, shape, zero
         owners = design.owners
         order = _order(owners)
         self.levels = len(design.curves) > 1
@@ -273,7 +290,7 @@ class ColumnCurves:
         self.probe = probe[: MAX_PROBES if self.levels else PROBES]
 
     def values(self, places: Array) -> Array:
-        """Return columns (batch, q) of some coefficients."""
+        """Return the design matrix (batch, q) of some coefficients."""
         return self.design.columns(np.arange(self.design.matrix.shape[0]), places)
 
     @cached_property
@@ -283,7 +300,7 @@ class ColumnCurves:
 
     @cached_property
     def factor_values(self) -> Array:
-        """Columns (batch, q) of the curve in a product."""
+        """Columns (batch, q) of the curve when it is a factor of a product."""
         return self.values(self.factor)
 
     @cached_property
@@ -319,7 +336,7 @@ class DenseDesign:
         return equations, mean
 
     def informed(self, variances: Array, noise: float, rows: float) -> Array:
-        """Return all coefficients."""
+        """Return the indices of all coefficients."""
         return np.arange(len(self.owners))
 
     def values(self, coefficients: Array) -> Array:

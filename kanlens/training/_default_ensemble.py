@@ -34,20 +34,20 @@ from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._spline_forward import Average
 from kanlens.model._trace import store_statistics
-from kanlens.training._objective import class_losses, score
+from kanlens.training._objective import score
 from kanlens.training._options import FitOptions
 from kanlens.training._process_group import Ranks
 from kanlens.training._result import FitResult
 from kanlens.training._training_loop import Part, TrainingRun, settle_range, settle_scaling
 
-# Chosen on 15 tables, some simulated, with heavy tails, bad cells, few rows or many columns
+# Chosen on 15 tables, some simulated
 MEMBERS, NODES = 6, 8  # members, and hidden nodes of each
 STEPS = 30  # at most
 UPDATES = (300, 9, 10_000)  # minimum, rows for each further one, maximum
 GRIDS = (8, 1000, 20)  # intervals: minimum, rows for each further one, maximum
-PATH = (1800.0, 0.002)  # strengths of the roughness at the start and the end, over the rows
-NORMS = 0.04  # strength of the norms of edges, over the root of that of the roughness
-FLAT, RISE = 0.5, 0.05  # shares of the updates before the rate falls, and in which it rises
+PATH = (1800.0, 0.002)  # first and last strength of the roughness penalty, over the rows
+NORMS = 0.04  # strength of the edge norms, over the root of the former
+FLAT, RISE = 0.5, 0.05  # shares of the updates: before the rate falls; while it rises
 RATE = 0.01
 BATCHES = (128, 256, 2000)  # rows of a batch for small and large tables; rows of a large one
 
@@ -96,7 +96,7 @@ class EnsembleRun(TrainingRun):
         if self.members > 1:
             self.parts = self.members = min(self.members, self.parts)
         if target.task == "regression":
-            y = ((y - target.output_shift) / target.output_scale).float()
+            y = target.loss.scaled(y, (target.output_shift, target.output_scale)).float()
         scaled = target.scale_inputs(x).float()
         least, per, most = UPDATES
         updates = min(least + len(x) // per, most)
@@ -138,21 +138,22 @@ class EnsembleRun(TrainingRun):
                 groups = torch.arange(last.in_features) * count // last.in_features
                 owners = torch.arange(count).repeat_interleave(outputs)
                 last.mask.copy_(owners.unsqueeze(1) == groups)
-                last.base_weight.mul_(math.sqrt(count))  # drawn for all nodes, not a member's
+                last.base_weight.mul_(math.sqrt(count))  # scaled for the nodes of one member
                 last.spline_scaler.mul_(math.sqrt(count))
         model.layers[0].grid_eps = first.grid_eps
-        model.schema = dataclasses.replace(model.schema, task=target.schema.task)
+        own = {name: getattr(target.schema, name) for name in ("task", "loss", "loss_parameter")}
+        model.schema = dataclasses.replace(model.schema, **own)
         return model
 
     def begin(self, saved: dict[str, Any] | None = None, held_out: Tensor | None = None) -> None:
         """Deal the groups of rows to the folds, or go back to a saved state."""
         super().begin(saved, held_out)
         if saved is None and not any(nodes.grouping.arities for nodes in self.model.nodes):
-            with torch.no_grad():  # products of untrained factors are next to nothing
+            with torch.no_grad():  # products of untrained factors are nearly 0
                 self.model.update_grid(self.train_x)
 
     def _draw_held_out(self) -> Tensor:
-        """Draw an order of all rows in which groups are dealt."""
+        """Draw a random order of all rows, in which groups are dealt to folds."""
         return sorted_by_target(self._permutation(len(self.x)), self.y)
 
     def _split(self) -> None:
@@ -167,10 +168,11 @@ class EnsembleRun(TrainingRun):
         return outputs.view(len(outputs), self.members, -1)
 
     def _losses(self, outputs: Tensor, y: Tensor) -> Tensor:  # (batch, member)
-        if self.model.task == "regression":
-            return (outputs - y.unsqueeze(1)).square().mean(2)
+        loss = self.model.loss
+        if not loss.classes:
+            return loss.rows(outputs, y.unsqueeze(1)).mean(2)
         codes = y.unsqueeze(1).expand(-1, outputs.shape[1]).reshape(-1)
-        return class_losses(outputs.flatten(0, 1), codes).view(len(y), -1)
+        return loss.rows(outputs.flatten(0, 1), codes).view(len(y), -1)
 
     def _batches(self) -> Iterator[Part]:
         orders = (self._permutation(len(self.x)) for _ in range(self.passes))
@@ -210,12 +212,13 @@ class EnsembleRun(TrainingRun):
         held = (losses * self.test_weights).sum() - ((losses.mean(1) - joint) * self.weights).sum()
         if self.members > 1:  # not below the loss on rows that most members have seen
             held = torch.maximum(held, (joint * self.weights).sum())
+        rows = self.judged.any(1)
         return {
             "step": self.step,
             "loss": float((losses * self.train_weights).sum() / self.train_weights.sum()),
             "penalty": 0.0,
             "validation_loss": float(held / self.test_weights.sum()),
-            "metric": score(self.model, outputs[self.judged], self.y[self.judged.any(1)]),
+            "metric": score(self.model, outputs[self.judged], self.y[rows], self.weights[rows]),
         }
 
     def _describe(self, every: int) -> None:
@@ -247,7 +250,9 @@ class EnsembleRun(TrainingRun):
             outputs = spread_as_mean(outputs)
         outputs, y, shrink = outputs[self.judged], y[rows], 1.0
         if self.target.task == "regression":
-            outputs, y = map(self.target.scale_outputs, (outputs.double(), y.double()))
+            scaling = self.target.output_shift, self.target.output_scale
+            outputs = self.target.scale_outputs(outputs.double())
+            y = self.target.loss.unscaled(y.double(), scaling)
             if self.members > 1:
                 shrink = math.sqrt(max(self.best["record"]["validation_loss"], 0.0) / losses)
         keep_held_out(self.target, self.rows[rows], outputs, y, shrink=shrink)
@@ -271,7 +276,7 @@ def spread_as_mean(outputs: Tensor) -> Tensor:
 
 
 def sorted_by_target(order: Tensor, y: Tensor) -> Tensor:
-    """Return rows in drawn `order`, sorted by target."""
+    """Return rows sorted by target; ties are in random `order`."""
     targets = y[order] if y.dim() == 1 else y[order, 0]
     return order[targets.argsort(stable=True)]
 

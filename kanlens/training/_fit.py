@@ -4,33 +4,39 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from kanlens._checks import check_choice, check_generator
 from kanlens._model_inputs import prepare_data
+from kanlens._pandas import pd
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import Interruption, progress_bar
 from kanlens.data._groups import row_groups
+from kanlens.data._schema import Output
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.errors import DTypeError, InvalidValueError, KanlensWarning, LostProcessError
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._config import UNTRAINED
+from kanlens.model._losses import Loss, loss_of
 from kanlens.model._network import KAN, PerRow
 from kanlens.training._checkpointing import EVERY, Checkpoint
-from kanlens.training._options import FitOptions
+from kanlens.training._options import FitOptions, choose_loss
 from kanlens.training._process_group import Ranks, joined
 from kanlens.training._result import FitResult
 from kanlens.training._streaming import streamed_run
 from kanlens.training._training_loop import TrainingRun
 
+Data: TypeAlias = "Table | Source | tuple[Any, Any]"
+ADJUSTED = {"exposure": "{} per {}", "offset": "{} less {}", "event": "hazard of {1}"}
 SAMPLE = 200_000  # rows of a source larger than memory that are held, at most
 
 
@@ -40,6 +46,12 @@ def fit(
     data: Table | Source | tuple[Any, Any],
     options: FitOptions | None = None,
     *,
+    loss: str | None = None,
+    quantile: float | Sequence[float] | None = None,
+    power: float | None = None,
+    exposure: PerRow = None,
+    offset: PerRow = None,
+    event: PerRow = None,
     sample_weight: PerRow = None,
     groups: PerRow = None,
     strategy: str | None = None,
@@ -76,6 +88,22 @@ def fit(
         spread rows, of which `validation` is held out.
     options : FitOptions, optional
         Optimizer, steps, penalty and the other options of training. Default: ``FitOptions()``.
+    loss : {"squared_error", "absolute_error", "huber", "quantile", "poisson", "gamma", "tweedie", \
+"log_loss", "cox"}, optional
+        With "poisson", "gamma" and "tweedie" the output is the log of the mean, with "cox" that of
+        the hazard, by the partial likelihood with Breslow's ties. Targets of "cox" are times,
+        negative where censored. "huber" is linear for a tenth of the rows. Default: that of the
+        model, which for classes is "log_loss", else at first "squared_error".
+    quantile, power : float, optional
+        Share of targets below the output of the loss "quantile", by default 0.5, or several, of an
+        output each: predictions are then sorted, so that they do not cross. Power of the mean
+        in the variance of "tweedie", from 1 to 2, by default 1.5.
+    exposure, offset : array-like, shape (batch,), or str, optional
+        Times or sizes in which counts or amounts arose, or the numbers to add to the output in
+        training; or the column of them, which is then not a feature. Predictions are for an
+        exposure of 1 and an offset of 0.
+    event : array-like, shape (batch,), or str, optional
+        For "cox", whether the time is that of an event, 0 where censored; or the column.
     sample_weight : array-like, shape (batch,), optional
         Weight of each row in the loss, at least 0. Default: 1 each.
     groups : array-like, shape (batch,), or str, optional
@@ -144,11 +172,17 @@ def fit(
         raise DTypeError("fit", "a KAN", "None", "Call fit_default(data) for one")
     data, labels = labelled(data, groups)
     model = check_model("fit", model)
+    schema = choose_loss(model.schema, loss, quantile, power, call="fit")
+    per_row = {"exposure": exposure, "offset": offset, "event": event}
+    data, sample_weight = adjusted(data, sample_weight, loss_of(schema), per_row)
+    if strategy is not None and not loss_of(schema).separable:
+        fields = "fit", "one process for loss='cox'", repr(strategy), "Leave {strategy} out"
+        raise InvalidValueError(*fields, strategy=None)
     with joined(strategy, model.input_shift.device, checkpoint) as ranks:
         way: dict[str, Any] = {"resume": resume, "written": ranks.index == 0}
         saved = Checkpoint("fit", checkpoint, checkpoint_every, **way)
         with unchanged_on_failure(model):
-            held = 0
+            model.schema, held = schema, 0
             if isinstance(data, Source):
                 data, held = held_rows(data, sum(model.widths), ranks, model.input_shift.device)
             if not isinstance(data, Source):
@@ -159,8 +193,9 @@ def fit(
             elif sample_weight is None:
                 run = streamed_run(model, options, data, held, generator=generator, ranks=ranks)
             else:
-                fields = "no sample_weight for rows beyond memory", "some"
-                raise InvalidValueError("fit", *fields, "Leave it out, or allow more max_memory")
+                expected = "no sample_weight for rows beyond memory"
+                advice = "Leave it out, or allow more max_memory"
+                raise InvalidValueError("fit", expected, "some", advice)
             run.begin(saved.begun)
         return carry_out(run, started, saved, Interruption(), progress)
 
@@ -222,7 +257,7 @@ def warn_interrupted(
 
 @contextmanager
 def unchanged_on_failure(model: KAN) -> Iterator[None]:
-    """Restore a model when the block raises."""
+    """Restore the state of a model if the block raises."""
     names = "schema", "scaled", "background", *UNTRAINED
     attributes = {name: getattr(model, name) for name in names}
     statistics = [layer.statistics for layer in model.layers]
@@ -249,19 +284,86 @@ def row_weights(sample_weight: Any, x: Tensor) -> Tensor:  # (batch,)
     return weights / weights.mean()
 
 
-def labelled(data: Any, groups: PerRow) -> tuple[Any, Any]:
+def labelled(data: Data, groups: PerRow) -> tuple[Any, Any]:
     """Return data without the column of groups, and labels (batch,)."""
+    if isinstance(data, Table) and groups is None:
+        groups = data.groups
+    return split_column(data, groups, "groups")
+
+
+def split_column(data: Any, values: PerRow, name: str) -> tuple[Any, Any]:
+    """Return data without a column of `values` per row, and these (batch,)."""
     if isinstance(data, Table):
-        groups = data.groups if groups is None else groups
-        if not isinstance(groups, str):
-            return data, groups
-        check_choice("fit", "groups", groups, data.frame.columns)
-        names = [feature.name for feature in data.schema.features if feature.column != groups]
-        return data.keep(names), data.frame[groups]
-    if groups is not None and isinstance(data, Source):
-        expected, advice = "groups of rows that fit in memory", "Allow more max_memory"
+        if not isinstance(values, str):
+            return data, values
+        check_choice("fit", name, values, data.frame.columns)
+        names = [feature.name for feature in data.schema.features if feature.column != values]
+        return data.keep(names), data.frame[values]
+    if values is not None and isinstance(data, Source):
+        expected, advice = f"{name} of rows that fit in memory", "Allow more max_memory"
         raise InvalidValueError("fit", expected, f"{data.rows:,} rows", advice)
-    if isinstance(groups, str) and hasattr(data[0], "columns"):
-        check_choice("fit", "groups", groups, data[0].columns)
-        return (data[0].drop(columns=groups), data[1]), data[0][groups]
-    return data, groups
+    if isinstance(values, str) and hasattr(data[0], "columns"):
+        check_choice("fit", name, values, data[0].columns)
+        return (data[0].drop(columns=values), data[1]), data[0][values]
+    return data, values
+
+
+def adjusted(
+    data: Data, sample_weight: PerRow, loss: Loss, per_row: Mapping[str, PerRow]
+) -> tuple[Any, PerRow]:
+    """Return data with targets, and weights, that account for exposures, offsets and events.
+
+    The likelihood of targets over their exposures, weighted by a power of these, is that of the
+    targets. The output of a table is renamed, so that other tables are not taken for such targets.
+    """
+    for name, own in per_row.items():
+        if own is not None:
+            pair, values = split_column(data, own, name)
+            pair, sample_weight = _adjusted(pair, sample_weight, loss, name, values)
+            if isinstance(pair, Table):
+                column = own if isinstance(own, str) else name
+                pair = replace(pair, schema=pair.schema.renamed(ADJUSTED[name], column))
+            data = pair
+    return repeated(data, loss.levels), sample_weight
+
+
+def repeated(data: Data, levels: Sequence[float]) -> Any:
+    """Return data with the target repeated for each of several quantiles."""
+    if not levels or isinstance(data, Source):
+        return data
+    y = data.y if isinstance(data, Table) else data[1]
+    if y is None or (np.ndim(y) == 2 and np.shape(y)[1] == len(levels)):
+        return data
+    targets = _numbers(y).reshape(len(y), -1)[:, :1].repeat(1, len(levels))
+    if not isinstance(data, Table):
+        return data[0], targets
+    name = data.schema.output_names[0]
+    outputs = tuple(Output(name=f"{name} quantile {level:g}") for level in levels)
+    return replace(data, y=targets, schema=replace(data.schema, outputs=outputs))
+
+
+def _numbers(values: PerRow) -> Tensor:
+    """Return cells as float64 numbers, one after the other; NaN where they are none."""
+    cells = pd.to_numeric(np.asarray(values).ravel(), errors="coerce")
+    return torch.from_numpy(np.array(cells, dtype=float))
+
+
+def _adjusted(
+    data: Table | tuple[Any, Any], sample_weight: PerRow, loss: Loss, name: str, values: PerRow
+) -> tuple[Any, PerRow]:
+    """Return data and weights that account for one kind of values per row."""
+    y = data.y if isinstance(data, Table) else data[1]
+    if y is None:  # which is refused later
+        return data, sample_weight
+    targets, numbers = _numbers(y).reshape(len(y), -1), _numbers(values)[:, None]
+    sound = len(numbers) == len(targets) and bool(numbers.isfinite().all())
+    if not sound or (name == "exposure" and not bool((numbers > 0).all())):
+        expected = f"{len(targets)} {'positive ' * (name == 'exposure')}numbers"
+        raise InvalidValueError("fit", expected, "others", "Correct them", argument=name)
+    targets, factor = loss.adjusted(name, targets, numbers)
+    if factor is not None:
+        own = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
+        sample_weight = factor[:, 0].numpy() * own if own.shape == (len(y),) else own
+    if isinstance(data, Table):
+        return replace(data, y=targets), sample_weight
+    return (data[0], targets), sample_weight

@@ -16,9 +16,11 @@ from kanlens._model_inputs import needed_widths, prepare_data
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import NEVER, Interruption, interrupts_wait
 from kanlens.data._groups import deal_groups, row_groups
+from kanlens.data._schema import Schema, default_schema
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.errors import DTypeError, InvalidValueError, rewording
+from kanlens.model._losses import loss_of
 from kanlens.model._network import KAN, PerRow
 from kanlens.training._checkpointing import EVERY, Checkpoint, check_identity, identity_of
 from kanlens.training._closed_form import fit_additive
@@ -31,6 +33,7 @@ from kanlens.training._default_ensemble import (
     sorted_by_target,
 )
 from kanlens.training._fit import (
+    adjusted,
     carry_out,
     fit,
     held_rows,
@@ -39,7 +42,7 @@ from kanlens.training._fit import (
     warn_interrupted,
 )
 from kanlens.training._frontier_result import Frontier, Growth, trace_frontier
-from kanlens.training._options import FitOptions
+from kanlens.training._options import FitOptions, choose_loss
 from kanlens.training._process_group import Ranks, joined
 from kanlens.training._result import FitResult
 
@@ -62,6 +65,12 @@ def fit_default(
     interactions: int | Sequence[tuple[str, str]] | None = None,
     constraints: Mapping[str, str] | None = None,
     build: Callable[[list[Any], int], KAN] | None = None,
+    loss: str | None = None,
+    quantile: float | Sequence[float] | None = None,
+    power: float | None = None,
+    exposure: PerRow = None,
+    offset: PerRow = None,
+    event: PerRow = None,
     sample_weight: PerRow = None,
     groups: PerRow = None,
     strategy: str | None = None,
@@ -98,12 +107,17 @@ def fit_default(
         Products of a small network, as for `kanlens.frontier`.
     constraints : mapping of column names, optional
         Shape of the effect of each column, at all values of the other columns: "increasing",
-        "decreasing", "convex" or "concave". A small network is trained, or with ``hidden=()`` one
-        without a hidden layer. These columns are not part of any product. With several classes,
-        the logit of every class has the shape.
+        "decreasing", "convex", "concave", "positive" (never below the output where the column is 0,
+        or nearest to it), "negative" (never above it) or "periodic" (equal at the lowest and the
+        highest value); several as "increasing concave". A small network is trained, or with
+        ``hidden=()`` one without a hidden layer. These columns are not part of any product. With
+        several classes, the logit of every class has the shape. Beyond the data, a convex or
+        concave curve goes on straight.
     build : callable, optional
         Returns a `KAN` for a list of hidden widths and a number of grid intervals. Default: one in
         float64 of the features and outputs of `data`.
+    loss, quantile, power, exposure, offset, event
+        As for `kanlens.fit`; with the loss "cox" there is no hidden layer.
     sample_weight, groups, strategy, checkpoint, checkpoint_every, resume, max_memory, progress
         As for `kanlens.fit`. While the network without a hidden layer is fitted, the checkpoint has
         only the state of the generator, and an interrupt waits.
@@ -135,7 +149,8 @@ def fit_default(
     if constraints:
         if hidden:
             expected, got = "constraints without a hidden layer", f"hidden={hidden!r}"
-            raise InvalidValueError("fit_default", expected, got, "Pass hidden=() or max_edges")
+            advice = "Pass hidden=() or max_edges, or train this network by kanlens.fit"
+            raise InvalidValueError("fit_default", expected, got, advice)
         small = (None, None) if hidden is None and small is None else small
     if small is not None and hidden is not None:
         expected, advice = "either hidden or max_edges and interactions", "Leave one of them out"
@@ -145,8 +160,11 @@ def fit_default(
         raise DTypeError("fit_default", expected, repr(hidden), advice)
     with rewording("fit_default"), joined(strategy, torch.device("cpu"), checkpoint) as ranks:
         data, labels = labelled(data, groups)
+        chosen = choose_loss(default_schema(1, 1), loss, quantile, power, call="fit")
+        per_row = {"exposure": exposure, "offset": offset, "event": event}
+        data, sample_weight = adjusted(data, sample_weight, loss_of(chosen), per_row)
         features, outputs = needed_widths(data)
-        build = build or default_build(data, generator)
+        build = losing(build or default_build(data, generator), chosen)
         way: dict[str, Any] = {"resume": resume, "written": ranks.index == 0}
         saved = Checkpoint("fit_default", checkpoint, checkpoint_every, **way)
         task = _DefaultFit(build, hidden, constraints, ranks, saved, progress, generator)
@@ -195,6 +213,9 @@ class _DefaultFit:
         model = self.build(list(self.hidden or []), intervals)
         rows, copies = prepared_rows(model, data, sample_weight, labels)
         model.constraints = read_constraints(self.constraints, model.schema.features)
+        if self.hidden and not model.loss.separable:
+            expected, got = "no hidden layer with loss='cox'", f"hidden={self.hidden!r}"
+            raise InvalidValueError("fit", expected, got, "Pass hidden=() or max_edges")
         if self.hidden:
             return self._ensemble(model, rows)
         identity = identity_of(model, FitOptions(), *rows)
@@ -202,7 +223,7 @@ class _DefaultFit:
         if self.hidden is not None and self.saved.begun is not None:  # of a hidden layer
             check_identity(self.saved.begun, identity, call="fit")
         additive = self._additive(model, rows, copies)
-        if self.stop.happened or self.hidden is not None:
+        if self.stop.happened or self.hidden is not None or not model.loss.separable:
             return additive
         wide = self.build([MEMBERS * NODES], intervals)
         wide.schema = model.schema
@@ -263,6 +284,19 @@ def default_build(
     return lambda hidden, grid_size: KAN(
         [features, *hidden, outputs], grid_size=grid_size, generator=generator
     ).double()
+
+
+def losing(build: Callable[[list[Any], int], KAN], chosen: Schema) -> Callable[..., KAN]:
+    """Return a function that builds networks with the loss of a schema, unless it is the usual."""
+
+    def built(hidden: list[Any], grid_size: int) -> KAN:
+        model = build(hidden, grid_size)
+        own = {name: getattr(chosen, name) for name in ("loss", "loss_parameter")}
+        if own["loss"] != "squared_error":
+            model.schema = replace(model.schema, **own)
+        return model
+
+    return built
 
 
 def grow_networks(

@@ -15,16 +15,19 @@ from torch import Tensor
 from kanlens._checks import check_choice, check_generator, check_positive, optional_module
 from kanlens._resources import within_memory
 from kanlens._runtime import Deadline, Interruption, interrupts_pass
+from kanlens.data._schema import default_schema
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.errors import rewording
+from kanlens.model._losses import loss_of
 from kanlens.model._network import KAN, PerRow
 from kanlens.training._baselines import MACHINES, baseline_scores
 from kanlens.training._checkpointing import EVERY, Checkpoint
 from kanlens.training._closed_form import count_edges
-from kanlens.training._fit import labelled, warn_interrupted
-from kanlens.training._fit_default import default_build, fit_default, grow_networks
+from kanlens.training._fit import adjusted, labelled, warn_interrupted
+from kanlens.training._fit_default import default_build, fit_default, grow_networks, losing
 from kanlens.training._frontier_result import Frontier, Growth
+from kanlens.training._options import choose_loss
 from kanlens.training._process_group import Ranks
 
 REFERENCES = {"default": "default network", "boosting": "gradient boosting", "ebm": "EBM"}
@@ -38,6 +41,12 @@ def frontier(
     interactions: int | Sequence[tuple[str, str]] | None = None,
     constraints: Mapping[str, str] | None = None,
     build: Callable[[list[int], int], KAN] | None = None,
+    loss: str | None = None,
+    quantile: float | Sequence[float] | None = None,
+    power: float | None = None,
+    exposure: PerRow = None,
+    offset: PerRow = None,
+    event: PerRow = None,
     sample_weight: PerRow | None = None,
     groups: PerRow | str | None = None,
     references: Collection[str] = (),
@@ -70,8 +79,8 @@ def frontier(
         Shapes of the effects of columns, as for `kanlens.fit_default`.
     build : callable, optional
         As for `kanlens.fit_default`.
-    sample_weight, groups
-        As for `kanlens.fit`.
+    loss, quantile, power, exposure, offset, event, sample_weight, groups
+        As for `kanlens.fit`. A link is added to networks of "squared_error" only.
     references : collection of {"default", "boosting", "ebm"}
         Other models to score on the same folds, if growth was not cut short: the default network
         and gradient boosting, which take about as long as growth, and an explainable boosting
@@ -111,7 +120,11 @@ def frontier(
         check_positive("frontier", "time_limit", time_limit, zero=True)
     with rewording("frontier"):
         data, labels = labelled(data, groups)
+        chosen = choose_loss(default_schema(1, 1), loss, quantile, power, call="fit")
+        per_row = {"exposure": exposure, "offset": offset, "event": event}
+        data, sample_weight = adjusted(data, sample_weight, loss_of(chosen), per_row)
         stop, build = Interruption(), build or default_build(data, generator)
+        build = losing(build, chosen)
         rows, limits = (data, sample_weight, labels), (max_edges, interactions)
         way: dict[str, Any] = {"deadline": Deadline.after(time_limit), "stop": stop}
         way |= {"ranks": Ranks(), "progress": progress, "generator": generator}
@@ -164,5 +177,5 @@ def simple_scores(front: Frontier, names: Sequence[str]) -> dict[str, float]:
 
 
 def _judged(growth: Growth) -> Tensor:
-    """Return the rows that a fold has held out, in order."""
+    """Return the indices of rows that some fold held out, in order."""
     return torch.from_numpy(np.sort(growth.rows[np.concatenate(growth.held)]))

@@ -43,6 +43,7 @@ from kanlens.training._closed_form import (
     take_rows,
     to_kan,
 )
+from kanlens.training._constraints import check_proven, settle_ends
 from kanlens.training._curve_design import ColumnCurves
 from kanlens.training._growth import GrowthPath, GrowthStep, read_interactions
 from kanlens.training._objective import metric_name, row_losses, score, task_loss
@@ -54,9 +55,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GROWTH_ROWS = 10_000  # most rows to grow on, evenly spread; the last fit uses all rows
-PATIENCE = 4  # terms without a gain on held-out rows, after which growth ends
+PATIENCE = 4  # terms without a gain on held-out rows
 CYCLES = 3  # of the last fit over the classes
-MIN_EDGES = 30  # to grow to, or two for each column
+MIN_EDGES = 30  # default limit, or two for each column
 
 
 class Growth:
@@ -76,13 +77,17 @@ class Growth:
         most = max(MIN_EDGES, 2 * len(set(names))) if max_edges in (None, "few") else max_edges
         check_count("fit", "max_edges", cast("int", most), least=len(model.output_names))
         self.max_edges, self.interactions = int(most), read_interactions(interactions, names)
+        for pair in self.interactions.pairs or ():
+            if shapes := sorted({names[place] for place in pair} & model.constraints.keys()):
+                expected, got = "interactions of columns without constraints", repr(shapes[0])
+                raise InvalidValueError("fit", expected, got, "Leave it out of one of them")
         self.options = {"max_edges": self.max_edges, "interactions": repr(interactions)}
         settle_range(model, x, beyond=True)
+        settle_ends(model, x)
         settle_scaling(model, x, y, None)
         self.model, self.x, self.y, self.sample_weight = model, x, y, weights
         self.targets = scaled_targets(model, y)
         self.weights = distinct_weights(len(x), weights, copies)
-        self.classes = model.task == "classification"
         self.rows = np.unique(
             np.linspace(0, len(x) - 1, min(len(x), GROWTH_ROWS)).round().astype(int)
         )
@@ -111,7 +116,7 @@ class Growth:
         own = (self.model, self.x, targets, weights, self.held, self.rows)
         self.columns, pooled = choose_curves(*own)
         sample = take_rows(self.columns, self.rows)
-        started = cross_fit(sample, targets, weights, self.classes, self.held, pooled=pooled)
+        started = cross_fit(sample, targets, weights, self.model.loss, self.held, pooled=pooled)
         for place in range(targets.shape[1]):
             networks = [parts[place].copy() for parts in started]
             for network, parts in zip(networks, started, strict=True):
@@ -146,11 +151,11 @@ class Growth:
 
     def _loss(self, paths: list[GrowthPath], terms: int) -> float:
         """Return the total loss of an output on held-out rows, for a number of terms."""
-        parts = zip(paths[1:], self.held, strict=True)
-        return float(sum(path.at(terms).losses[rows].sum() for path, rows in parts))
+        parts, weights = zip(paths[1:], self.held, strict=True), self.weights[self.rows]
+        return float(sum(weights[rows] @ path.at(terms).losses[rows] for path, rows in parts))
 
     def held_out(self, terms: int) -> Tensor:
-        """Return the outputs (batch, out) of networks of some terms on the rows held out."""
+        """Return held-out predictions (batch, out) of networks with some numbers of terms."""
         outputs = [
             np.stack([paths[1 + fold].at(terms).outputs[rows] for paths in self.paths], 1)
             for fold, rows in enumerate(self.held)
@@ -159,12 +164,11 @@ class Growth:
 
     def finished(self, chosen: Sequence[GrowthStep]) -> KAN:
         """Return the chosen networks of all outputs as one, refitted with rough parts."""
-        zeros = np.zeros(len(self.x)) if self.classes else None
         networks = [
-            step.network.refined(self.columns, targets, self.weights, zeros)
+            step.network.refined(self.columns, targets, self.weights)
             for step, targets in zip(chosen, self.targets.T, strict=True)
         ]
-        for _ in range(CYCLES if len(networks) > 1 and self.classes else 0):
+        for _ in range(CYCLES if len(networks) > 1 and self.model.loss.classes else 0):
             for own, network in enumerate(networks):
                 network.offsets = offsets(networks, own)
                 network.step(1)
@@ -202,7 +206,7 @@ class Frontier(Displayed):
     interrupted: bool
     references: dict[str, float] = field(default_factory=dict)
     _growth: Growth
-    _networks: Sequence[Sequence[GrowthStep]] = ()  # of each size, one for each output
+    _networks: Sequence[Sequence[GrowthStep]] = ()  # for each size, one for each output
     _losses: Tensor
     _outputs: Sequence[Tensor] = ()  # of the rows held out, in the order of the folds
 
@@ -241,6 +245,7 @@ class Frontier(Displayed):
     def model(self, edges: int | None = None) -> KAN:
         """Return the network of `index`, fitted to all rows with all parts of its curves."""
         model = self._growth.finished(self._networks[self.index(edges)])
+        check_proven(model)
         order = torch.from_numpy(self._growth.held_order)
         x, y = self._growth.x[order], self._growth.y[order]
         keep_held_out(model, x, self._outputs[self.index(edges)], y)
@@ -249,7 +254,7 @@ class Frontier(Displayed):
         return model
 
     def record(self, edges: int | None = None) -> GrowthRecord:
-        """Return the scores of all sizes, as the network of `index` keeps them."""
+        """Return the record of all sizes that is stored in the network of `index`."""
         return GrowthRecord(
             metric_name=self.metric_name,
             rows=self.rows,
@@ -259,7 +264,7 @@ class Frontier(Displayed):
         )
 
     def result(self, edges: int | None = None) -> FitResult:
-        """Return the network of `index` as a result of training, with a step for each size."""
+        """Return the network of `index` as a `FitResult`, with one step for each size."""
         started, growth, model = time.perf_counter(), self._growth, self.model(edges)
         records = [
             {"edges": step.edges, "validation_loss": step.loss, "metric": step.score}
@@ -305,7 +310,7 @@ def trace_frontier(
         saved.note(growth.state)
         with stop.kept():
             growth.grow(deadline, advance, lambda: saved.note(growth.state))
-    if stop.happened:  # in the middle of a round, perhaps
+    if stop.happened:  # maybe within a round
         saved.write()
     else:
         saved.note(growth.state, last=True)
@@ -329,12 +334,12 @@ def _scored(growth: Growth, seconds: float, cut: bool) -> Frontier:
         del networks[stop:], steps[stop:], losses[stop:]
         networks.append(chosen)
         held_out = model.scale_outputs(growth.held_out(terms).to(growth.x))
-        losses.append(row_losses(model, held_out, y) * weights)
+        losses.append(row_losses(model, held_out, y, weights) * weights)
         held_outputs.append(held_out)
         mean, error = mean_and_error(losses[-1])
         step = FrontierStep(
             edges=edges,
-            score=score(model, held_out, y),
+            score=score(model, held_out, y, weights),
             loss=mean,
             standard_error=error,
             added="; ".join(dict.fromkeys(step.added for step in chosen)),

@@ -25,12 +25,13 @@ import numpy as np
 from kanlens._checks import check_choice, check_count
 from kanlens.data._cell_parsing import Array
 from kanlens.errors import InvalidValueError
+from kanlens.training._constraints import is_bent
 from kanlens.training._link import bends
 from kanlens.training._small_network import FactorCurve, Product, SmallNetwork
 
-MIN_GAIN = 4.0  # least gain of a move, in log likelihood
-MAX_PAIRS = 30  # pairs tried at every move after the first: the best of the move before
-VARIANCES = 10.0 ** np.arange(-4, 1.6, 0.25)  # tried for a block, over those of curves
+MIN_GAIN = 4.0  # least gain of a term, in log likelihood
+MAX_PAIRS = 30  # pairs tried at later steps: the best of the step before
+VARIANCES = 10.0 ** np.arange(-4, 1.6, 0.25)  # variances tried, relative to those of curves
 RIDGE = 1e-3  # in the fit of a curve to values
 
 
@@ -69,7 +70,7 @@ class Addition:
 
 
 class ScoreTest:
-    """Score test of additional coefficients in the linear model of a network."""
+    """Score test for additional coefficients in the linear model of a network."""
 
     def __init__(self, network: SmallNetwork) -> None:
         weights, errors = network.working(network.sums())
@@ -107,7 +108,7 @@ class ScoreTest:
 
 
 def curve_from(network: SmallNetwork, column: int, values: Array) -> FactorCurve:
-    """Return the curve in a factor that is nearest to values (batch,)."""
+    """Return the curve of a factor that is closest to values (batch,)."""
     own = network.columns[column]
     part = own.factor_values - own.factor_values.mean(0)
     gram = part.T @ part
@@ -117,7 +118,7 @@ def curve_from(network: SmallNetwork, column: int, values: Array) -> FactorCurve
 
 
 def _links(network: SmallNetwork, test: ScoreTest) -> list[Addition]:
-    if network.classes or network.link is not None:
+    if not network.loss.linear or network.link is not None:
         return []
     return [Addition(gain=test(bends(network.sums()))[0], edges=1)]
 
@@ -125,7 +126,7 @@ def _links(network: SmallNetwork, test: ScoreTest) -> list[Addition]:
 def _pairs(
     network: SmallNetwork, test: ScoreTest, pairs: Collection[tuple[int, ...]]
 ) -> list[Addition]:
-    """Return the products of pairs of columns, in rank-one form."""
+    """Return the products of pairs of columns that can be added, with rank-one initial values."""
     moves = []
     for pair in pairs:
         left, right = (network.columns[column].probe_values for column in pair)
@@ -228,7 +229,7 @@ class GrowthPath:
     ) -> None:
         self.max_edges, self.interactions, self.names = max_edges, interactions, names
         self.steps, self.ended, self.links = list[GrowthStep](), False, interactions.link
-        bent = any(column.shape in ("convex", "concave") for column in network.columns)
+        bent = any(is_bent(column.shape) for column in network.columns)
         self.links = self.links and not bent
         if network.curves() > max_edges:
             network = network.strongest(max_edges)
@@ -285,7 +286,7 @@ class GrowthPath:
         network.fit()
         if network.link is not None and move.columns:
             network = network.without_link()
-        if network.curves() > self.max_edges:  # with columns that returned
+        if network.curves() > self.max_edges:  # columns may return
             self.ended = True
             return
         self.add(network, words)

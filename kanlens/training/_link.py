@@ -20,8 +20,8 @@ from kanlens.training._curve_design import DenseDesign, difference_modes
 from kanlens.training._variance_components import restricted_fit
 
 DEGREE, INTERVALS, MODES = 3, 12, 8
-MIN_SLOPE = 0.05  # of a link, over that of its line
-BEND = 1e-3  # initial variance of the nonlinear modes over that of the line
+MIN_SLOPE = 0.05  # of a link, over that of its linear part
+BEND = 1e-3  # initial variance of the nonlinear modes over that of the linear one
 NOISE = 0.3  # initial error variance over the variance of the targets
 POINTS = 200  # at which slopes are evaluated
 
@@ -69,7 +69,7 @@ class Link:
         return np.asarray(spline.derivative()(self.inside(sums)))
 
     def stretched(self, factor: float) -> Link:
-        """Return the link as a function of `factor` times the sum."""
+        """Return the link function of `factor` times the sum."""
         return replace(self, low=self.low * factor, high=self.high * factor)
 
 
@@ -80,7 +80,7 @@ def bends(sums: Array) -> Array:
 
 
 def fit_link(sums: Array, targets: Array, weights: Array) -> tuple[Link, float]:
-    """Return the link fitted from sums to targets (batch,), and the slope of a line."""
+    """Return the link function from sums to targets (batch,), and the slope of a line."""
     rows = weights > 0
     low, high = float(sums[rows].min()), float(sums[rows].max())
     link = Link(low, max(high, low + 1e-12), np.zeros(INTERVALS + DEGREE))

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from kanlens._model_inputs import encode_labelled
 from kanlens.model._analysis import Model, check_model
-from kanlens.model._held_out import conformal_widths, probabilities
+from kanlens.model._held_out import conformal_widths, probabilities, survival
 from kanlens.model._network import KAN
 from kanlens.model._spline_forward import Average
 from kanlens.model._statistics import deviations, empty_pairs
+from kanlens.model._survival import concordance
 from kanlens.sparsity import PENALTIES, penalty_value
 
 if TYPE_CHECKING:
@@ -79,41 +79,50 @@ class Objective:
 
 def task_loss(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the mean loss over rows; weights of rows have mean 1."""
-    losses = row_losses(model, output, y)
+    losses = row_losses(model, output, y, weights)
     return losses.mean() if weights is None else (losses * weights).mean()
 
 
-def row_losses(model: KAN, output: Tensor, y: Tensor) -> Tensor:
+def row_losses(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the loss of every row; `task_loss` is their mean."""
-    if model.schema.task == "regression":
-        return ((output - y) / model.output_scale).square().mean(1)
-    return class_losses(output, y)
-
-
-def class_losses(output: Tensor, y: Tensor) -> Tensor:
-    """Return the cross-entropy (batch,) of logits (batch, out)."""
-    if output.shape[1] == 1:
-        target = y.to(output.dtype)
-        return F.binary_cross_entropy_with_logits(output[:, 0], target, reduction="none")
-    return F.cross_entropy(output, y, reduction="none")
+    return model.loss.rows(output, y, (model.output_shift, model.output_scale), weights).mean(1)
 
 
 @torch.no_grad()
 def constant_loss(model: KAN, y: Tensor, judged: Tensor) -> float:
     """Return the loss on targets `judged` of the best constant for `y`."""
-    if model.schema.task == "regression":
-        return float(task_loss(model, y.mean(0).expand_as(judged), judged))
+    if not model.loss.classes:
+        return float(task_loss(model, best_constant(model, y).expand_as(judged), judged))
     count = max(2, len(model.output_names))
     share = (torch.bincount(y, minlength=count).double() + 1e-9) / (len(y) + count * 1e-9)
     logits = share.log() if len(model.output_names) > 1 else (share[1:] / share[:1]).log()
     return float(task_loss(model, logits.expand(len(judged), -1), judged))
 
 
+def best_constant(model: KAN, y: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the best constant output (out,) for targets (batch, out)."""
+    if model.loss.linear:
+        return y.mean(0)
+    parts = [None if part is None else part.double().cpu().numpy() for part in (y, weights)]
+    return torch.from_numpy(model.loss.best(*parts)).to(y)  # type: ignore[arg-type]
+
+
 @torch.no_grad()
-def score(model: KAN, output: Tensor, y: Tensor) -> float:
-    """Return R2, a mean over targets that vary, or accuracy."""
-    if model.schema.task == "classification":
+def score(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> float:
+    """Return R2, a mean over targets that vary, accuracy, D2 of the loss, or the concordance.
+
+    D2 is the share of the loss of the best constant that is avoided; it takes weights (batch,).
+    """
+    loss = model.loss
+    if loss.classes:
         return float((classes(output) == y).double().mean())
+    if not loss.separable:
+        return concordance(*(part[:, 0].double().cpu().numpy() for part in (output, y)))
+    if not loss.linear:
+        output, y = output.double(), y.double()
+        constant = best_constant(model, y, weights).expand_as(y)
+        own, least = (task_loss(model, part, y, weights) for part in (output, constant))
+        return 1 - float(own / least)
     varies = deviations(y.to(output)) > 0
     y, size = y.double(), y.double().abs().amax(0)
     size = torch.where(size > 0, size, 1.0).log2().floor().exp2()  # squares must not underflow
@@ -129,7 +138,7 @@ def classes(output: Tensor) -> Tensor:  # (batch, out) -> (batch,)
 
 def metric_name(model: KAN) -> str:
     """Return the name of the metric of `score`."""
-    return "accuracy" if model.schema.task == "classification" else "R2"
+    return model.loss.metric
 
 
 @torch.no_grad()
@@ -140,6 +149,7 @@ def predict(
     interval: float | None = None,
     by: str | None = None,
     support: bool = False,
+    times: Sequence[float] = (),
 ) -> pd.DataFrame:
     """Predict every row, with intervals or sets that hold a share of new rows.
 
@@ -156,14 +166,18 @@ def predict(
         Whether a last column, ``outside the data``, names the features of each row outside the bulk
         of the training data, and the pairs of other features whose values none of the 100 rows kept
         with the model come near, although six would if the two were independent.
+    times : sequence of float
+        For the loss "cox": times of the columns ``survival <time>``, the probabilities that there
+        is no event until then. The baseline hazard is that of the rows held out of training.
 
     Returns
     -------
     DataFrame
         For regression, one column per output, in the units of the data, then ``<output> low`` and
-        ``<output> high``. For classification, the most probable label in a column named as the
-        target, one column ``probability <label>`` per class, and ``in set <label>``, true for the
-        labels of the set; where no label is probable enough, the set is empty.
+        ``<output> high``; of the loss "cox", hazards over their baseline. For classification, the
+        most probable label in a column named as the target, one column ``probability <label>`` per
+        class, and ``in set <label>``, true for the labels of the set; where no label is probable
+        enough, the set is empty.
 
     Raises
     ------
@@ -193,6 +207,9 @@ def predict(
     if interval is not None:
         widths = conformal_widths(network, rows, interval, by, call="predict")
     frame = _predictions(network, output, widths)
+    if len(times):
+        shares = survival(network, output, times, call="predict").cpu().numpy()
+        frame[[f"survival {time:g}" for time in times]] = shares
     return frame.assign(**{OUTSIDE: unsupported(network, rows)}) if support else frame
 
 
@@ -201,12 +218,13 @@ def _predictions(model: KAN, output: Tensor, widths: Tensor | None) -> pd.DataFr
     import pandas as pd
 
     if model.task == "regression":
-        parts = {"": output}
+        values, floor = model.loss.response(output), 0.0 if model.loss.log else -torch.inf
+        parts = {"": values}
         if widths is not None:
-            parts |= {" low": output - widths, " high": output + widths}
-        values = torch.stack(list(parts.values()), 2).flatten(1).cpu().numpy()
+            parts |= {" low": (values - widths).clamp_min(floor), " high": values + widths}
         names = [name + suffix for name in model.output_names for suffix in parts]
-        return pd.DataFrame(values, columns=names)
+        cells = torch.stack(list(parts.values()), 2).flatten(1).cpu().numpy()
+        return pd.DataFrame(cells, columns=names)
     chances = probabilities(output)
     labels = [model.class_labels[code] for code in classes(output).tolist()]
     frame = pd.DataFrame({model.schema.target or "class": labels})
@@ -260,13 +278,13 @@ def outside_words(model: KAN, x: Tensor) -> str:
 
 
 class ScoreSums:
-    """R2 or accuracy over batches (Chan et al., Updating formulae, 1979)."""
+    """The metric over batches; R2 by sums (Chan et al., Updating formulae, 1979)."""
 
     def __init__(self, model: KAN) -> None:
         self.model, self.rows = model, 0
         zeros = model.output_scale.double() * 0
         self.mean = self.squares = self.errors = self.largest = zeros
-        self.right = 0
+        self.right, self.parts = 0, list[tuple[Tensor, Tensor]]()
 
     @torch.no_grad()
     def add(self, table: Table) -> None:
@@ -275,6 +293,9 @@ class ScoreSums:
         output, before, self.rows = self.model(x), self.rows, self.rows + len(x)
         if self.model.task == "classification":
             self.right += int((classes(output) == y).sum())
+            return
+        if not self.model.loss.linear:
+            self.parts.append((output, y))
             return
         scale = self.model.output_scale.double()  # squares must not underflow
         y, output = y.double() / scale, output.double() / scale
@@ -286,9 +307,12 @@ class ScoreSums:
         self.largest = torch.maximum(self.largest, y.abs().amax(0))
 
     def score(self) -> dict[str, float]:
-        """Return R2, a mean over targets that vary, or accuracy."""
+        """Return the metric."""
         if self.model.task == "classification":
             return {metric_name(self.model): self.right / self.rows}
+        if self.parts:
+            output, y = map(torch.cat, zip(*self.parts, strict=True))
+            return {metric_name(self.model): score(self.model, output, y)}
         rounding = torch.finfo(self.model.dtype).eps * self.largest
         varies = (self.squares / self.rows).sqrt() > rounding
         return {metric_name(self.model): float((1 - self.errors / self.squares)[varies].mean())}

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
 
 from kanlens._checks import check_choice, check_count, check_positive
+from kanlens.data._schema import Schema
 from kanlens.errors import InvalidValueError
+from kanlens.model._losses import LOSSES
 from kanlens.sparsity import PENALTIES
 
 OPTIMIZERS = ("lbfgs", "adam", "adamw")
@@ -57,6 +62,9 @@ class FitOptions:
         updated once more if hidden values have left them and the loss does not rise.
     scale : bool, optional
         Set the scaling from the data. Default: only when the model has never been scaled.
+    constraints : mapping of column names, optional
+        "increasing" or "decreasing": raising the column never lowers, or never raises, an output.
+        Not for LBFGS.
 
     Raises
     ------
@@ -82,6 +90,7 @@ class FitOptions:
     patience: int = 20
     grid_updates: int = 5
     scale: bool | None = None
+    constraints: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.penalty, Mapping):
@@ -107,7 +116,7 @@ class FitOptions:
         self._refuse_idle()
 
     def _refuse_idle(self) -> None:
-        """Refuse choices that would silently have no effect."""
+        """Refuse options that would have no effect."""
         if self.strength and not self.weights:
             expected, penalty = "a penalty for the strength", sorted(PENALTIES)[0]
             raise InvalidValueError("fit", expected, "none", "Choose {penalty}", penalty=penalty)
@@ -115,6 +124,9 @@ class FitOptions:
             expected, advice = "only with the optimizer 'adamw'", "Choose adamw, or leave it out"
             got = f"{self.weight_decay} with {self.optimizer!r}"
             raise InvalidValueError("fit", expected, got, advice, argument="weight_decay")
+        if self.constraints and self.optimizer == "lbfgs":  # whose curvature they would spoil
+            expected, got = "an optimizer in small steps for constraints", "'lbfgs'"
+            raise InvalidValueError("fit", expected, got, "Pass {optimizer}", optimizer="adam")
         if self.proximal and "activation_l2" not in self.weights:
             expected, got = "the penalty 'activation_l2' for a proximal step", repr(self.penalty)
             either = "Choose that penalty", "pass {proximal}"
@@ -143,6 +155,33 @@ class FitOptions:
         return {self.penalty: 1.0} if isinstance(self.penalty, str) else dict(self.penalty)
 
     def grid_steps(self) -> set[int]:
-        """Return the steps before which grids move to the data."""
+        """Return the steps before which the grids are updated."""
         last = max(1, self.grid_updates - 1)
         return {i * self.steps // (2 * last) for i in range(self.grid_updates)}
+
+
+def choose_loss(
+    schema: Schema,
+    loss: str | None,
+    quantile: float | Sequence[float] | None,
+    power: float | None,
+    *,
+    call: str,
+) -> Schema:
+    """Return a schema with a loss; unchanged without one."""
+    for name, own, value in (("quantile", "quantile", quantile), ("power", "tweedie", power)):
+        if value is not None and loss != own:
+            got, advice = f"{name}={value!r} with loss={loss!r}", f"Pass loss={own!r}"
+            raise InvalidValueError(call, f"{name} only with loss={own!r}", got, advice)
+    if loss is None:
+        return schema
+    check_choice(call, "loss", loss, LOSSES)
+    levels = [] if quantile is None else np.ravel(quantile).tolist()
+    if not all(low < high for low, high in pairwise([0, *levels, 1])):
+        fields = "to be shares between 0 and 1, increasing", repr(quantile), "For example 0.9"
+        raise InvalidValueError(call, *fields, argument="quantile")
+    if power is not None and not 1 <= power <= 2:
+        fields = "to be from 1 to 2", repr(power), "1 is Poisson's, 2 that of gamma"
+        raise InvalidValueError(call, *fields, argument="power")
+    parameter = tuple(levels) if len(levels) > 1 else levels[0] if levels else power
+    return replace(schema, loss=loss, loss_parameter=parameter)

@@ -29,7 +29,7 @@ from kanlens.errors import InvalidValueError, LostProcessError
 from kanlens.model._spline_forward import Average
 
 BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
-TIMEOUT = timedelta(minutes=10)  # for which processes wait, for example while one reads its table
+TIMEOUT = timedelta(minutes=10)  # of a wait for another process
 
 _joins = itertools.count()
 
@@ -53,7 +53,7 @@ class Ranks:
         return None if self.count == 1 else lambda mean: cast("Tensor", summed(part * mean))
 
     def gather(self, part: Tensor, n: int) -> Tensor:
-        """Return values of n rows (n, ...), given those of the own share."""
+        """Return values of n rows (n, ...), given those of this process's share."""
         if self.count == 1:
             return part
         whole, (rows, size) = part.new_zeros(n, *part.shape[1:]), self.share(n)
@@ -117,7 +117,7 @@ def add_up(value: Tensor) -> Tensor:
 def joined(
     strategy: str | None, device: torch.device, checkpoint: str | Path | None = None
 ) -> Iterator[Ranks]:
-    """Join the process group of torchrun for a block, unless it is joined."""
+    """Join torchrun's process group for the block, unless it has been joined."""
     group = torch.distributed
     if strategy is None:
         yield Ranks()
@@ -166,7 +166,7 @@ def _meeting_point() -> tuple[Any, int, int]:
 
 
 def _leave(device: torch.device) -> None:
-    """Leave the group; the backend is released last, without which other threads do not end."""
+    """Leave the group; release the backend last, or other threads would not end."""
     backend = cast("Any", torch.distributed.group.WORLD)._get_backend(device)
     torch.distributed.destroy_process_group()
     del backend  # torch before 2.8 may hang without it

@@ -33,9 +33,9 @@ from kanlens.sparsity._penalties import shrink
 from kanlens.training._objective import Objective, task_loss
 
 HALVINGS = 20
-LARGEST = 2.0  # of a step; 1 is right for a node with one edge in a loss that is a parabola
-FLATTEST = 1e-6  # least curvature of a node that is told apart, relative to the largest
-MIN_METRIC = 1e-30  # least size of a metric, for inputs whose basis is zero throughout
+LARGEST = 2.0  # of a step; 1 is exact for one edge and a quadratic loss
+FLATTEST = 1e-6  # least curvature of a node, relative to the largest
+MIN_METRIC = 1e-30  # least size of a metric
 RIDGE = 1e-6  # on the metric, relative to its largest entry
 
 
@@ -81,7 +81,7 @@ class ProximalSteps:
             self.zeros = [~layer.nonzero_edges() for layer in self.objective.model.layers]
 
     def mask_gradients(self, *, weights: bool = False) -> None:
-        """Mask the gradients of edges in the zero set, or their weights."""
+        """Set the gradients (or the weights) of edges in the zero set to 0."""
         for layer, zero in zip(self.objective.model.layers, self.zeros, strict=True):
             held = zero & (layer.mask != 0)
             for parameter in (layer.spline_weight, layer.base_weight):

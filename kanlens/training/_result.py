@@ -242,7 +242,7 @@ def mean_and_error(losses: Tensor) -> tuple[float, float]:
 
 @torch.no_grad()
 def weighty_edges(model: KAN, inputs: Sequence[Tensor], threshold: float) -> list[Tensor]:
-    """Return masks of nonzero edges above a share of the largest L1 norm."""
+    """Return masks of edges with an L1 norm above a share of the layer's largest."""
     masks = []
     for layer, x in zip(model.layers, inputs, strict=True):
         norms = weight_l1(layer, x) * (layer.mask != 0)

@@ -16,9 +16,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy.special import expit, logit
 
 from kanlens.data._cell_parsing import Array
+from kanlens.model._losses import Loss
 from kanlens.training._constraints import inequalities, nearest_feasible
 from kanlens.training._curve_design import ColumnCurves, CurveDesign, DenseDesign
 from kanlens.training._link import Link, fit_link
@@ -30,16 +30,16 @@ from kanlens.training._variance_components import (
     restricted_fit,
 )
 
-RESOLVED = 1e-2  # least information of the data about a direction over that of its prior
+SQUARED = Loss()
+RESOLVED = 1e-2  # least information on a direction, relative to its prior
 RETURNING = 1e-2  # least variance of a column's line, so that its effect can return
 SMALL = 1e-6  # least variance at the start of a step
 PASSES, SCORING_STEPS = 6, 2  # most passes, and scoring steps in each
-CHANGE = 1e-2  # a smaller change of the sums, over their deviation, ends the passes
-MIN_SHARE = 1e-6  # least share of a class, at the start
-MIN_WEIGHT, MIN_SLOPE = 1e-5, 0.1  # of a row in classification; of a link in working responses
+CHANGE = 1e-2  # relative change of the sums that ends the passes
+MIN_SLOPE = 0.1  # of a link in working responses
 SHARES = (1.0, 0.5, 0.25, 0.125, 0.0)  # of a step, tried until the loss does not rise
 PRIOR = 0.25, 1.0  # maximum, and factor of variances per row: for noise in 30 columns of 200 rows
-FAR = 0.1  # rise of the criterion per row, by a link left out, after which it stays
+FAR = 0.1  # rise of the criterion per row that keeps a link
 NOISE = 0.3  # initial error variance over the variance of the targets
 GROWING = ("level", "noise", "freedom", "side", "owners", "coefficients", "variances", "bases")
 
@@ -78,8 +78,8 @@ class SmallNetwork:
     """The state of a small network of one output; rows of weight 0 are held out.
 
     Weights sum to the number of distinct rows; `offsets` (batch,) are added to the logits of a
-    class. If `pooled`, the same part of the curves of all columns has one variance, which few rows,
-    or classes that separate, determine better.
+    class. If `pooled`, curves of all columns share the variance of each part; for few rows or
+    separable classes, separate ones are uncertain.
     """
 
     def __init__(
@@ -87,36 +87,27 @@ class SmallNetwork:
         columns: Sequence[ColumnCurves],
         targets: Array,
         weights: Array,
-        offsets: Array | None = None,
+        loss: Loss = SQUARED,
         *,
         fine: bool = False,
         pooled: bool = False,
     ) -> None:
         self.columns, self.targets, self.weights = list(columns), targets, weights
-        self.offsets, self.products = offsets, list[Product]()
+        self.loss, self.products = loss, list[Product]()
+        self.offsets: Array | None = None
         self.side, self.fine, self.curved = 0, fine, list(range(len(columns)))
         self.pooled = pooled
         self.link: Link | None = None
-        mean = float(weights @ targets / weights.sum())
-        self.level = self._constant()
-        variance = float(weights @ (targets - mean) ** 2 / weights.sum())
-        self.noise = 1.0 if self.classes else max(NOISE * variance, MIN_NOISE[1])
+        self.level = loss.constant(targets, weights)
+        own, errors = loss.working(np.full(len(targets), self.level), targets, weights)
+        variance = float(own @ errors**2 / weights.sum())
+        self.noise = 1.0 if loss.known else max(NOISE * variance, MIN_NOISE[1])
         self.bases = [np.eye(len(column.smooth)) for column in columns]
         owners = [c.design.owners if fine else c.design.owners[c.smooth] for c in columns]
         self._set_mains(owners, np.zeros(sum(map(len, owners))))
         self.fit(first=True)
         if not fine:
             self._compress()
-
-    @property
-    def classes(self) -> bool:
-        """True for the logit of a class."""
-        return self.offsets is not None
-
-    def _constant(self) -> float:
-        """Return the best constant."""
-        mean = float(self.weights @ self.targets / self.weights.sum())
-        return float(logit(np.clip(mean, MIN_SHARE, 1 - MIN_SHARE))) if self.classes else mean
 
     def _set_mains(self, owners: Sequence[Array], coefficients: Array) -> None:
         """Set the coefficients of columns, their blocks, and initial variances."""
@@ -160,7 +151,7 @@ class SmallNetwork:
         self.__dict__.pop("mains", None)
 
     def _places(self) -> list[tuple[int, int]]:
-        """Return start and stop of the coefficients of each column with a curve."""
+        """Return the slice (start, stop) of the coefficients of each column with a curve."""
         if self.fine:
             ends = np.cumsum([0, *(len(self.columns[i].design.owners) for i in self.curved)])
         else:
@@ -193,7 +184,7 @@ class SmallNetwork:
         return parts
 
     def factor_sums(self, product: Product) -> tuple[Array, Array]:
-        """Return the values (batch,) of both factors."""
+        """Return the values (batch,) of both factors of a product."""
         first, second = (
             level + sum(self.columns[e.column].factor_values @ e.coefficients for e in factor)
             for factor, level in zip(product.factors, product.levels, strict=True)
@@ -219,21 +210,16 @@ class SmallNetwork:
         return mains + products + bool(self.products) + (self.link is not None)
 
     def losses(self, sums: Array) -> Array:
-        """Return squared errors, or minus twice the log likelihood, (batch,)."""
-        if self.offsets is not None:
-            logits = sums + self.offsets
-            return np.asarray(2 * (np.logaddexp(0, logits) - self.targets * logits))
+        """Return the losses (batch,)."""
         outputs = sums if self.link is None else self.link(sums)
-        return np.asarray((self.targets - outputs) ** 2)
+        outputs = outputs if self.offsets is None else outputs + self.offsets
+        return self.loss.losses(outputs, self.targets, self.weights)
 
     def working(self, sums: Array) -> tuple[Array, Array]:
-        """Return working weights and errors (batch,) for the argument of the link."""
-        if self.offsets is not None:
-            share = expit(sums + self.offsets)
-            slope = np.maximum(share * (1 - share), MIN_WEIGHT)
-            return self.weights * slope, (self.targets - share) / slope
+        """Return working weights and errors (batch,) of a Newton step in the sum."""
         if self.link is None:
-            return self.weights, self.targets - sums
+            outputs = sums if self.offsets is None else sums + self.offsets
+            return self.loss.working(outputs, self.targets, self.weights)
         slope = np.maximum(self.link.slope(sums), MIN_SLOPE)
         return self.weights * slope**2, (self.targets - self.link(sums)) / slope
 
@@ -247,7 +233,7 @@ class SmallNetwork:
         ]
 
     def linear(self) -> tuple[DenseDesign | CurveDesign, Array, Array, Array]:
-        """Return the linear model of a step: design, owners, coefficients, variances."""
+        """Return the linear model of a step: design, blocks (`owners`), coefficients, variances."""
         owners, coefficients = [self.owners], [self.coefficients]
         variances, moving = [self.variances], self.moving()
         for edge, _ in moving:
@@ -285,7 +271,7 @@ class SmallNetwork:
 
     def fit(self, passes: int = PASSES, *, first: bool = False) -> None:
         """Fit the factors in turn until the sums stop changing."""
-        linear = not self.products and self.link is None and not self.classes
+        linear = not self.products and self.link is None and self.loss.linear
         for index in range(2 * passes if first else passes):
             self.side = index % 2
             before, after = self.step(SCORING_STEPS if index or not first else MAX_STEPS)
@@ -327,7 +313,7 @@ class SmallNetwork:
             if column.shape:
                 modes, (curve,) = column.design.modes[0], column.design.curves
                 own = modes if self.fine else modes[:, column.smooth] @ self.bases[place]
-                rows = inequalities(curve.breakpoints, column.shape) @ own
+                rows = inequalities(curve.breakpoints, column.shape, column.zero) @ own
                 cone = np.zeros((len(rows), len(fit.coefficients)))
                 cone[:, start:stop] = rows
                 cones.append(cone[:, fit.live])
@@ -335,7 +321,8 @@ class SmallNetwork:
             return fit
         coefficients = fit.coefficients.copy()
         point = coefficients[fit.live]
-        coefficients[fit.live] = nearest_feasible(point, fit.covariance, np.concatenate(cones))
+        root = np.linalg.cholesky(fit.covariance)
+        coefficients[fit.live] = nearest_feasible(point, root, np.concatenate(cones))
         return replace(fit, coefficients=coefficients)
 
     def solve(
@@ -362,12 +349,12 @@ class SmallNetwork:
                 replace(equations, rows=rows),
                 variances,
                 noise,
-                known=self.classes,
+                known=self.loss.known,
                 steps=steps,
                 prior=prior,
             )
             more = np.union1d(places, design.informed(fit.variances, fit.noise, total))
-            if len(more) == len(places) or self.classes:
+            if len(more) == len(places) or self.loss.known:
                 return fit.spread(places, len(design.owners)), mean
             places, variances, noise = more, np.maximum(fit.variances, SMALL), fit.noise
 
@@ -412,7 +399,9 @@ class SmallNetwork:
         spreads = [float(values.std()) for values in self.column_values()]
         places = sorted(np.argsort(spreads)[::-1][:count].tolist())
         columns = [self.columns[place] for place in places]
-        return SmallNetwork(columns, self.targets, self.weights, self.offsets, pooled=self.pooled)
+        other = SmallNetwork(columns, self.targets, self.weights, self.loss, pooled=self.pooled)
+        other.offsets = self.offsets
+        return other
 
     def copy(self) -> SmallNetwork:
         """Return a copy that shares its columns."""
@@ -450,19 +439,18 @@ class SmallNetwork:
         columns: Sequence[ColumnCurves],
         targets: Array,
         weights: Array,
-        offsets: Array | None = None,
     ) -> SmallNetwork:
         """Return the network refitted to other rows, with rough parts of its curves."""
         other, full = self.copy(), self.main_coefficients()
         own = {column.index: column for column in columns}
         other.columns = [own[column.index] for column in self.columns]
-        other.targets, other.weights, other.offsets = targets, weights, offsets
+        other.targets, other.weights, other.offsets = targets, weights, None
         other.fine = True
         other.curved = [place for place, own in enumerate(full) if own.any()]
         owners = [other.columns[place].design.owners for place in other.curved]
         start = np.concatenate([full[0][:0], *(full[place] for place in other.curved)])
         if not self.products and self.link is None:  # fitted as a network of curves alone
-            start, other.level = start * 0.0, other._constant()
+            start, other.level = start * 0.0, self.loss.constant(targets, weights)
         other._set_mains(owners, start)
         other.fit(first=True)
         other._center()

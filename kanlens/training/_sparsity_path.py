@@ -36,11 +36,11 @@ from kanlens.training._result import PathStep, SparsityPath
 from kanlens.training._training_loop import TrainingRun
 
 COUNT = 10  # strengths by default
-WEAKEST = 1e-3  # first strength above 0, relative to the one at which removing all edges pays
-GROWTH = 3.0  # from one strength to the next, once all planned ones are done
+WEAKEST = 1e-3  # first strength above 0, relative to that at which no edges are best
+GROWTH = 3.0  # ratio of strengths after the planned ones
 FURTHER = 5  # strengths after the planned ones, at most
-STILL = 1e-3  # relative change of loss and penalty below which another strength changes nothing
-DEAD = 0.05  # explained share, relative to the first model's, below which the path ends
+STILL = 1e-3  # relative change of loss and penalty that ends the path
+DEAD = 0.05  # relative explained share that ends the path
 
 
 def sparsity_path(  # noqa: PLR0913 - one keyword per choice
@@ -264,7 +264,7 @@ class _PathRun:
             yield after.strength * GROWTH
 
     def _dead(self) -> bool:
-        """Return whether the last model explains little of the variance."""
+        """Return whether the last model explains almost none of the variance."""
         explained = [self.constant - step.held_out_loss for step in (self.steps[0], self.steps[-1])]
         return self.steps[-1].edges_above == 0 or explained[1] <= DEAD * explained[0]
 
@@ -304,7 +304,7 @@ class _PathRun:
         return ~torch.isin(torch.arange(len(self.x)), held_out)
 
     def _described(self, model: KAN, strength: float, record: dict[str, Any]) -> PathStep:
-        """Measure the model of a finished run."""
+        """Return the step for a trained model, with its scores."""
         mask, best, plan = self._train_mask, record["best"], self.plan
         x, judged = self.x[mask], mask if bool(mask.all()) else ~mask
         unit = Objective(

@@ -23,7 +23,7 @@ from kanlens.training._training_loop import TrainingRun
 
 STREAMS = 16  # segments from which a batch takes rows
 NUMBERS = 2**18  # cells of a block, whose rows are shuffled
-SEGMENT = 16  # largest number of adjacent blocks, which are read together
+SEGMENT = 16  # most adjacent blocks that are read together
 
 Block = tuple[int, int]  # first row, and the one after the last
 
@@ -41,7 +41,7 @@ class RowStream:
     source: Source
     batch_size: int
     ranks: Ranks
-    sampled: Array  # numbers of the rows that decide on scaling and grids
+    sampled: Array  # indices of the rows that determine scaling and grids
     without: Array = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     @property
@@ -50,12 +50,12 @@ class RowStream:
         return self.source.rows - len(self.without)
 
     def count(self, block: Block) -> int:
-        """Return the number of rows of a block that are not left out."""
+        """Return the number of rows of a block that are not in `without`."""
         first, last = np.searchsorted(self.without, block)
         return block[1] - block[0] - int(last - first)
 
     def batches(self, seed: int, done: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Yield x and y of this process, and the number of all rows, by batch."""
+        """Yield for each batch x and y of this process, and the number of rows of all."""
         width = len(self.source.columns) + len(self.source.schema.features)
         parts = list(blocks(self.source.rows, max(16, NUMBERS // width)))
         size = max(1, min(SEGMENT, len(parts) // (4 * STREAMS)))
@@ -90,7 +90,7 @@ class RowStream:
         return x[:0], y[:0]
 
     def read(self, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Return x and y of a block, without the rows that are left out."""
+        """Return x and y of a block without the rows in `without`."""
         x, y = encode_labelled(self.model, self.source.read(start, stop), call="fit")
         first, last = np.searchsorted(self.without, [start, stop])
         mask = torch.ones(stop - start, dtype=torch.bool)

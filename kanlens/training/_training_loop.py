@@ -25,9 +25,9 @@ from kanlens.model._config import UNTRAINED
 from kanlens.model._held_out import keep_held_out
 from kanlens.model._network import KAN
 from kanlens.model._spline_forward import Average
-from kanlens.model._statistics import deviations
 from kanlens.model._trace import store_statistics
 from kanlens.training._checkpointing import check_identity, identity_of
+from kanlens.training._constraints import MonotonePaths, check_proven
 from kanlens.training._objective import Objective, metric_name, row_losses, score, task_loss
 from kanlens.training._options import FitOptions
 from kanlens.training._process_group import Ranks, add_up
@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from kanlens.training._streaming import RowStream
 
 IMPROVEMENT = 1e-4  # relative, below which a step counts as none for early stopping
-OUTSIDE = 0.01  # share of a layer's inputs outside their grids that is left alone
+OUTSIDE = 0.01  # tolerated share of a layer's inputs outside their grids
 POLISH = 50  # proximal steps at the end, at most
-COST = 1e-3  # relative rise of the loss that a last move of the grids may cost
-BLOCKS = 16  # of rows that processes share; more of them than blocks have nothing to do
+COST = 1e-3  # relative rise of the loss allowed for a last grid update
+BLOCKS = 16  # of rows, divided among at most as many processes
 LBFGS_ITERATIONS = 10  # of the optimizer, in one step
 UNSEEN = (
     "which is unchanged: pass more steps, or another learning_rate",
@@ -49,7 +49,7 @@ UNSEEN = (
     "rows that it has not seen",
 )
 QUANTILES = (0.05, 0.95)
-FENCE = 10.0  # spans between these quantiles that a feature may reach beyond them
+FENCE = 10.0  # limit of a feature beyond these quantiles, in their distance
 SPARE = (5, 30)  # outermost values: their maximum, and rows for each
 HISTORY = 20  # steps and slopes that LBFGS keeps
 REFIT = 3000  # numbers that moving the grid of one input takes; measured: 3900
@@ -110,7 +110,7 @@ class TrainingRun:
         self.grid_error = 0.0  # of the current step
 
     def begin(self, saved: dict[str, Any] | None = None, held_out: Tensor | None = None) -> None:
-        """Hold rows out and settle the scaling, or go back to a saved state."""
+        """Hold out rows and set the scaling, or restore a saved state."""
         if self.ranks.count > 1:
             self._agree(saved)
         if saved is not None:
@@ -154,7 +154,7 @@ class TrainingRun:
         return torch.randperm(n, generator=source, device=device).cpu()
 
     def _draw_held_out(self) -> Tensor:
-        """Draw about the share `validation` of the rows; split no group."""
+        """Draw about the share `validation` of the rows, without splitting groups."""
         self._seeded()
         count = round(self.options.validation * len(self.x))
         if not count:
@@ -178,12 +178,13 @@ class TrainingRun:
         check_footprint(self.model, self.options, self.train_x)
 
     def _start(self) -> None:
-        """Drop statistics of earlier data; make the optimizers."""
+        """Delete statistics of earlier data; create the optimizers."""
         for layer in self.model.layers:
             layer.statistics = None
         for name, value in {"background": None, **UNTRAINED}.items():
             setattr(self.model, name, value)
-        if "torch._dynamo" not in sys.modules:  # which the first optimizer has torch import
+        self.paths = MonotonePaths(self.model, self.options.constraints)
+        if "torch._dynamo" not in sys.modules:  # the first optimizer imports it
             with interrupts_wait():
                 importlib.import_module("torch._dynamo")
         parameters, options = list(self.model.parameters()), self.options
@@ -268,7 +269,7 @@ class TrainingRun:
 
     @torch.no_grad()
     def _refine_best(self) -> None:
-        """Take last proximal steps, and move grids to hidden values."""
+        """Take the last proximal steps, and update grids that hidden values have left."""
         self._load_best()
         if self.history and self.proximal is not None:
             self.proximal.begin(self.train_x)
@@ -289,7 +290,7 @@ class TrainingRun:
         self.model.zero_grad()
 
     def _keep_if_as_good(self) -> None:
-        """Keep the current state if its loss is about as low; load the best state."""
+        """Keep the current state as the best if its loss is as low; load the best state."""
         best = self.best["record"]
         record = {**self._evaluate(), "step": best["step"]}
         if self._monitor(record) <= self._monitor(best) * (1 + COST):
@@ -345,7 +346,8 @@ class TrainingRun:
         for block in range(BLOCKS)[self.ranks.share(BLOCKS)[0]]:
             rows = slice(n * block // BLOCKS, n * (block + 1) // BLOCKS)
             weights = None if self.train_weights is None else self.train_weights[rows]
-            losses = row_losses(self.model, self.model(self.train_x[rows]), self.train_y[rows])
+            parts = self.model(self.train_x[rows]), self.train_y[rows]
+            losses = row_losses(self.model, *parts, weights)
             loss = (losses if weights is None else losses * weights).sum() / n
             slopes = torch.autograd.grad(
                 loss, parameters, allow_unused=True, materialize_grads=True
@@ -416,6 +418,7 @@ class TrainingRun:
         if average is not None:
             self.ranks.sum_gradients(self.model.parameters())
         self.optimizer.step()
+        self.paths.keep()
         if self.proximal is not None:
             self.proximal.mask_gradients(weights=True)
 
@@ -427,21 +430,23 @@ class TrainingRun:
 
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
+        self.paths.keep()
         y, validation_loss = self.train_y, math.nan
         x, _, _, average = self._part()
         output, penalty = self.objective.evaluated(x, average)
         if average is not None:
             output = self.ranks.gather(output, len(y))
-        loss = task_loss(self.model, output, y, self.train_weights)
+        weights = self.train_weights
+        loss = task_loss(self.model, output, y, weights)
         if len(self.test_x):
-            output, y = self._outputs(self.test_x), self.test_y
-            validation_loss = float(task_loss(self.model, output, y, self.test_weights))
+            output, y, weights = self._outputs(self.test_x), self.test_y, self.test_weights
+            validation_loss = float(task_loss(self.model, output, y, weights))
         return {
             "step": self.step,
             "loss": float(loss),
             "penalty": float(penalty),
             "validation_loss": validation_loss,
-            "metric": score(self.model, output, y),
+            "metric": score(self.model, output, y, weights),
         }
 
     def _keep(self, record: dict[str, float]) -> None:
@@ -476,7 +481,7 @@ class TrainingRun:
         }
 
     def _restore(self, saved: dict[str, Any]) -> None:
-        """Go back to a saved state; refuse that of another run."""
+        """Restore a saved state; refuse that of another run."""
         check_identity(saved, self.identity, call="fit")
         for name in SAVED:
             setattr(self, name, copy.copy(saved[name]))
@@ -501,6 +506,7 @@ class TrainingRun:
         if self.stream is not None:
             held_out = torch.from_numpy(self.stream.sampled)[held_out]
         self._keep_held_out()
+        check_proven(self.model)
         return FitResult(
             model=self.model,
             history=tuple(self.history),
@@ -536,17 +542,17 @@ def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None
     model.input_scale.copy_(ratio)
     model.input_shift.copy_(middle - grid_middle * ratio)
     if model.schema.task == "regression":
-        deviation = deviations(y)
-        model.output_shift.copy_(y.mean(0))
-        model.output_scale.copy_(torch.where(deviation > 0, deviation, 1.0))
+        scaling = model.loss.settle(x, y)
+        model.output_shift.copy_(scaling[0])
+        model.output_scale.copy_(scaling[1])
 
 
 def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
     """Extend the range of features to x (batch, in), cut off at `FENCE`.
 
-    The fence is counted from `QUANTILES`; where most values are equal, from those of the distinct
-    ones. A model that does not clip features is unchanged. With `beyond` a range is extended by the
-    span of its `SPARE` outermost values, within which the next ones are likely to lie.
+    The limit is relative to `QUANTILES`, of the distinct values if most values are equal. A model
+    that does not clip features is unchanged. With `beyond`, a range is also extended by the
+    distance between its `SPARE` outermost values, to include likely new values.
     """
     if not model.holds_inputs:
         return
@@ -557,7 +563,7 @@ def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
     least, most = (torch.as_tensor(end).to(x) for end in (ends[0] - room, ends[1] + room))
     few = 1 + min(SPARE[0], len(x) // SPARE[1]) * beyond
     last, first = x.topk(few, dim=0).values, x.topk(few, dim=0, largest=False).values
-    free = least == most  # of a constant column
+    free = least == most  # constant columns
     low, high = first[0] - (first[-1] - first[0]), last[0] + (last[0] - last[-1])
     low = low.where(free, low.maximum(least))
     high = high.where(free, high.minimum(most))

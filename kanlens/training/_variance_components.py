@@ -24,13 +24,13 @@ import numpy as np
 
 from kanlens.data._cell_parsing import Array
 
-MIN_INFORMATION = 0.03  # least prior variance of a fitted coefficient over its sampling variance
+MIN_INFORMATION = 0.03  # least prior over sampling variance of a fitted coefficient
 MIN_VARIANCE, MAX_VARIANCE = 1e-7, 1e6  # coefficients of a block below the minimum are zero
 NO_EFFECT = 1e-4  # variance up to which the prior is flat
 MIN_NOISE = 1e-9, 1e-12  # relative to the variance of the response, and absolute
 MAX_STEP = 3.0  # largest change of a log variance in a step
 RIDGE = 0.01  # added to the Fisher information, so that flat directions move slowly
-MIN_CHANGE = 0.3  # a step that changes the deviance by less ends the search
+MIN_CHANGE = 0.3  # change of the deviance that ends the search
 MAX_STEPS = 40
 MAX_DAMPING = 1e6
 
@@ -57,7 +57,7 @@ class NormalEquations:
 
     @cached_property
     def least_noise(self) -> float:
-        """Smallest error variance for which the equations are regular."""
+        """Smallest error variance for which the equations can be solved."""
         return max(MIN_NOISE[0] * self.square / self.rows, MIN_NOISE[1])
 
     def sums(self, values: Array) -> Array:

@@ -14,7 +14,7 @@ import torch
 from torch.testing import assert_close
 
 import kanlens
-from kanlens.cli import main
+from kanlens.cli import _options, main
 from kanlens.training import _frontier, _growth
 from kanlens.training._closed_form import count_edges
 from tests.cli.test_commands import answer
@@ -239,4 +239,14 @@ def test_effects_have_the_shapes_of_the_options(table, tmp_path, capsys):
     answer(capsys, "train", table, *options)
     assert kanlens.load(path).constraints == model.constraints
     assert main(["train", str(table), *options, "--hidden", "5"]) == 1
+    assert "got {'water': 'increasing', 'age': 'concave'}" in capsys.readouterr().err
+    options[2:4] = "--decreasing", "age", "--hidden", "5", "--steps", "3"
+    answer(capsys, "train", table, *options)
+    assert kanlens.load(path).constraints == {"water": "increasing", "age": "decreasing"}
+    assert main(["train", str(table), *options, "--max-edges", "5"]) == 1
     assert "--increasing" in capsys.readouterr().err
+
+
+def test_two_shapes_of_one_column_are_both_kept():
+    limits = _options.small_network(None, None, {"increasing": "water,age", "concave": "age"})
+    assert limits == {"constraints": {"water": "increasing", "age": "increasing concave"}}

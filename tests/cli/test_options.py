@@ -20,6 +20,7 @@ from kanlens.cli._options import (
 from kanlens.data._column_types import IMPUTATIONS
 from kanlens.data._columns import DECIMALS, TASKS
 from kanlens.exporters._export import FORMATS
+from kanlens.model._losses import LOSSES
 from kanlens.pruning._scores import SCORES
 from kanlens.symbolic._pareto_front import RULES
 from kanlens.training._options import OPTIMIZERS
@@ -54,7 +55,7 @@ def test_a_penalty_has_a_factor():
 
 def test_the_choices_are_those_that_there_are():
     known = {"task": TASKS, "impute": IMPUTATIONS, "optimizer": OPTIMIZERS, "score": SCORES}
-    known |= {"model_selection": RULES, "to": FORMATS, "decimal": DECIMALS}
+    known |= {"loss": LOSSES, "model_selection": RULES, "to": FORMATS, "decimal": DECIMALS}
     assert {name: set(CHOICES[name]) for name in known} == {n: set(v) for n, v in known.items()}
     (left,) = CHOICES.keys() - known.keys()
     for word in CHOICES[left]:

@@ -5,6 +5,7 @@ import pytest
 import sympy
 
 from kanlens.discovery._additive import functions_of
+from kanlens.discovery._ansatz import atoms
 from kanlens.discovery._monomials import evaluate, monomial, total_degree
 from kanlens.discovery._pareto_front import Entry, count_free
 from kanlens.discovery._regression import (
@@ -25,7 +26,6 @@ from kanlens.discovery._smoothness import (
     outlier_rows,
     unfollowed,
 )
-from kanlens.discovery._univariate import atoms
 
 X, Y = sympy.symbols("x y", positive=True)
 LINE = np.linspace(0.0, 1.0, 50)[:, None]

@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 import sympy
 
-from kanlens._runtime import Deadline
 from kanlens.discovery._monomials import MonomialSum
-from kanlens.discovery._search_problem import SearchProblem, remove_factors_to_noise, transformed
-from kanlens.discovery._smoothness import is_noise, noise_of, noise_ratio
+from kanlens.discovery._search_problem import SearchProblem, transformed
+from kanlens.discovery._smoothness import is_noise
 from kanlens.symbolic._rewriting import thinner
 from tests.discovery.conftest import NAMES, front_of, problem
 
@@ -45,32 +44,6 @@ def test_a_line_is_no_candidate_where_a_curve_leaves_far_less(count, line_is_cho
     _, line, curve = sorted(front.entries, key=lambda e: e.complexity)
     assert (front._cost(line) < front._cost(curve)) == (count < 40)
     assert front.chosen() is (line if line_is_chosen else curve)
-
-
-def test_the_size_of_noise_is_estimated_where_there_is_some():
-    given = noisy("a*b", noise=0.03)
-    variance = 0.03**2 * np.mean(given.target**2)
-    assert 0.8 < noise_of(given.columns, given.target) / variance < 1.5
-    clean = noisy("a*b", noise=0.0)
-    assert noise_of(clean.columns, clean.target) == 0.0
-    assert noise_of(given.columns[:50], given.target[:50]) == 0.0
-
-
-def test_noise_ratio_is_one_for_noise_and_more_where_a_column_is_missing():
-    given = noisy("a*b", noise=0.03)
-    noise, slope = 0.03**2 * np.mean(given.target**2), np.ones(600)
-    assert 0.8 < noise_ratio(given.columns, given.target, slope, noise) < 1.3
-    assert noise_ratio(given.columns[:, :1], given.target, slope, noise) > 10
-
-
-def test_factors_are_taken_away_though_nothing_gets_more_even():
-    given = noisy("a/sqrt(1 - (b/c/8)**2)", 3)
-    rest = remove_factors_to_noise(given, Deadline.after(600.0))
-    assert A not in rest.names
-    assert rest.rebuild(B).has(A)
-    np.testing.assert_allclose(rest.slope, np.abs(given.columns[:, 0]))
-    clean = noisy("a*sin(b*c)", 3, noise=0.0)
-    assert remove_factors_to_noise(clean, Deadline.after(600.0)) is clean
 
 
 def test_thinner_formulas_leave_out_one_part():

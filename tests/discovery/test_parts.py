@@ -15,7 +15,7 @@ from kanlens.discovery._additive import (
     additive_error,
     solve_additive,
 )
-from kanlens.discovery._ansatz import Ansatz, PowerLaw
+from kanlens.discovery._ansatz import Ansatz, PowerLaw, multipliers, smooth_curve
 from kanlens.discovery._blocks import SumOfBlocks
 from kanlens.discovery._curve_fitting import U, fit_curves
 from kanlens.discovery._monomials import (
@@ -34,7 +34,6 @@ from kanlens.discovery._search_problem import (
 )
 from kanlens.discovery._settings import CURVE_ENDS, EXACT, Limits
 from kanlens.discovery._smoothness import loo_error
-from kanlens.discovery._univariate import multipliers, smooth_curve
 from tests.discovery.conftest import NAMES, front_of, problem, solved
 
 A, B, C, *_ = NAMES

@@ -5,9 +5,9 @@ import pytest
 import sympy
 
 from kanlens._runtime import Deadline
+from kanlens.discovery._ansatz import short_formulas
 from kanlens.discovery._pareto_front import Front
 from kanlens.discovery._search_problem import SearchProblem
-from kanlens.discovery._univariate import short_formulas
 from kanlens.symbolic._simplification import complexity
 
 NAMES = sympy.symbols("index people saving weeks", real=True)

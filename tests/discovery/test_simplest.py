@@ -7,7 +7,7 @@ import sympy
 import kanlens
 from kanlens.discovery._pareto_front import Entry
 from kanlens.discovery._search_problem import SearchProblem, few_powers
-from kanlens.symbolic._least_squares import minimize
+from kanlens.symbolic._joint_refit import minimize
 from kanlens.symbolic._rewriting import reduced_phases
 
 X1, X2, X3 = sympy.symbols("x1 x2 x3")

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import sympy
 
+from kanlens.discovery._ansatz import CURVE, multipliers
 from kanlens.discovery._blocks import SumOfBlocks
 from kanlens.discovery._curve_fitting import U
 from kanlens.discovery._search_problem import SearchProblem
 from kanlens.discovery._settings import EXACT
-from kanlens.discovery._univariate import CURVE, multipliers
 from tests.discovery.conftest import NAMES, problem, solved
 
 

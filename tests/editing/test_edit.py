@@ -525,5 +525,5 @@ def test_results_are_tables_and_text() -> None:
 def test_projections_do_not_depend_on_the_order_of_rows() -> None:
     layer, u = additive(3, "silu").layers[0], rows()[:, 0].numpy()
     fits = [EdgeProjection(layer, 0, part, layer.edge(0, 0)) for part in (u, u[::-1])]
-    first, second = (fit.monotone(1.0) for fit in fits)
+    first, second = (fit.shaped("increasing") for fit in fits)
     assert abs(first - second).max() < 1e-9

@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 import kanlens
-from kanlens.errors import InvalidValueError
+from kanlens.errors import InvalidValueError, RangeWarning
 from kanlens.estimators import KANClassifier, KANRegressor
 
 
@@ -165,3 +165,30 @@ def test_settings_of_training_choose_the_recipe(monkeypatch, settings, call):
         assert model.widths == (2, 3, 1)
     if "grid_size" in settings:
         assert model.layers[0].grid_size == 4
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("how", [{"hidden": ()}, {"hidden": (3,), "steps": 5}])
+def test_monotonic_cst_means_what_it_means_in_scikit_learn(named, how):
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(120, 3))
+    y = -x[:, 0] + x[:, 1] ** 3 + 0.3 * draw.normal(size=120)
+    columns = ["p", "q", "r"] if named else ["x1", "x2", "x3"]
+    x = pd.DataFrame(x, columns=columns) if named else x
+    signs = dict(zip(columns, (-1, 1, 0), strict=True)) if named else [-1, 1, 0]
+    model = KANRegressor(monotonic_cst=signs, random_state=0, **how).fit(x, y)
+    assert model.network_.constraints == {columns[0]: "decreasing", columns[1]: "increasing"}
+    for place, sign in ((0, -1), (1, 1)):
+        rows = np.zeros((50, 3))
+        rows[:, place] = np.linspace(-5, 5, 50)
+        rows = pd.DataFrame(rows, columns=columns) if named else rows
+        with pytest.warns(RangeWarning):
+            steps = np.diff(model.predict(rows))
+        assert (sign * steps >= -1e-12).all() and np.ptp(steps) > 0.01
+
+
+@pytest.mark.parametrize("signs", [[1, 0], [1, 0, 0, 0], [2, 0, 0], {"x1": "up"}])
+def test_a_wrong_monotonic_cst_is_refused(signs):
+    x = np.random.default_rng(0).normal(size=(30, 3))
+    with pytest.raises(InvalidValueError, match="monotonic_cst to be -1, 0 or 1"):
+        KANRegressor(monotonic_cst=signs).fit(x, x[:, 0])

@@ -12,7 +12,7 @@ import torch
 import kanlens
 from kanlens._model_inputs import adopt_data
 from kanlens.errors import MethodError
-from kanlens.exporters import _sql_query as sql_query
+from kanlens.exporters import _unrolled_files as sql_query
 from kanlens.exporters import export
 from kanlens.exporters._exported_model import Export
 from kanlens.model._network import KAN
@@ -89,7 +89,7 @@ def test_what_an_engine_refuses_is_told_in_one_line(tmp_path):
     subject = Export(model=build("held"), path=tmp_path / "model.sql")
     text = "^export: expected a query that sqlite3 runs, got 'no such column: absent'. "
     with pytest.raises(MethodError, match=text):
-        sql_query._run(subject, tmp_path / "model.sql")
+        sql_query._run_query(subject, tmp_path / "model.sql")
 
 
 def test_a_function_that_sql_lacks_is_refused(tmp_path):

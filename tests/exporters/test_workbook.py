@@ -7,7 +7,7 @@ import torch
 
 from kanlens.data._schema import default_schema
 from kanlens.errors import MethodError
-from kanlens.exporters import _workbook as workbook
+from kanlens.exporters import _unrolled_files as workbook
 from kanlens.exporters import export
 from kanlens.exporters._exported_model import Export
 from tests.exporters.conftest import build
@@ -92,11 +92,11 @@ def test_another_number_in_a_formula_is_noticed(tmp_path):
     model = made([1, 1], functions=True)
     export(model, tmp_path / "model.xlsx")
     subject = Export(model=model, path=tmp_path / "model.xlsx")
-    (right,) = workbook._run(subject, tmp_path / "model.xlsx")
+    (right,) = workbook._run_workbook(subject, tmp_path / "model.xlsx")
     torch.testing.assert_close(torch.tensor(right), model(torch.tensor(subject.rows)).detach())
     book = openpyxl.load_workbook(tmp_path / "model.xlsx")
     for cell in book.active[2]:
         cell.value = cell.value.replace("SIN", "COS") if cell.data_type == "f" else cell.value
     book.save(tmp_path / "model.xlsx")
-    (wrong,) = workbook._run(subject, tmp_path / "model.xlsx")
+    (wrong,) = workbook._run_workbook(subject, tmp_path / "model.xlsx")
     assert abs(wrong - right).max() > 0.1

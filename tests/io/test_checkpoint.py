@@ -19,8 +19,7 @@ from torch import nn
 from kanlens.data._schema import Feature, Output, Schema
 from kanlens.errors import DTypeError, FileFormatError, MissingFileError, OutputError
 from kanlens.io import _checkpoint as checkpoint
-from kanlens.io._checkpoint import load, save
-from kanlens.io._tensor_files import CHECKSUM, checksum, read_metadata
+from kanlens.io._checkpoint import CHECKSUM, checksum, load, read_metadata, save
 from kanlens.model import kernels
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN

@@ -8,8 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from kanlens.errors import FileFormatError, InvalidValueError
-from kanlens.io._checkpoint import load, save
-from kanlens.io._tensor_files import CHECKSUM, read_metadata
+from kanlens.io._checkpoint import CHECKSUM, load, read_metadata, save
 from kanlens.io.importers import import_model
 from kanlens.model._network import KAN
 from tests.made import made

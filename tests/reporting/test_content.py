@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from jinja2 import Environment
 
 from kanlens.attribution import attribute, compare
 from kanlens.attribution._result import Attribution
@@ -21,6 +22,7 @@ from kanlens.model._network import KAN
 from kanlens.model._trace import trace
 from kanlens.pruning import prune
 from kanlens.reporting._analysis import SHOWN, Analysis, pick_rows
+from kanlens.reporting._page_data import _model
 from kanlens.reporting._report_data import read_subject, spread
 from kanlens.training import fit
 from tests.reporting.conftest import METHODS, network, seeded
@@ -307,3 +309,18 @@ def test_the_background_of_a_passed_attribution_is_that_which_is_passed_too(
         3,
         "passed as background",
     )
+
+
+def test_constraints_are_listed_with_their_proofs(rows: torch.Tensor) -> None:
+    model, shapes = network([3, 2, 1]), {"x1": "increasing"}
+    options: dict[str, Any] = {"optimizer": "adam", "steps": 1, "progress": False}
+    fit(model, (rows, rows[:, :1]), constraints=shapes, **options)
+    model.constraints |= {"x2": "decreasing"}  # which training has not kept
+    listed = _model(model, trace(model, rows))["constraints"]
+    first = {"column": "x1", "shape": "increasing", "proven": True}
+    assert listed == [first, {"column": "x2", "shape": "decreasing", "proven": False}]
+    text = files("kanlens.reporting").joinpath("sections", "certificates.html.j2").read_text()
+    content = {"model": {"constraints": listed}, "certificate": None}
+    page = Environment(autoescape=True).from_string(text.partition("{% else %}")[0] + "{% endif %}")
+    expected = "increasing in x1, proven; decreasing in x2, as asked in training, but not proven."
+    assert expected in page.render(c=content)

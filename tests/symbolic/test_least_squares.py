@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from kanlens.symbolic._least_squares import minimize
+from kanlens.symbolic._joint_refit import minimize
 
 
 def rosenbrock(p):

@@ -10,7 +10,7 @@ from kanlens.discovery._regression import eliminate, quick_error, solve
 from kanlens.discovery._smoothness import loo_error
 from kanlens.symbolic._composition import evaluator
 from kanlens.symbolic._edge_fitting import EdgeSamples, fit_edges
-from kanlens.symbolic._least_squares import minimize
+from kanlens.symbolic._joint_refit import minimize
 from kanlens.symbolic._library import library
 from kanlens.symbolic._simplification import shorten
 

@@ -71,9 +71,9 @@ def test_the_network_computes_the_outputs_of_the_fit(fits, kind):
 def test_rows_of_a_fold_have_no_part_in_their_predictions(monkeypatch, classes):
     judged, score = [], closed.score
 
-    def keep(model, held_out, y):
+    def keep(model, held_out, y, weights):
         judged.append(held_out)
-        return score(model, held_out, y)
+        return score(model, held_out, y, weights)
 
     monkeypatch.setattr(closed, "score", keep)
     monkeypatch.setattr(closed, "settle_scaling", lambda *_: None)

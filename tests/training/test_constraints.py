@@ -8,8 +8,14 @@ from scipy.optimize import isotonic_regression, minimize
 
 import kanlens
 from kanlens.cli import _options
-from kanlens.errors import DTypeError, InvalidValueError
-from kanlens.training._constraints import SHAPES, inequalities, nearest_feasible, shaped
+from kanlens.errors import DTypeError, InvalidValueError, KanlensWarning
+from kanlens.training._constraints import (
+    SHAPES,
+    inequalities,
+    nearest_feasible,
+    proven_shapes,
+    shaped,
+)
 from kanlens.training._curve_design import ColumnCurves, CurveDesign, make_curve
 from kanlens.training._small_network import SmallNetwork
 
@@ -19,6 +25,18 @@ CURVES = {
     "decreasing": lambda x: -(x**3),
     "convex": lambda x: (x - 1) ** 2,
     "concave": np.log1p,
+    "positive": lambda x: 1 - np.cos(2 * x),
+    "negative": lambda x: -np.abs(np.sin(x)),
+    "periodic": lambda x: np.sin(2 * np.pi * x / 2.5) + np.sin(2 * np.pi * x / 5),
+}
+HOLDS = {  # by curve
+    "increasing": {"increasing", "concave", "positive"},
+    "decreasing": {"decreasing", "concave", "negative"},
+    "convex": {"convex"},
+    "concave": {"concave", "increasing", "positive"},
+    "positive": {"positive"},
+    "negative": {"negative"},
+    "periodic": {"periodic"},
 }
 
 
@@ -30,8 +48,9 @@ def test_the_command_has_an_option_for_each_shape():
 def test_inequalities_hold_for_a_curve_of_the_shape_alone(shape):
     for other, curve in CURVES.items():
         holds = (inequalities(KNOTS, shape) @ curve(KNOTS) >= -1e-12).all()
-        pairs = {("increasing", "concave"), ("concave", "increasing"), ("decreasing", "concave")}
-        assert holds == (shape == other or (other, shape) in pairs)
+        assert holds == (shape in HOLDS[other])
+    both = inequalities(KNOTS, f"increasing {shape}")
+    assert len(both) == len(inequalities(KNOTS, shape)) + len(KNOTS) - 1
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -40,7 +59,7 @@ def test_the_nearest_point_is_that_of_a_general_solver(shape, seed):
     draw = np.random.default_rng(seed)
     factor, point = draw.normal(size=(6, 6)), draw.normal(size=6)
     gram, cone = factor @ factor.T + 0.1 * np.eye(6), inequalities(KNOTS, shape)
-    found = nearest_feasible(point, np.linalg.inv(gram), cone)
+    found = nearest_feasible(point, np.linalg.cholesky(np.linalg.inv(gram)), cone)
     assert (cone @ found).min() > -1e-9
 
     def distance(values):
@@ -56,7 +75,7 @@ def test_on_weighted_heights_it_is_isotonic_regression():
     draw = np.random.default_rng(0)
     knots, heights, weights = np.arange(60.0), draw.normal(size=60), draw.uniform(0.1, 3, 60)
     cone = inequalities(knots, "increasing")
-    found = nearest_feasible(heights, np.diag(1 / weights), cone)
+    found = nearest_feasible(heights, np.diag(weights**-0.5), cone)
     expected = isotonic_regression(heights, weights=weights).x
     np.testing.assert_allclose(found, expected, atol=1e-10)
     assert nearest_feasible(expected, np.eye(60), cone) is expected
@@ -69,9 +88,8 @@ def test_rounding_is_removed_exactly(shape):
     fuzzy = heights + 1e-13 * draw.normal(size=6)
     clean = shaped(KNOTS, fuzzy, shape)
     np.testing.assert_allclose(clean, heights, atol=1e-11)
-    order, sign = SHAPES[shape]
-    if order == 1:
-        assert (sign * np.diff(clean) >= 0).all()
+    slack = inequalities(KNOTS, shape) @ clean
+    assert slack.min() >= (-1e-14 if shape in ("convex", "concave") else 0.0)
 
 
 def rows(count=300, seed=0):
@@ -123,6 +141,9 @@ def test_a_network_with_a_product_keeps_a_shape_that_is_certified_and_attacked(t
     verdicts = kanlens.certify(model, box, max_boxes=10).to_frame().set_index("feature")["verdict"]
     assert verdicts["a"] == "increasing"
     assert verdicts["b"] == "decreasing"
+    certificate = kanlens.certify(model, box, max_boxes=1, time_limit=1e-3)
+    assert certificate.constraints == shapes
+    assert str(certificate).startswith("Everywhere: increasing in a, decreasing in b, as trained")
     draw = torch.Generator().manual_seed(1)
     x = torch.rand(20000, model.widths[0], generator=draw, dtype=torch.float64) * 4 - 1.5
     for place, sign in ((0, 1), (1, -1)):
@@ -164,6 +185,66 @@ def test_the_fit_is_the_best_of_the_shape():
         assert density(other) <= best + 1e-6
 
 
+def pairs(model, column, seed=1, count=20000):
+    """Return outputs at rows, at rows with a column raised, halfway, and at 0, some far away."""
+    draw = np.random.default_rng(seed)
+    place, far = model.feature_names.index(column), 10.0 ** draw.uniform(-3, 3, count)
+    rows = np.tile(draw.normal(0, 2, (count, model.widths[0])), (4, 1, 1))
+    low, high = np.sort(draw.normal(size=(2, count)) * far, axis=0)
+    rows[..., place] = low, high, (low + high) / 2, 0 * low
+    with torch.no_grad():
+        return model(torch.from_numpy(rows)).numpy()
+
+
+@pytest.mark.parametrize("how", [{"hidden": ()}, {"max_edges": "few"}])
+def test_all_shapes_are_proven_and_hold_far_beyond_the_data(how):
+    frame = rows().assign(a=lambda f: 8 * f["a"] - 4, b=lambda f: f["b"] - 0.4)
+    frame.loc[0, "d"] = 60.0
+    shapes = {"a": "increasing convex", "b": "positive", "c": "periodic", "d": "concave"}
+    model = train(frame, shapes, **how)
+    assert proven_shapes(model) == shapes
+    low, high, middle, _ = pairs(model, "a")
+    assert (high >= low - 1e-9).all() and ((low + high) / 2 >= middle - 1e-9 * abs(high)).all()
+    low, high, _, zero = pairs(model, "b")
+    assert (np.minimum(low, high) >= zero - 1e-12).all()
+    low, high, middle, _ = pairs(model, "d")
+    assert ((low + high) / 2 <= middle + 1e-9 * (abs(low) + abs(high))).all()
+    ends = torch.zeros(2, model.widths[0], dtype=torch.float64)
+    ends[0, 2], ends[1, 2] = -1e9, 1e9
+    assert np.ptp(model(ends).detach().numpy()) < 1e-12
+    for shape in shapes:  # what does not hold is not proven
+        other = kanlens.edit(model, frame.drop(columns="y")).edge(0, 0, shape)
+        spoiled = other.set([(-4.0, 0.0), (-1.0, 2.0), (0.3, -1.0), (0.9, 3.0)])._edit.model
+        assert shape not in proven_shapes(spoiled)
+
+
+def test_a_shape_that_the_range_does_not_hold_is_trained_with_a_warning():
+    frame = rows(100)
+    table = kanlens.read_table(frame, target="y")
+    build = lambda hidden, size: kanlens.KAN(  # noqa: E731
+        [table.x.shape[1], *hidden, 1], grid_size=size, extrapolation="linear"
+    ).double()
+    with pytest.warns(KanlensWarning, match="to be positive, got no proof for 'a'"):
+        train(frame, {"a": "positive"}, hidden=(), build=build)
+
+
+def test_every_path_of_a_deep_network_is_monotone_after_training():
+    table = kanlens.read_table(rows(300), target="y")
+    names, generator = table.schema.feature_names, torch.Generator().manual_seed(0)
+    model = kanlens.KAN([len(names), 3, 2, 1], generator=generator).double()
+    shapes, options = {"a": "increasing", "c": "decreasing"}, {"optimizer": "adam", "steps": 20}
+    result = kanlens.fit(model, table, constraints=shapes, progress=False, **options)
+    assert result.history[-1]["loss"] < result.history[0]["loss"]
+    assert proven_shapes(model) == model.constraints == shapes
+    low, high, _, _ = pairs(model, "a")
+    assert (high >= low - 1e-12).all() and np.ptp(high - low) > 0.01
+    low, high, _, _ = pairs(model, "c")
+    assert (high <= low + 1e-12).all()
+    with torch.no_grad():
+        model.layers[1].spline_weight[0, 0] *= -1  # a path that falls
+    assert proven_shapes(model) == {}
+
+
 def test_training_by_gradients_keeps_no_shape():
     model = train(rows(100), {"a": "increasing"}, hidden=())
     kanlens.fit(model, kanlens.read_table(rows(100), target="y"), steps=1, progress=False)
@@ -178,8 +259,21 @@ def test_training_by_gradients_keeps_no_shape():
         ({"kind": "increasing"}, {}, "which has categories"),
         (["a"], {}, "constraints as a mapping"),
         ({"a": "increasing"}, {"hidden": (5,)}, "without a hidden layer"),
+        ({"a": "increasing"}, {"interactions": [("a", "b")]}, "of columns without constraints"),
     ],
 )
 def test_what_cannot_be_kept_is_refused(constraints, how, message):
     with pytest.raises((InvalidValueError, DTypeError), match=message):
         train(rows(60), constraints, **how)
+
+
+@pytest.mark.parametrize(
+    ("widths", "shape"), [([7, 2, 1], "convex"), ([7, (2, 1), 1], "increasing")]
+)
+def test_what_no_rule_keeps_in_a_deep_network_is_refused(widths, shape):
+    table = kanlens.read_table(rows(60), target="y")
+    how = {"optimizer": "adam", "progress": False, "constraints": {"a": shape}}
+    with pytest.raises(InvalidValueError, match="Train by fit_default"):
+        kanlens.fit(kanlens.KAN(widths), table, **how)
+    with pytest.raises(InvalidValueError, match="small steps for constraints, got 'lbfgs'"):
+        kanlens.fit(kanlens.KAN(widths), table, **how | {"optimizer": "lbfgs"})

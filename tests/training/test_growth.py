@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from kanlens.model._losses import LogLoss
 from kanlens.training import _growth, _small_network
 from kanlens.training._curve_design import ColumnCurves, CurveDesign, make_curve
 from kanlens.training._growth import GrowthPath, Interactions, ScoreTest
-from kanlens.training._small_network import SmallNetwork
+from kanlens.training._small_network import SQUARED, SmallNetwork
 
 
 def columns_of(x):
@@ -24,9 +25,9 @@ def drawn(rows, columns, seed=0):
 FREE = Interactions()
 
 
-def grown(x, y, max_edges=30, interactions=FREE, offsets=None):
+def grown(x, y, max_edges=30, interactions=FREE, loss=SQUARED):
     """Return the last network and the words of all steps."""
-    network = SmallNetwork(columns_of(x), y, np.ones(len(y)), offsets)
+    network = SmallNetwork(columns_of(x), y, np.ones(len(y)), loss)
     names = [f"x{index}" for index in range(x.shape[1])]
     path = GrowthPath(network, max_edges, interactions, names)
     while not path.ended:
@@ -132,7 +133,7 @@ def test_classes_have_no_link_and_their_products():
     x = drawn(800, 4)
     logits = 4 * x[:, 0] * x[:, 1] + x[:, 2]
     y = (np.random.default_rng(0).uniform(size=800) < 1 / (1 + np.exp(-logits))).astype(float)
-    network, _ = grown(x, y, offsets=np.zeros(800))
+    network, _ = grown(x, y, loss=LogLoss())
     assert pairs_of(network) == {frozenset((0, 1))}
     assert network.link is None
     assert np.corrcoef(network.outputs(), logits)[0, 1] > 0.95

@@ -15,6 +15,7 @@ import kanlens
 from kanlens.errors import FileFormatError, InvalidValueError, MethodError
 from kanlens.model._config import KANConfig
 from kanlens.model._held_out import HeldOut, probabilities
+from kanlens.model._losses import Loss
 
 
 def seeded(seed=0):
@@ -78,7 +79,7 @@ def test_errors_of_rows_held_out_exceed_those_of_training(noisy):
     for how in ({"hidden": ()}, {"max_edges": 6}, {"hidden": (16,)}, {"hidden": (2,)}):
         model = kanlens.fit_default(noisy, progress=False, generator=seeded(), **how).model
         kept = model.held_out
-        held = (kept.scores(False) ** 2).mean() * float(model.output_scale) ** 2
+        held = (kept.scores(Loss()) ** 2).mean() * float(model.output_scale) ** 2
         with torch.no_grad():
             train = float((model(model.prepare(noisy, call="t")) - noisy.y).square().mean())
         assert held > train > 0
@@ -98,7 +99,7 @@ def test_each_category_has_the_width_of_its_own_rows(additive, noisy):
     np.testing.assert_allclose(widths["min"], widths["max"])
     assert widths.loc["b", "min"] > 5 * widths.loc["a", "min"]
     own = additive.held_out.codes["kind"] == 0
-    level = np.sort(additive.held_out.scores(False)[own, 0])[
+    level = np.sort(additive.held_out.scores(Loss())[own, 0])[
         int(np.ceil((own.sum() + 1) * 0.9)) - 1
     ]
     np.testing.assert_allclose(widths.loc["a"] / 2, level * float(additive.output_scale))
@@ -293,8 +294,8 @@ def test_estimators_return_intervals_and_sets():
 
 def test_scores_shrink_by_the_gain_of_the_mean():
     held = HeldOut(rows=1, outputs="AAAAAA==", targets="AACAPw==", shrink=0.5)
-    assert held.scores(False).tolist() == [[0.5]]
-    assert dataclasses.replace(held, shrink=1.0).scores(False).tolist() == [[1.0]]
+    assert held.scores(Loss()).tolist() == [[0.5]]
+    assert dataclasses.replace(held, shrink=1.0).scores(Loss()).tolist() == [[1.0]]
 
 
 def test_the_command_writes_intervals_and_the_share_covered(additive, noisy, tmp_path, capsys):

@@ -7,6 +7,7 @@ import torch
 
 import kanlens
 from kanlens._model_inputs import prepare_data
+from kanlens.model._losses import Loss
 from kanlens.training._closed_form import (
     distinct_weights,
     fit_outputs,
@@ -38,9 +39,8 @@ def prepared(frame, y, **more):
 
 def networks_of(model, x, y, *, products=True, fine=False):
     columns = make_columns(model, model.scale_inputs(x).numpy())
-    classes = model.task == "classification"
     weights = np.ones(len(x))
-    networks = fit_outputs(columns, scaled_targets(model, y), weights, classes)
+    networks = fit_outputs(columns, scaled_targets(model, y), weights, model.loss)
     for place, network in enumerate(networks if products else []):
         path = GrowthPath(network, 12, Interactions(), model.feature_names)
         while not path.ended:
@@ -48,8 +48,7 @@ def networks_of(model, x, y, *, products=True, fine=False):
         networks[place] = path.steps[-1].network
     if fine:
         own = zip(networks, scaled_targets(model, y).T, strict=True)
-        zeros = np.zeros(len(x)) if classes else None
-        networks = [net.refined(columns, target, weights, zeros) for net, target in own]
+        networks = [net.refined(columns, target, weights) for net, target in own]
     return networks
 
 
@@ -130,7 +129,7 @@ def test_rows_of_weight_zero_do_not_count():
     changed[:50] += 100.0
     for fine in (False, True):
         found, other = (
-            fit_outputs(columns, y, weights, False, fine=fine)[0] for y in (scaled, changed)
+            fit_outputs(columns, y, weights, Loss(), fine=fine)[0] for y in (scaled, changed)
         )
         np.testing.assert_allclose(found.outputs(), other.outputs(), atol=1e-9)
 
@@ -142,10 +141,10 @@ def test_copies_tell_nothing_of_the_noise():
     twice = np.repeat(np.arange(120), 2)
     copies = [type(c)(c.index, c.design.take(twice)) for c in columns]
     scaled, halves = scaled_targets(model, targets), np.full(240, 0.5)
-    once = fit_outputs(columns, scaled, np.ones(120), False, fine=True)[0]
-    counted = fit_outputs(copies, scaled[twice], halves, False, fine=True)[0]
+    once = fit_outputs(columns, scaled, np.ones(120), Loss(), fine=True)[0]
+    counted = fit_outputs(copies, scaled[twice], halves, Loss(), fine=True)[0]
     np.testing.assert_allclose(once.outputs(), counted.outputs()[::2], atol=0.02)
-    blind = fit_outputs(copies, scaled[twice], np.ones(240), False, fine=True)[0]
+    blind = fit_outputs(copies, scaled[twice], np.ones(240), Loss(), fine=True)[0]
     assert np.abs(blind.outputs()[::2] - once.outputs()).max() > 0.1
     weights = distinct_weights(240, None, torch.from_numpy(twice))
     np.testing.assert_array_equal(weights, halves)

@@ -10,7 +10,16 @@ import torch
 import kanlens
 from benchmarks.data import TABLES
 from benchmarks.harness import Setup
-from benchmarks.readable import experiments, imitation, models, planted, tables
+from benchmarks.readable import (
+    constraints,
+    directions,
+    experiments,
+    imitation,
+    losses,
+    models,
+    planted,
+    tables,
+)
 from benchmarks.readable.experiments import READABLE, SCORES, means
 from benchmarks.readable.planted import PAIRS, PLANTED, draw, f1, pairs_of
 from benchmarks.readable.tables import DRAWN, PUBLISHED, problem
@@ -127,11 +136,44 @@ def test_means_are_of_the_splits_that_all_peers_have():
     assert means(frame, "score").loc["t"].to_dict() == {"a": 1.0, "b": 2.0}
 
 
+def attacked(shape, curve):
+    """Return an attack on a curve of x of a table of two columns."""
+    frame = pd.DataFrame({"x": np.linspace(-2, 3, 50), "z": 0.0})
+    outputs = lambda rows, column, values: curve(values + 0 * rows["z"].to_numpy())[:, None]  # noqa: E731
+    return constraints.attack(outputs, {"x": shape}, frame, 0, 4000)
+
+
+@pytest.mark.parametrize(
+    ("shape", "curve"),
+    [
+        ("increasing", np.arctan),
+        ("decreasing", lambda x: -np.arctan(x)),
+        ("convex", np.abs),
+        ("concave", lambda x: -np.abs(x)),
+        ("positive", lambda x: np.minimum(x**2, 4)),
+        ("negative", lambda x: -np.minimum(x**2, 4)),
+        ("periodic", lambda x: np.clip(x, -2, 3) ** 2 - np.clip(x, -2, 3)),
+        ("increasing concave", lambda x: np.minimum(x, 1)),
+    ],
+)
+def test_an_attack_finds_broken_shapes_and_no_others(shape, curve):
+    assert attacked(shape, curve)["broken"] == 0
+    broken = attacked(shape, lambda x: curve(x) - 3 * np.sin(4 * x))
+    assert broken["broken"] > 0.1 * broken["pairs"] and broken["worst"] > 0.1
+
+
+def test_an_attack_finds_a_fall_of_one_step_between_neighbors():
+    place = np.linspace(-2, 3, 50)[20]
+    found = attacked("increasing", lambda x: np.where(x > place, 1.0, 1.0 + 1e-6 * (x == place)))
+    assert found["broken"] > 0
+
+
 @pytest.mark.slow  # runs an experiment
 def test_smoke_scores_every_network(tmp_path, monkeypatch):
     networks = [name for name in models.PEERS if "kanlens" in name]
     monkeypatch.setattr(experiments, "taking_part", lambda: (networks, {"EBM": "left out"}))
     monkeypatch.setattr(imitation, "missing", lambda _: "left out")
+    monkeypatch.setattr(directions, "missing", lambda _: "left out")
     found = READABLE.run(SMALL, tmp_path, progress=False)
     scores, pairs = found.tables["readable-tables"], found.tables["readable-planted"]
     assert list(scores["peer"]) == [name for name in networks for _ in tables.SMOKE]
@@ -145,8 +187,16 @@ def test_smoke_scores_every_network(tmp_path, monkeypatch):
     assert list(imitated.index) == ["kanlens", "tree"]
     assert imitated.fidelity["kanlens"] > imitated.fidelity["tree"] > 0
     assert imitated["size"]["kanlens"] <= 12 and imitated["size"]["tree"] <= 32
+    of_losses = found.tables["readable-losses"].set_index("peer")["score"]
+    assert list(of_losses.index) == list(losses.PEERS)
+    assert of_losses["kanlens simplest"] > 0.2
     assert [path.name for path in found.files][-1] == "readable-tables.png"
-    left_out = {"tables: EBM", "imitation: EBM additive"}
+    shapes, signed = found.tables["constraints-drawn"], found.tables["constraints-tables"]
+    assert (shapes["proven"] == shapes["shapes"]).all() and (shapes["broken"] == 0).all()
+    assert signed["proven"].tolist() == [3, 0] and (signed["broken"] == 0).all()
+    assert (signed["pairs"] >= constraints.SMOKE_PAIRS).all()
+    left_out = {"tables: EBM", "imitation: EBM additive", "directions: EBM additive"}
+    assert found.skipped.pop("directions: kanboost") == "not installed: pip install kanboost"
     assert found.skipped == dict.fromkeys(left_out, "left out")
     again = READABLE.run(SMALL, tmp_path, progress=False, picture=False)
     assert again.measured == 0

@@ -51,7 +51,7 @@ def total_output(problem: Problem, x: Tensor) -> Tensor:
 
 
 def over_parts(problem: Problem, run: Callable[[Tensor], Tensor], *, at_once: int) -> Tensor:
-    """Run a gradient method of captum's on one part of the samples after the other."""
+    """Run a gradient method of captum on the samples, part by part."""
 
     def values(x: Tensor) -> list[Tensor]:
         return [finite(run(x.clone().requires_grad_()).detach())]
@@ -90,7 +90,7 @@ class EdgeActivation(nn.Module):
         self._layers = (layer,)  # not a submodule
 
     def forward(self, u: Tensor) -> Tensor:
-        """Return phi_oi(u_oi) for u (batch, out, in) equal along out; slopes are of each edge."""
+        """Return phi_oi(u_oi) for u (batch, out, in); inputs are repeated for each output."""
         (layer,) = self._layers
         with torch.no_grad():
             values = layer.edge_values(u[:, 0])
@@ -131,7 +131,7 @@ class EdgeView(nn.Module):
 
 
 class NodeView(nn.Module):
-    """One output of a KAN as a function of the nodes of a level; the first hidden one is 1."""
+    """One output of a KAN as a function of the nodes of a level (1: the first hidden layer)."""
 
     def __init__(self, problem: Problem, layer: int) -> None:
         super().__init__()
@@ -139,7 +139,7 @@ class NodeView(nn.Module):
         self._problem, self._layer = problem, layer
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the outputs at x (batch, in) added up, in the units of the data, shape (1,)."""
+        """Return the sum of the outputs at x (batch, in), in the units of the data, shape (1,)."""
         model = self._problem.model
         with torch.no_grad():
             hidden = model.run(model.scale_inputs(x), stop=self._layer)

@@ -22,7 +22,7 @@ COARSE_BITS = 36  # per output: float64 then adds up all orders exactly
 
 
 class Unrounded(Tensor):
-    """Outputs that turn captum's float32 totals into float64 when added to them."""
+    """Outputs whose sum with captum's float32 totals is float64."""
 
     @classmethod
     def __torch_function__(
@@ -35,7 +35,7 @@ class Unrounded(Tensor):
 
 
 def perturbed(problem: Problem, ablation: Any, **options: Any) -> Tensor:
-    """Run one of captum's ablations on parts of the samples, each with the same draws."""
+    """Run one of captum's ablations on the samples, part by part, with the same random draws."""
     width, parts = problem.x.shape[1], []
     state = torch.get_rng_state()
     for x in problem.x.split(max(1, problem.rows_at_once // width)):
@@ -85,8 +85,8 @@ def captum_occlusion(problem: Problem, *, window: int = 1) -> LocalValues:
 def captum_feature_permutation(problem: Problem, *, n_samples: int = 25) -> LocalValues:
     """Drop of the output when a feature is shuffled among the samples.
 
-    A value is the mean loss of a sample that is given the feature of another, over random shuffles,
-    of which five runs give the standard error. It depends on the other samples.
+    The mean over `n_samples` random shuffles, in five runs for the standard error. Values of a
+    sample depend on the other samples.
 
     References
     ----------

@@ -35,7 +35,7 @@ def captum_gradient_shap(
 ) -> LocalValues:
     """Gradients at random points between sample and background; complete on average.
 
-    Each draw is one background row and one place on the line to it; five runs give the standard
+    Each draw is one background row and one point on the line to it; five runs give the standard
     error. `noise` is the deviation of normal noise on the samples, in deviations of each feature in
     the background.
     """
@@ -114,7 +114,7 @@ def captum_noise_tunnel(
 
 
 class _NoisyField:
-    """The output in units of the background's deviations, as captum adds the same noise to all."""
+    """The output as a function of standardized features: captum adds equal noise to all."""
 
     def __init__(self, problem: Problem) -> None:
         rows = problem.background
@@ -133,7 +133,7 @@ class _NoisyField:
     def drawn(
         self, draw: Callable[[Tensor, int], Tensor], n_samples: int, steps: int
     ) -> tuple[Tensor, Tensor]:
-        """Return mean and standard error of `n_samples` draws at z (batch, in), in five runs."""
+        """Return mean and standard error over draws at z (batch, in), from five runs."""
 
         def run(size: int) -> Tensor:
             def values(x: Tensor) -> Tensor:

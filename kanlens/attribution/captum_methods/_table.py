@@ -1,6 +1,6 @@
-"""The table of captum's methods, and one function that runs all simple ones.
+"""The table of captum's methods, and a function that runs most of them.
 
-A layer method attributes to the nodes of a level: 1 is the first hidden layer, the last is that of
+A layer method attributes to the nodes of a level: 1 is the first hidden layer, the last level is
 the outputs, in the units of the data.
 """
 
@@ -45,7 +45,7 @@ KOKHLIKYAN = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
-    """Options of running one class of ``captum.attr``."""
+    """Call of a class of ``captum.attr``."""
 
     name: str
     background: bool = True
@@ -143,7 +143,7 @@ def _view(run: Run, problem: Problem, level: int | None) -> tuple[Any, tuple[Any
 def _over_background(
     run: Run, problem: Problem, attribute: Callable[..., Tensor], size: tuple[int, int]
 ) -> Tensor:
-    """Average over background rows, in blocks; `size` is evaluations of a pair of rows, columns."""
+    """Average over background rows, in blocks; `size`: evaluations per pair of rows, columns."""
     evaluations, width = size
     x, rows = problem.x, problem.background
     if run.edges:  # captum has no rule for the step that holds features in their range

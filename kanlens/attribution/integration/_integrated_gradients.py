@@ -32,17 +32,17 @@ from kanlens.model import _analysis as analysis
 
 BASELINES = ("each", "mean")
 EXTRA_NODES = 2  # nodes for a segment that has too few, before it is cut
-MIN_NODES_TO_CUT = 5  # nodes at least for parts of a segment that has a kink, perhaps
+MIN_NODES_TO_CUT = 5  # least nodes for parts of a segment with a possible kink
 MAX_NODES = 10  # nodes of the smaller rule; a segment that needs more is cut instead
 HALVINGS = 40  # of one segment
-STALLS = 3  # halvings in a row without progress: a jump or a pole, which no rule settles
+STALLS = 3  # halvings without progress, as at a jump or a pole
 SPENT = 20  # limit of evaluations, relative to a line's first pass, plus SPARE
 SPARE = 500
 LOST = 8.0  # multiple of the allowed error, below which an error is rounding
 PROGRESS = 0.9  # largest ratio of an error to the one before that counts as progress
-SLOW_DECAY = 0.5  # rate of decay above which a segment is too long, which is no stall
-SHARE = 0.25  # of a cell crossed: the rate at which a spline's coefficients decay, about
-POLE = 2 * math.pi  # twice the distance of the logistic function's poles from the real line
+SLOW_DECAY = 0.5  # rate of decay above which a segment is too long
+SHARE = 0.25  # approximate decay rate of a spline's coefficients, per cell
+POLE = 2 * math.pi  # twice the distance of the logistic function's poles
 NODE_SAFETY = 0.1  # multiple of the tolerance that the number of nodes is chosen for
 KINK_RATIO = 100.0  # multiple of the expected decay above which there may be a kink
 MAX_FEATURE_ERROR = 10.0  # multiple of the tolerance allowed for a feature's (high) estimate
@@ -68,7 +68,7 @@ def integrated_gradients(
     tolerance : float
         Largest error, as a share of the change of the output over a line.
 
-    The evaluations of the result are gradients for one sample, on all of its lines.
+    `evaluations` of the result counts gradients per sample, on all of its lines.
 
     References
     ----------
@@ -170,7 +170,7 @@ class Integrals:
         self._spread = torch.maximum(every + 1e-3 * way, self._scale)
 
     def misses(self, trial: _Trial, doubted: Tensor) -> tuple[Tensor, Tensor]:
-        """Return errors as multiples of those allowed, and the mask of smooth segments."""
+        """Return errors over the allowed errors, and the mask of smooth segments."""
         owner = trial.segments.owner
         noise = ROUNDING * (trial.output + self.noise[owner])
         gap = (trial.values.sum(1) - trial.change).abs()
@@ -242,7 +242,7 @@ def _refined(
 
 
 class _Trial:
-    """Integrals over segments by a pair of rules, chosen by outputs at their ends and middles."""
+    """Integrals over segments by two rules; outputs at three points determine their sizes."""
 
     def __init__(
         self, lines: Lines, segments: Segments, knots: list[Tensor], least: Tensor, tolerance: float
@@ -288,7 +288,7 @@ class _Trial:
         return torch.maximum(needed(self.curved).clamp(max=exact), needed(self.smooth))
 
     def _integrate(self, lines: Lines) -> None:
-        """Integrate; the larger rule's error is a power of the two rules' difference."""
+        """Integrate by both rules; their difference gives an error estimate for the larger."""
         self.values = lines.start.new_empty(len(self.segments), lines.start.shape[1])
         # (segment, in): distances of the two rules, and errors of the larger one if all is smooth
         self.apart, self.estimate = torch.empty_like(self.values), torch.empty_like(self.values)

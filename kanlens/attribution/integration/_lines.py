@@ -31,7 +31,7 @@ CROSSING_TOLERANCE = 1e-6  # distance from a breakpoint before the last correcti
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lines:
-    """Lines from `start` to `end`, in the scaled units of the first layer; inputs may be held."""
+    """Lines from `start` to `end`, in the scaled units of the first layer."""
 
     model: KAN
     target: int
@@ -46,7 +46,7 @@ class Lines:
 
     @functools.cached_property
     def degrees(self) -> list[int]:
-        """Degree of the outputs of each layer along a line, as far as they are polynomials."""
+        """Degree of the outputs of each layer along a line, if they were piecewise polynomials."""
         degrees, degree = [], 1
         for layer, nodes in zip(self.model.layers, self.model.nodes, strict=True):
             degree *= layer.piece_degree or max(layer.spline_order, SMOOTH * bool(layer.series))
@@ -110,7 +110,7 @@ def range_ends(model: KAN) -> tuple[Tensor, Tensor]:  # (in,) twice
 
 
 def _terms(layer: KANLinear, x: Tensor) -> Tensor:  # (point, out, in)
-    """Return the sizes of the terms that the edges of a layer are summed from."""
+    """Return the sum of the absolute terms of each edge of a layer."""
     values = spline.basis(x, layer.grid, layer.spline_order, extrapolation=layer.extrapolation)
     parts = torch.einsum("bik,oik->boi", values.abs(), layer.coefficients().abs())
     for g, a, b, weight in layer.terms()[1:]:
@@ -260,7 +260,7 @@ def _brackets(curve: Interpolation, values: Tensor, knots: Tensor) -> tuple[Tens
 
 
 class Interpolation:
-    """Polynomials through values at Chebyshev points, sampled at the ends of equal intervals."""
+    """Polynomials through values at Chebyshev points, evaluated on a uniform grid."""
 
     def __init__(self, count: int, intervals: int, *, device: torch.device | None = None) -> None:
         nodes = -np.cos(np.pi * np.arange(count) / (count - 1))
@@ -274,7 +274,7 @@ class Interpolation:
         self._at_places = torch.as_tensor(at_places, device=device)
 
     def sample(self, values: Tensor) -> Tensor:  # (..., node) -> (..., place)
-        """Return the polynomials at the places."""
+        """Return the polynomials on the grid."""
         return values @ self._at_places.mT
 
     def solve(

@@ -38,7 +38,7 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def subsets(n_in: int, size: int, draws: int, generator: torch.Generator) -> Tensor:
-    """Return subsets (subset, in) of one size: all of at most `draws`, else random ones."""
+    """Return subsets (subset, in) of one size: all if at most `draws`, else random ones."""
     if math.comb(n_in, size) <= draws:
         chosen = torch.tensor(list(itertools.combinations(range(n_in), size)), dtype=torch.long)
     else:
@@ -71,7 +71,7 @@ def displaced(
 
 
 def brought_inside(start: Tensor, end: Tensor, outside: Outside) -> Tensor:
-    """Clip `end` to the grid along the segment from `start`; a `start` outside is returned."""
+    """Clip `end` to the grid along the segment from `start`; return `start` if it is outside."""
     width = start.shape[-1]
 
     def off(points: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ def inside_rows(rows: Tensor, x: Tensor, outside: Outside | None) -> Tensor:
 
 
 def slices(count: int, numbers: int) -> Iterator[slice]:
-    """Cut `count` samples into parts whose work, `numbers` for each, fits the budget."""
+    """Split `count` samples into parts that fit the budget, with `numbers` of memory per sample."""
     step = max(1, BUDGET // max(1, numbers))
     for start in range(0, count, step):
         yield slice(start, start + step)
@@ -181,11 +181,11 @@ Part = TypeVar("Part")
 
 
 class MissingPartError(RuntimeError):
-    """A metric needs a part that its case lacks."""
+    """A case lacks a part that a metric needs, such as a model."""
 
 
 def needed(part: Part | None) -> Part:
-    """Return a part of a case that a metric needs: without it, the metric is NaN."""
+    """Return a part of a case that a metric needs; refuse None, which makes the metric NaN."""
     if part is None:
         raise MissingPartError("a metric must declare the parts that it needs")
     return part
@@ -231,7 +231,7 @@ class Case:
     generator: torch.Generator | None = None
 
     def each(self, run: Callable[[Case], Tensor], numbers: int = BASES) -> Tensor:
-        """Evaluate a function (..., batch) on parts of the samples, `numbers` per value."""
+        """Evaluate a function (..., batch) part by part; it needs `numbers` per value of x."""
 
         def cut(attribution: Attribution, part: slice) -> Attribution:
             x = None if attribution.x is None else attribution.x[part]
@@ -272,7 +272,7 @@ class Case:
 
     @property
     def x(self) -> Tensor:
-        """The samples in float64; missing when the columns of the values are no features."""
+        """The samples in float64; missing if the columns of the values are not features."""
         return needed(self.attribution.x).detach().double()
 
     @property
@@ -341,7 +341,7 @@ def cleaned(values: Tensor) -> Tensor:
 
 
 def ratio(part: Tensor, whole: Tensor) -> Tensor:
-    """Return part / whole; 0 / 0 is 0, since there was nothing to miss."""
+    """Return part / whole; 0 / 0 is 0."""
     return torch.where((whole == 0) & (part == 0), 0.0, part / whole)
 
 

@@ -214,7 +214,7 @@ def prediction_gap(
 def removal_curve(
     output: Function, x: Tensor, order: Tensor, references: Tensor, *, insert: bool = False
 ) -> Tensor:
-    """Return the output after 0, 1, ... features of an order are replaced."""
+    """Return the output after the first 0, 1, ... features of an order are replaced."""
     place = order.argsort(1)  # of each feature in the order
     steps = torch.arange(x.shape[1] + 1, device=x.device)
     gone = place[:, None] < steps[:, None]  # (batch, step, in)
@@ -248,7 +248,7 @@ def faithfulness_correlation(case: Case) -> Score:
 
 @metric("lower", "model", of=infidelity)
 def _infidelity(case: Case) -> Score:
-    """Mean square of value minus change over 50 random removals, in variances of the output."""
+    """Mean square of values minus change over 50 random removals, over the output's variance."""
     references, output, variance = case.references, case.watched(), case.variance
     masks = removal_masks(case, references)
 
@@ -271,20 +271,20 @@ def removal_masks(case: Case, x: Tensor) -> Tensor:
 
 
 def _shares(part: Case, references: Tensor) -> Tensor:
-    """Return the values as shares of the change; slopes are multiplied by the distance."""
+    """Return the values as shares of the change; slopes are multiplied by x minus reference."""
     slopes = part.attribution.baseline == Baseline.SLOPES
     return part.values * (part.x - references.mean(0)) if slopes else part.values
 
 
 @metric("higher", "model", of=prediction_gap)
 def pgi(case: Case) -> Score:
-    """Mean |change| when noise moves the k largest features, over k up to a quarter."""
+    """Mean |change| when noise moves the top k features, for k up to a quarter of all."""
     return _moved(case, important=True)
 
 
 @metric("lower", "model", of=prediction_gap)
 def pgu(case: Case) -> Score:
-    """Mean |change| when noise moves all but the k largest, over k up to a quarter."""
+    """Mean |change| when noise moves all but the top k features, for k up to a quarter."""
     return _moved(case, important=False)
 
 
@@ -300,13 +300,13 @@ def _moved(case: Case, *, important: bool) -> Score:
 
 @metric("higher", "model", of=area_over)
 def deletion(case: Case) -> Score:
-    """Area under the straight line as features are removed, largest value first (ABC)."""
+    """Area of the removal curve below a straight line; the largest values go first."""
     return _curve(case, insert=False)
 
 
 @metric("higher", "model", of=area_over)
 def insertion(case: Case) -> Score:
-    """Area over the straight line as features are added, largest value first (ABC)."""
+    """Area of the insertion curve above a straight line; the largest values come first."""
     return _curve(case, insert=True)
 
 

@@ -79,14 +79,14 @@ def functions(game: Game) -> int:
 
 
 def _bits(n: int) -> Tensor:  # (coalition, player)
-    """Return the membership of each coalition: bit p of its index is player p."""
+    """Return the members of each coalition as flags: bit p of its index is player p."""
     return (torch.arange(2**n)[:, None] >> torch.arange(n)) & 1
 
 
 def value_weights(n: int) -> Tensor:
     """Return the weight of each coalition's value in each player's Shapley value: (2 ** n, n)."""
     share = [1 / (n * math.comb(n - 1, size)) for size in range(n)]
-    joined = torch.tensor([0.0, *share], dtype=torch.float64)  # by the size of S, for a member
+    joined = torch.tensor([0.0, *share], dtype=torch.float64)  # for members of S, by its size
     left = torch.tensor([*share, 0.0], dtype=torch.float64)
     bits = _bits(n)
     size = bits.sum(1)
@@ -144,9 +144,9 @@ def coalition_worths(
     """Return the values of all coalitions (batch, 2 ** player), None where no kernel can run.
 
     Players add `ours` (batch, sub, player) to the sums of samples, and `theirs` (rows, sub, player)
-    to those of background rows, `start` (rows, sub); bit p of a coalition's place is player p.
+    to those of background rows, `start` (rows, sub); bit p of a coalition's index is player p.
     """
-    able = layer.splines_alone and kernels.can_run_double(ours)  # and a base that it knows
+    able = layer.splines_alone and kernels.can_run_double(ours)
     able = able and (layer.base_name in ("silu", "zero") or not layer.base_weights().any())
     layers = layer, ours, layer.grid, layer.weights()
     basis = kernels.local_basis_of(*layers) if able else None
@@ -188,9 +188,9 @@ def compile_worths(degree: int) -> None:
 def _curves(layer: KANLinear, basis: LocalBasis) -> tuple[Any, ...]:
     """Return a layer's functions as flat polynomials, and bins that find their pieces.
 
-    For every node and piece: origin and scale of u, then the coefficients of its powers; and where
-    the next piece begins, infinity for the last. The first piece that each bin of a node touches,
-    start of the bins, bins per unit; numbers of pieces and bins, and most knots in a bin.
+    In this order: for every node and piece, the origin and scale of u and the coefficients of its
+    powers; the end of each piece; the first piece of each bin, the start of the bins, bins per
+    unit; the numbers of pieces and bins, and the most knots in a bin.
     """
     nodes, degree, pieces = layer.in_features, layer.spline_order, basis.pieces
     rows = 1 if basis.stride == 0 else nodes
@@ -212,7 +212,7 @@ def _curves(layer: KANLinear, basis: LocalBasis) -> tuple[Any, ...]:
 
 
 def _bins(cuts: Array) -> tuple[Array, Array, int]:
-    """Return the knots (node, knot) before each of even bins, bins per unit, most knots in one."""
+    """Return how many knots lie before each of even bins, bins per unit, most knots in a bin."""
     length = cuts[:, -1] - cuts[:, 0]
     finest = (np.diff(cuts).min(1) / length).min()
     count = int(min(MAX_BINS, np.ceil(1 / finest) + 1))

@@ -52,7 +52,7 @@ class Expansion:
 
     @property
     def bound(self) -> float:
-        """Error bound of every value, a mean of differences of the worths of two coalitions."""
+        """Error bound of every value, which is a mean of differences of two coalitions' values."""
         return 2 * abs(self.factor) * sum(series.error for series in self.series)
 
     @property
@@ -109,11 +109,12 @@ def product_games(
 ) -> Tensor:
     """Return the Shapley values of ``v(S) = series(offset + sum of steps in S)``: (game, player).
 
-    Or the interactions, (game, player, player), zero on the diagonal. Exact for the series, which
-    must hold on the range that coalitions reach; for its function, values are at most
-    ``2 * series.error`` away, interactions ``4 * series.error``, and exactly 0 for a step of 0.
+    Or the interactions, (game, player, player), zero on the diagonal. They are exact for the
+    series, which must be valid on the range that coalitions reach. For the expanded function, the
+    error is at most ``2 * series.error``, of interactions ``4 * series.error``; a step of 0 gets
+    exactly 0.
     """
-    scaled = torch.zeros_like(steps), offsets - series.low  # at a single point no player moves
+    scaled = torch.zeros_like(steps), offsets - series.low  # for an interval of length 0
     if series.length:
         scaled = steps / series.length, scaled[1] / series.length
     worths = partial(_power_worths, *scaled, series.polynomial)
@@ -124,7 +125,7 @@ def product_games(
 def _mean_derivatives(
     worths: Callable[[Tensor], Tensor], like: Tensor, order: int, *, interactions: bool
 ) -> Tensor:
-    """Return derivatives by one or two joining probabilities, by Gauss-Legendre quadrature.
+    """Return mean derivatives by one or two probabilities, by Gauss-Legendre quadrature.
 
     `worths` maps the probabilities (game, player) that players join to expected values (game,).
     """
@@ -215,7 +216,7 @@ def compile_games() -> None:
 
 @lru_cache(maxsize=16)
 def half_rules(most: int) -> tuple[Array, Array]:
-    """Return nodes up to 1/2 and weights of Gauss-Legendre rules on [0, 1]."""
+    """Return the nodes up to 1/2, and the weights, of Gauss-Legendre rules on [0, 1]."""
     nodes: Array = np.zeros((most + 1, (most + 1) // 2 + 1))
     weights: Array = np.zeros_like(nodes)
     for count in range(1, most + 1):

@@ -93,7 +93,7 @@ def move_points(points, scale, shift, count):
 
 @jit
 def add_worths(arrays, span, team):
-    """Add the values of all coalitions for a span of samples, as `add_worths_of` does."""
+    """Call `add_worths_of` on a span of samples."""
     share_out(add_worths_of, arrays, span, team)
 
 
@@ -276,7 +276,7 @@ def complex_rows(count):
 
 @inlined
 def add_pairs(t, live, z, before, after, s, total):
-    """Add to each pair's total the product of all others' factors, times ``after[live]``."""
+    """Add ``after[live]`` times the product of the other players' factors to pairs' totals."""
     for j in range(live - 1, -1, -1):
         multiply(after, j, after, j + 1, z, j, t)
     write_prefixes(t, live, z, before)
@@ -304,7 +304,7 @@ def hand_out_pairs(values, p, who, live, z, total, n):
 
 @jit
 def add_games(arrays, span, team):
-    """Add the values or interactions of a span of games, as `add_games_of` does."""
+    """Call `add_games_of` on a span of games."""
     share_out(add_games_of, arrays, span, team)
 
 

@@ -23,7 +23,7 @@ Who: TypeAlias = "tuple[int, ...]"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Game:
-    """Additive component of an output, up to a constant, as a game on the features it reads."""
+    """An additive component of an output, up to a constant, as a game on its features."""
 
     model: KAN  # model(x)[:, 0] is the part, in the units of the output; float64, no gradients
     features: Tensor  # (in,): columns of the problem's x that the model reads
@@ -61,7 +61,7 @@ class Game:
 
     @property
     def additive_nodes(self) -> bool:
-        """True if the part is a sum of functions of nodes that are sums: two layers, no product."""
+        """True if the output is a sum of functions of nodes: two layers, no products."""
         return all(nodes.additive for nodes in self.model.nodes) and len(self.model.layers) == 2
 
 

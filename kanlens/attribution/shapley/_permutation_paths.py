@@ -1,7 +1,8 @@
 """Marginal contributions along antithetic permutations, and their control variate.
 
-Forward and reverse together see only the odd part of the game around its middle, where additive and
-quadratic parts have no variance: the variate is an odd polynomial of third and fifth powers.
+A permutation and its reverse together depend only on the odd part of the game around its middle,
+and additive and quadratic parts add no variance. So the control variate is an odd polynomial of
+third and fifth powers.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from kanlens.attribution.shapley._games import Game
 from kanlens.model._analysis import BUDGET
 
 MAX_SUMS = 10  # of the first layer, for products of different ones, whose number grows fast
-RADII = 0.8, 1.7, 2.6  # where a game is looked at along each sum, in deviations of u
+RADII = 0.8, 1.7, 2.6  # points along each sum, in standard deviations of u
 MIXED = RADII[1]  # likewise along two or three sums
 
 
@@ -32,7 +33,7 @@ class PathBatch:
 
 
 def marginal_contributions(levels: Tensor, order: Tensor) -> Tensor:
-    """Return each player's change of levels (batch, rows, order, player + 1, ...)."""
+    """Return each player's change of `levels` (batch, rows, order, player + 1, ...), reordered."""
     place = order.argsort(-1)[None]
     place = place.reshape(*place.shape, *[1] * (levels.dim() - place.dim()))
     return levels.diff(dim=3).take_along_dim(place, 3)
@@ -61,18 +62,18 @@ class PermutationPaths:
 
     @property
     def still(self) -> Tensor:
-        """Players with equal contributions in a sample and all rows, shape (batch, player)."""
+        """Mask (batch, player) of players with equal contributions in a sample and all rows."""
         low, high = self.theirs.aminmax(dim=0)
         return ((self.ours == low) & (self.ours == high)).all(2)
 
     def at_once(self, points: int) -> int:
-        """Return the number of samples against one row that fit the budget at `points` points."""
+        """Return how many samples with `points` points fit the budget, per background row."""
         widths = [layer.in_features for layer in self.game.model.layers[1:]]
         widest = max(self.ours.shape[2], *widths, 1)
         return max(1, BUDGET // (32 * points * widest))  # 16 bases of one input, on both sides
 
     def odd(self, middle: Tensor, u: Tensor) -> Tensor:
-        """Return half the difference of the outputs at middle + u and middle - u, shape (...)."""
+        """Return the odd part of the game: half of output(middle + u) - output(middle - u)."""
         return (self.game.outputs(middle + u) - self.game.outputs(middle - u)) / 2
 
     def walk(self, who: Tensor, rows: Tensor, order: Tensor) -> PathBatch:
@@ -107,7 +108,7 @@ class Surrogate:
         return Surrogate(*parts, form)
 
     def correction(self, walked: PathBatch) -> Tensor:
-        """Return the exact Shapley values less their estimates: (batch, rows, order, player)."""
+        """Return exact minus sampled values of the polynomials (batch, rows, order, player)."""
         levels = self.values(walked.u.flatten(2, 3)).unflatten(2, walked.u.shape[2:4])
         return self.shares(walked.steps)[:, :, None] - marginal_contributions(levels, walked.order)
 
@@ -122,9 +123,10 @@ class Surrogate:
     def shares(self, steps: Tensor) -> Tensor:
         """Return the Shapley values of players who move the sums by (batch, rows, player, sub).
 
-        Counted from the middle, the other players are at r, half of the sum of their steps with
-        signs, independent given a mean that is uniform from -1 to 1. Player i adds the odd
-        polynomial at r + step / 2 minus that at r - step / 2; its mean needs the moments of r.
+        Relative to the middle, the other players are at r, half of the sum of their steps with
+        random signs, which are independent given their mean, uniform from -1 to 1. Player i adds
+        the odd polynomial at r + step / 2 minus that at r - step / 2; its mean needs the moments of
+        r.
         """
         z = steps / self.scale[:, :, None]
         s1, s2, s3, s4 = (
@@ -149,7 +151,7 @@ def _slopes(form: Tensor, z: Tensor) -> Tensor:
 
 
 def fitted(walks: PermutationPaths, who: Tensor) -> Surrogate:
-    """Fit polynomials to the game at `places` around every middle, one place per coefficient."""
+    """Fit polynomials to the game at `places` around every middle, one per coefficient."""
     _, n_rows, players, sub = walks.shape
     rows = torch.arange(n_rows, device=who.device)
     at = places(sub).to(walks.ours)

@@ -36,7 +36,7 @@ TINY = 1e-300
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SampledSolution(Solution):
-    """Sampled Shapley values; those of each sample add up to F(x) less the mean F(b)."""
+    """Sampled Shapley values; those of each sample add up to F(x) minus the mean F(b)."""
 
     standard_error: Tensor
     permutations: int  # of the sample that took most, reverses counted
@@ -55,8 +55,9 @@ def sampled(
 ) -> SampledSolution:
     """Return Shapley values from permutations, each taken with its reverse.
 
-    A polynomial serves as a control variate (Goldwasser and Hooker, 2023) where many are needed.
-    Without time for two pairs of each background row, errors include that samples meet few rows.
+    A polynomial serves as a control variate (Goldwasser and Hooker, 2023) where many are needed. If
+    time does not suffice for two pairs with each background row, fewer rows are used, and the
+    errors account for it.
     """
     if generator is None:
         generator = torch.Generator()
@@ -96,7 +97,7 @@ def _joined(parts: list[SampledSolution]) -> SampledSolution:
 
 
 def _pairs_of_a_round(game: Game) -> int:
-    """Return the antithetic permutation pairs per background row in a round."""
+    """Return the number of antithetic permutation pairs per background row in a round."""
     return max(2, math.ceil(MIN_PAIRS / len(game.rows)))
 
 
@@ -149,7 +150,7 @@ def _against_few_rows(
 
 
 class _JointSampling:
-    """Joint sampling of several samples, each until its errors are small."""
+    """Sampling of permutations for several samples, each until its errors are small."""
 
     def __init__(self, game: Game, x: Tensor, seed: int, *, tolerance: float, most: int) -> None:
         self.walks = PermutationPaths(game, x)
@@ -159,8 +160,8 @@ class _JointSampling:
         self.pairs = _pairs_of_a_round(game)
         self.looks = 2 * count(sub)  # evaluations for a polynomial
         self.surrogate: Surrogate | None = None
-        self.seat = torch.full((batch,), -1, device=x.device)  # of a sample's polynomials in it
-        self.share = x.new_ones(batch)  # of the polynomials that is used
+        self.seat = torch.full((batch,), -1, device=x.device)  # index of each sample in it
+        self.share = x.new_ones(batch)  # coefficient of the control variate
         self.rounds = x.new_zeros(3, batch, 1)
         self.total, self.spread = x.new_zeros(2, 3, batch, self.players)
         self.estimates: tuple[Tensor, Tensor] | None = None  # values and errors of whole rounds
@@ -171,7 +172,7 @@ class _JointSampling:
     def result(
         self, deadline: Deadline, advance: Callable[..., None], stop: Interruption
     ) -> SampledSolution:
-        """Sample until a deadline; at least one round, and no more after an interrupt."""
+        """Draw rounds of permutations until the deadline or an interrupt, but at least one."""
         stopped = "an interrupt"
         with stop.kept():
             stopped = self._work(deadline, advance)
@@ -189,7 +190,7 @@ class _JointSampling:
         )
 
     def _work(self, deadline: Deadline, advance: Callable[..., None]) -> str:
-        """Sample round by round, and return the reason for the end."""
+        """Draw round by round; return why it ended."""
         who, moved = torch.arange(len(self.seat), device=self.seat.device), 0
         begun = time.monotonic()
         while True:
@@ -199,7 +200,7 @@ class _JointSampling:
             worst = self.estimates[1].amax(1)
             who = (worst > self.tolerance).nonzero().flatten()  # NaN does not count
             now, done = time.monotonic(), int(self.rounds.sum(0).amax())
-            round_time = (now - begun) * len(who) / met  # of the next, if it is as the last
+            round_time = (now - begun) * len(who) / met  # expected for the next round
             stopped = self._stopped(who, done, late=deadline.left <= round_time)
             place = 1.0
             if not stopped:

@@ -53,7 +53,7 @@ def shapley(
 
     They are interventional [1]_ [2]_ [3]_: each coalition meets each background row. One layer:
     f_i(x_i) - mean of f_i over the background. Deeper networks are a sum over the nodes of the last
-    hidden layer, each a game of the features that can move it.
+    hidden layer, each a game (a function of sets of features) of the features that affect it.
 
     Parameters
     ----------
@@ -63,8 +63,8 @@ def shapley(
         How games of several players are solved. "enumeration" of all coalitions of at most 14
         players is exact. "fourier" expands the second of two layers in cosines, whose values are
         known, and bounds the error. "sampling" draws permutations and estimates the error. "auto":
-        the first of these that can, except those that would take more than the time limit, and
-        "fourier" where it would take five minutes.
+        the first of these that applies and would keep the time limit, or five minutes for
+        "fourier".
     tolerance : float, optional
         In units of the output: wanted bound of the values for "fourier", wanted standard error for
         "sampling". Default: 1e-6 and 1e-2 of the range of the output over samples and background.
@@ -186,7 +186,7 @@ def _check_finite(result: LocalValues, first: int) -> None:
 
 
 def _sum(problem: Problem, member: Tensor, solved: Sequence[Solved]) -> Solution:
-    """Return the values of all players in all games; those in no game get exactly 0."""
+    """Return the sum over games of the values of players; players without a game get exactly 0."""
     totals: dict[str, Any] = {"values": member.new_zeros(len(problem.x), member.shape[1])}
     for game, part, _ in solved:
         who = game.players

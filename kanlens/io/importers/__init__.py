@@ -17,9 +17,7 @@ from torch import nn
 from kanlens._checks import check_choice
 from kanlens.data._schema import Task
 from kanlens.errors import FileFormatError, InvalidValueError, KanlensError, ShapeError, rewording
-from kanlens.io._checkpoint import FORMAT, load
-from kanlens.io._tensor_files import check_file, first_bytes, printable, read_metadata
-from kanlens.io.importers import _jax_kan as jax_kan
+from kanlens.io._checkpoint import FORMAT, check_file, first_bytes, load, printable, read_metadata
 from kanlens.io.importers import _polynomials as polynomials
 from kanlens.io.importers import _pykan as pykan
 from kanlens.io.importers import _series as series
@@ -47,9 +45,7 @@ if TYPE_CHECKING:
 
     TrainingData: TypeAlias = Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame
 
-IMPORTERS = (
-    *(*pykan.LAYOUTS, *series.LAYOUTS, *polynomials.LAYOUTS, *jax_kan.LAYOUTS, *splines.LAYOUTS),
-)
+IMPORTERS = (*(*pykan.LAYOUTS, *series.LAYOUTS, *polynomials.LAYOUTS, *splines.LAYOUTS),)
 """Layouts that are recognized, the more special ones first."""
 _UNFITTING = (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, MemoryError)
 
@@ -330,7 +326,7 @@ def _refuse_options(options: ImportOptions) -> None:
 
 
 def _recognized(candidates: list[Origin]) -> tuple[Layout, Origin]:
-    """Return the only state dict of a known layout, with that layout."""
+    """Return the only state dict with a known layout, and the layout."""
     firsts = [next((k for k in IMPORTERS if k.groups(c.state)), None) for c in candidates]
     pairs = [(layout, origin) for layout, origin in zip(firsts, candidates, strict=True) if layout]
     if len(pairs) == 1:

@@ -29,9 +29,8 @@ from torch import Tensor
 from kanlens._atomic_files import Pathlike
 from kanlens._checks import optional_module
 from kanlens.errors import FileFormatError
-from kanlens.io._tensor_files import printable
-from kanlens.io.importers._pickle_stubs import Inert, children, path_of
-from kanlens.io.importers._settings import CALL
+from kanlens.io._checkpoint import printable
+from kanlens.io.importers._settings import CALL, Inert, children, path_of
 
 ADVICE = "Save torch.save(model.state_dict(), path)"
 _DEPTH, _MODULES = 64, 10_000  # of modules in modules, and of all
@@ -95,7 +94,7 @@ class _CallError(ValueError):
 
 
 class _InertUnpickler(Unpickler):
-    """The unpickler of a zip file, with tensors within its storages."""
+    """An unpickler that imports nothing, for pickles in zip files of torch.save."""
 
     def __init__(self, archive: ZipFile, name: str) -> None:
         self.archive, self.root = archive, name[: -len("data.pkl")]
@@ -104,7 +103,7 @@ class _InertUnpickler(Unpickler):
         super().__init__(io.BytesIO(archive.read(name)))
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return an inert class for a name, or one of a few harmless builders."""
+        """Return a stub for a class name, or one of a few harmless functions."""
         path = printable(f"{module}.{name}")[:80]
         builders: dict[str, Any] = {
             "collections.OrderedDict": _Ordered,
@@ -238,7 +237,7 @@ _KERAS = {  # classes of layers: their names in files, and their tensors in the 
 
 
 def _read_keras(archive: ZipFile, name: str) -> dict[str, Any]:
-    """Return the tensors of a Sequential of Keras, as ``layers.0.kernel``."""
+    """Return the tensors of a Sequential of Keras, with names such as ``layers.0.kernel``."""
     h5py = optional_module("h5py", call=CALL, extra="keras")
     config = json.loads(archive.read("config.json"))
     content = io.BytesIO(archive.read("model.weights.h5"))

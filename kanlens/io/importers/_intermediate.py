@@ -1,4 +1,4 @@
-"""Stages of a network, and their compiler into layers and nodes."""
+"""Intermediate form of a network (stages), and its conversion to layers and nodes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DEGREES = "splines of degree 1 to 5"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Edges:
-    """Sums of edges, with the fields of `KANLinear`."""
+    """A stage of edges and their sums, with fields like those of `KANLinear`."""
 
     name: str
     base: Tensor  # (out, in): weights of the base function `activation`
@@ -74,7 +74,7 @@ class Edges:
         return replace(self, knots=uniform(low, high, 1, 1, self.base, self.base.shape[1]))
 
     def plus(self, names: Sequence[str], weight: Tensor, affine: Tensor) -> Edges:
-        """Return edges with functions of weights (out, in, n) and a, b (in, n, 2)."""
+        """Return edges with more series functions: weights (out, in, n) and a, b (in, n, 2)."""
         if self.series_weight is not None and self.series_affine is not None:
             weight = torch.cat([self.series_weight, weight], -1)
             affine = torch.cat([self.series_affine, affine], 1)
@@ -235,7 +235,7 @@ class _LayerChain:
         self._scale(last.grouping, scale, shift, normalized=last.normalized, eps=last.eps)
 
     def _hand_on(self, weight: Tensor) -> None:
-        """Add a layer of straight edges that copies nodes, with weights."""
+        """Add a layer of linear edges that copies nodes, times weights."""
         self.add(replace(linear("inputs", weight, None), mask=weight))
 
     def _normalize(self, norm: Norm) -> None:
@@ -266,7 +266,7 @@ class _LayerChain:
 
 
 def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
-    """Compile a row of stages into a network."""
+    """Convert a sequence of stages to a network."""
     row = _LayerChain()
     exact = options.setting("layer_norm", "", "keep") == "exact"
     for stage in stages:

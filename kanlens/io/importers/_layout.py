@@ -1,4 +1,4 @@
-"""Layouts of layers, recognized by tensors, and networks of them."""
+"""Layouts of layers, recognized by their tensors, and networks made of them."""
 
 from __future__ import annotations
 
@@ -13,8 +13,15 @@ from torch import Tensor
 from kanlens.errors import DTypeError, ShapeError
 from kanlens.io.importers._intermediate import Affine, Edges, Norm, Stage, leaky, linear, network
 from kanlens.io.importers._order import HEADS, INDEXED, function_between, in_order, join, stem_of
-from kanlens.io.importers._pickle_stubs import Inert, attribute, class_of, path_of
-from kanlens.io.importers._settings import CALL, ImportOptions, refuse
+from kanlens.io.importers._settings import (
+    CALL,
+    ImportOptions,
+    Inert,
+    attribute,
+    class_of,
+    path_of,
+    refuse,
+)
 from kanlens.io.importers._source import Origin
 from kanlens.model._network import KAN
 
@@ -105,7 +112,7 @@ class Layout:
 
 
 def _nodes(stage: Stage, *, inputs: bool) -> Tensor:
-    """Return a tensor with one row for each output or input of a stage."""
+    """Return a tensor of a stage with one row for each output, or each input."""
     if isinstance(stage, Edges):
         return stage.base[:1].T if inputs else stage.base
     return stage.weight if isinstance(stage, Norm) else stage.scale
@@ -132,7 +139,7 @@ def _between(
 
 
 def _strangers(source: Origin, keys: set[str]) -> dict[str, str]:
-    """Return unknown classes that hold tensors, by place."""
+    """Return the unknown classes that hold tensors, by module path."""
     strangers: dict[str, str] = {}
     for key in filter(keys.__contains__, source.state):
         parts = source.spelled(key).split(".")
@@ -192,7 +199,7 @@ class Group:
         return next((value for value in values if value is not None), default)
 
     def setting(self, name: str, value: object = None) -> Any:
-        """Return a setting by the caller, of a module, or `value`; raise if all are missing."""
+        """Return a setting from the caller, a module, or `value`; raise if all are missing."""
         value = self.known(name) if value is None else value
         return self.options.setting(name, self.layout.library, value)
 
@@ -221,7 +228,7 @@ class Group:
         return [Norm(weight=weight, bias=self.get(f"{name}bias", len(weight)), eps=eps)]
 
     def eps(self, name: str) -> float:
-        """Return the eps of a normalization, by default torch's."""
+        """Return the eps of a normalization; the default is torch's."""
         place = join(self.name, name).rstrip(".")
         eps = attribute(self.source.owner(place), "eps")
         return eps if isinstance(eps, float) else float(self.options.assume("eps", 1e-5))

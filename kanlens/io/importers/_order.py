@@ -1,4 +1,4 @@
-"""The order of layers, and functions without tensors between them."""
+"""The order of layers, and of functions without tensors between them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from torch import Tensor, nn
 
 from kanlens.errors import InvalidValueError
 from kanlens.io.importers._intermediate import Stage, elementwise
-from kanlens.io.importers._pickle_stubs import children, class_of
-from kanlens.io.importers._settings import ImportOptions, activation_name, listed_names, refuse
+from kanlens.io.importers._settings import (
+    ImportOptions,
+    activation_name,
+    children,
+    class_of,
+    listed_names,
+    refuse,
+)
 from kanlens.io.importers._source import Origin
 
 # the name of a layer; or of another place, and the module or function there
@@ -130,7 +136,7 @@ def _named(
 
 
 def function_between(entry: Entry, like: Tensor, width: int, source: Origin) -> list[Stage]:
-    """Return the stages of a module without tensors, or of a function."""
+    """Return the stages for a module without tensors, or a function."""
     name, module = entry
     kind = module if isinstance(module, str) else class_of(module)
     try:

@@ -90,7 +90,7 @@ def _change(basis: Callable[[Array], list[Array]], count: int) -> Tensor:
 
 
 def _gram(group: Group) -> list[Stage]:
-    """Return Gram polynomials of tanh and SiLU, also in a bottleneck."""
+    """Return Gram polynomials of tanh plus SiLU, also for bottleneck layers."""
     weight = group.get("grams_basis_weights", None, None, None)
     count = weight.shape[2]
     factors = group.get("beta_weights", count).double().cpu().numpy()

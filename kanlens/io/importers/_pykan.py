@@ -13,8 +13,7 @@ from kanlens.errors import ShapeError
 from kanlens.functions._catalog import FUNCTIONS
 from kanlens.io.importers._intermediate import Affine, Edges, Stage, one_by_one
 from kanlens.io.importers._layout import Group, Layout
-from kanlens.io.importers._pickle_stubs import attribute
-from kanlens.io.importers._settings import CALL, SUMS, refuse
+from kanlens.io.importers._settings import CALL, SUMS, attribute, refuse
 from kanlens.model._terms import SPLINE, FunctionTable
 from kanlens.splines._spline import extend
 
@@ -61,7 +60,7 @@ def _symbolic(group: Group, part: Tensor) -> tuple[Tensor, FunctionTable, Tensor
 
 
 def _edges(group: Group, part: Tensor, base: Tensor, scaler: Tensor, **others: Any) -> Edges:
-    """Return the edges of a layer, whose masks may be fractions."""
+    """Return the edges of a layer; values of masks between 0 and 1 are allowed."""
     mask, names, affine = _symbolic(group, part)
     both = (part != 0) & (mask != 0)
     if affine is not None and bool(both.any()):  # the sum of a spline and a function

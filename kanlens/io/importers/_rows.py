@@ -23,8 +23,7 @@ from kanlens.data._table_reader import read_table
 from kanlens.data._tables import Table
 from kanlens.errors import KanlensError, KanlensWarning
 from kanlens.functions._catalog import BASES
-from kanlens.io.importers._pickle_stubs import class_of
-from kanlens.io.importers._settings import CALL, SUMS, ImportOptions, refuse
+from kanlens.io.importers._settings import CALL, SUMS, ImportOptions, class_of, refuse
 from kanlens.model import kernels
 from kanlens.model._network import KAN
 from kanlens.splines._spline import breakpoints

@@ -1,4 +1,4 @@
-"""Libraries whose edges are sums of bumps, waves or wavelets."""
+"""Libraries whose edges are sums of Gaussians, sines or wavelets."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from kanlens.functions._families import rational_name
 from kanlens.io.importers._intermediate import Edges, Stage, one_by_one
 from kanlens.io.importers._layout import Group, Layout, batch_norm
 from kanlens.io.importers._order import join
-from kanlens.io.importers._pickle_stubs import attribute, class_of
-from kanlens.io.importers._settings import SETTINGS, refuse
+from kanlens.io.importers._settings import SETTINGS, attribute, class_of, refuse
 
 Factor = Tensor | float  # of all functions, or of each, (n,) or (in, n)
 
@@ -22,7 +21,7 @@ Factor = Tensor | float  # of all functions, or of each, (n,) or (in, n)
 def series_edges(
     group: Group, names: tuple[str, ...], weight: Tensor, a: Factor, b: Factor, **beside: str
 ) -> Edges:
-    """Return edges of weights (out, in, n) times g(a x + b)."""
+    """Return edges that are sums of weights (out, in, n) times g(a x + b)."""
     others = group.beside(weight, **beside)
     scaler = others.pop("scaler")
     weight = weight if scaler is None else weight * scaler[..., None]
@@ -36,7 +35,7 @@ def series_edges(
 def bumps(
     group: Group, weight: Tensor, centers: Tensor, a: Factor, name: str = "gaussian", **beside: str
 ) -> Edges:
-    """Return edges of a bump around every center, (n,) or (in, n)."""
+    """Return edges with a Gaussian, or another `name`, at every center, (n,) or (in, n)."""
     names = (name,) * weight.shape[2]
     edges = series_edges(group, names, weight, a, -centers * a, **beside)
     low, high = float(centers.min()), float(centers.max())
@@ -114,7 +113,7 @@ def _relu_kan(group: Group) -> list[Stage]:
     n_in, n = low.shape
     high = group.get("phase_high" if "phase_high" in group else "phase_height", n_in, n)
     weight = group.get("equal_size_conv.weight", None, 1, n, n_in)
-    weight = weight.reshape(len(weight), n_in, n)  # as the library pairs them, in memory's order
+    weight = weight.reshape(len(weight), n_in, n)  # the library, too, reorders by reshape
     k = _overlap(group, low, high)
     middle, half = (low + high) / 2, (high - low) / 2
     factor = (4 * (n - k) ** 2 / (k + 1) ** 2) ** 2 * half.clamp_min(0) ** 4
@@ -212,7 +211,7 @@ def _rationals(group: Group, names: list[str], weight: Tensor, own: Tensor) -> E
 
 
 def _kat(group: Group) -> list[Stage]:
-    """Return rational functions of groups of neighbors with a linear layer."""
+    """Return rational functions for groups of adjacent inputs, with a linear layer."""
     weight, bottom = group.get("weight", None, None), group.get("weight_denominator", None, None)
     top = group.get("weight_numerator", None, None).expand(len(bottom), -1)
     pairs = zip(top.tolist(), bottom.abs().tolist(), strict=True)
@@ -225,7 +224,7 @@ def _kat(group: Group) -> list[Stage]:
 
 
 def _fr_kan(group: Group) -> list[Stage]:
-    """Return rational functions of interleaved groups of inputs, with SiLU added."""
+    """Return rational functions for interleaved groups of inputs, with SiLU added."""
     weight = group.get("ln_weight", None, None).T
     top, bottom = group.get("w_a", None, None).T, group.get("w_b", None, None).T
     names = [rational_name(p, q) for p, q in zip(top.tolist(), bottom.tolist(), strict=True)]

@@ -1,4 +1,7 @@
-"""Settings of a network that its file may lack."""
+"""Settings of a network that its file may lack, and names of the classes of its parts.
+
+Objects of a pickle are stubs, of which modules are read like others.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,6 @@ from kanlens._checks import check_choice
 from kanlens.errors import InvalidValueError
 from kanlens.functions._catalog import BASES, USUAL, base_name
 from kanlens.functions._families import rational_name
-from kanlens.io.importers._pickle_stubs import class_of, path_of
 
 CALL = "import_model"
 
@@ -24,6 +26,56 @@ CALL = "import_model"
 def refuse(expected: str, got: str, *advice: str, argument: str = "", **settings: Any) -> NoReturn:
     """Raise InvalidValueError about an argument or a file."""
     raise InvalidValueError(CALL, expected, got, *advice, argument=argument, **settings)
+
+
+class Inert:
+    """A stub for the class with full name `path`: attributes without methods."""
+
+    path = ""
+
+    def __init__(self, *args: object, **options: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        for part in state if isinstance(state, tuple) else (state,):
+            if isinstance(part, dict):
+                self.__dict__.update(part)
+
+    def __setitem__(self, key: object, value: object) -> None:
+        if isinstance(key, str):
+            self.__dict__[key] = value
+
+    def append(self, value: object) -> None:
+        """Ignore an item appended while unpickling a list subclass."""
+
+    def __repr__(self) -> str:
+        return type(self).path
+
+
+def path_of(value: object) -> str:
+    """Return the full name of an object of a pickle or YAML, or ""."""
+    if isinstance(value, str):
+        return value
+    kind = value if isinstance(value, type) else type(value)
+    return kind.path if issubclass(kind, Inert) else ""
+
+
+def class_of(module: object) -> str:
+    """Return the name of a module's class, or of a class or function."""
+    path = path_of(module) or getattr(module, "__name__", type(module).__name__)
+    return str(path).rpartition(".")[2]
+
+
+def children(module: object, name: str) -> dict[Any, Any]:
+    """Return the `_modules`, `_parameters` or `_buffers` of a module."""
+    parts = vars(module).get(name) if hasattr(module, "__dict__") else None
+    return parts if isinstance(parts, dict) else {}
+
+
+def attribute(module: object, name: str) -> Any:
+    """Return an attribute or submodule of a module, or None."""
+    value = getattr(module, name, None)
+    return children(module, "_modules").get(name) if value is None else value
 
 
 @dataclass(frozen=True)
@@ -85,7 +137,7 @@ SETTINGS = {
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImportOptions:
-    """Options of the caller, and records of their use."""
+    """Options from the caller, and records of their use."""
 
     base_activation: str | type[nn.Module] | Callable[..., Any] | None = None
     extrapolation: str | None = None
@@ -98,7 +150,7 @@ class ImportOptions:
     strangers: dict[str, str] = field(default_factory=dict)  # unknown classes by place
 
     def check(self) -> None:
-        """Refuse settings that are unknown or can have no such value."""
+        """Refuse unknown settings and invalid values."""
         for name, value in self.settings.items():
             check_choice(CALL, "keyword", name, SETTINGS)
             if not SETTINGS[name].holds(value):
@@ -148,7 +200,7 @@ _FAMILY = re.compile(rf"({'|'.join(_FAMILIES)})\([0-9]+(\.[0-9]+)?\)")  # as "el
 
 
 def activation_name(source: object) -> str:
-    """Return the name in `BASES`, or for `sum_of`, of a base function."""
+    """Return the name of a base function: a key in `BASES`, or one that `sum_of` reads."""
     source = source[:80] if isinstance(source, str) else source
     if isinstance(source, str) and _FAMILY.fullmatch(source):
         return source

@@ -19,12 +19,16 @@ import torch
 from torch import Tensor, nn
 
 from kanlens.errors import DTypeError, FileFormatError, KanlensError
-from kanlens.io import _tensor_files as tensor_files
-from kanlens.io._tensor_files import check_file, printable
+from kanlens.io._checkpoint import (
+    check_file,
+    first_bytes,
+    looks_like_torch,
+    printable,
+    read_safetensors,
+)
 from kanlens.io.importers import _containers as containers
 from kanlens.io.importers._containers import ADVICE, located, read_facts, refusal
-from kanlens.io.importers._pickle_stubs import Inert, children
-from kanlens.io.importers._settings import CALL
+from kanlens.io.importers._settings import CALL, Inert, children
 
 _MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9"  # of torch.save without a zip file
 _DEPTH = 4  # of dicts in dicts, as in {"model": {"state_dict": {...}}, "epoch": 3}
@@ -53,7 +57,7 @@ class Origin:
         return module
 
     def below(self, path: str) -> Origin:
-        """Return the part of a network under a name."""
+        """Return the part of the source below a name."""
         start, changed = f"{path}.", dict[str, Any]()
         for kind in ("state", "spelling"):
             parts = getattr(self, kind).items()
@@ -158,7 +162,7 @@ def sources(source: object) -> list[Origin]:
 
 
 def _translated(module: nn.Module) -> nn.Module:
-    """Return a module with layers replaced by their `to_kanlens`."""
+    """Return a module in which `to_kanlens` has replaced layers that have this method."""
     own: Any = module
     if hasattr(own, "to_kanlens"):
         layer: nn.Module = own.to_kanlens()
@@ -175,7 +179,7 @@ def _translated(module: nn.Module) -> nn.Module:
 
 
 def _arrays(arrays: Mapping[Any, Any], start: str = "") -> dict[str, Tensor]:
-    """Return the arrays of numbers in nested dicts, under names with dots."""
+    """Return the arrays in nested dicts, by names joined with dots."""
     result: dict[str, Tensor] = {}
     for key, value in arrays.items():
         if isinstance(value, Mapping) and start.count(".") < _DEPTH:
@@ -203,10 +207,10 @@ def _of_jax(model: object) -> Origin:
 
 def read_tensors(path: Path) -> object:
     """Return the content of a file of torch.save or .safetensors."""
-    start = tensor_files.first_bytes(path)
+    start = first_bytes(path)
     if start[8:] == b"{":
-        return tensor_files.read_safetensors(path, call=CALL)[1]
-    if not tensor_files.looks_like_torch(start):
+        return read_safetensors(path, call=CALL)[1]
+    if not looks_like_torch(start):
         expected, advice = "a file of torch.save or .safetensors", "It may be truncated"
         raise FileFormatError(CALL, expected, f"{path.name!r}, neither", advice)
     if start[:1] != b"P" and start != _MAGIC:
@@ -214,7 +218,7 @@ def read_tensors(path: Path) -> object:
     try:
         if start[:1] == b"P":
             return containers.read_archive(path)
-        # as a file: by its name, torch reads whatever ends in .safetensors as that
+        # given a path, torch would read any *.safetensors as safetensors
         with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")  # the error below is clearer
             return torch.load(file, map_location="cpu", weights_only=True)

@@ -1,4 +1,4 @@
-"""Libraries of B-splines with a base function, by names and axes."""
+"""Libraries of B-splines with a base function, by names and axes, and jaxKAN with all its types."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from torch import Tensor
 from kanlens.io.importers._intermediate import Edges, Stage, edges_of, leaky, uniform
 from kanlens.io.importers._layout import Group, Layout, Tensors, batch_norm
 from kanlens.io.importers._order import join
-from kanlens.io.importers._pickle_stubs import class_of
-from kanlens.io.importers._settings import refuse
+from kanlens.io.importers._polynomials import in_chebyshev
+from kanlens.io.importers._pykan import on_shared_knots
+from kanlens.io.importers._series import bumps, series_edges, waves
+from kanlens.io.importers._settings import class_of, refuse
 from kanlens.splines._spline import extend
 
 
@@ -69,7 +71,7 @@ def _kanx(group: Group) -> list[Stage]:
 
 
 def _cubic(group: Group, spline: Tensor) -> Tensor:
-    """Return the knots of cubic B-splines that start at evenly spaced points."""
+    """Return the evenly spaced knots of cubic B-splines that start at `grid_starts`."""
     starts = group.get("grid_starts", spline.shape[2])
     low, count = starts[0].double(), len(starts) + 4
     step = (starts[-1].double() - low) / (len(starts) - 1)
@@ -184,8 +186,61 @@ def _own(group: Group) -> list[Stage]:
     return _EFFICIENT_KAN.read(group)
 
 
-_SINGLE = 1e-6  # where a float64 module has places that were made in float32
+_BESIDE = {"base": "c_res", "bias": "bias"}
+
+
+def _jax_kan(group: Group) -> list[Stage]:
+    flat = group.source.state[join(group.name, "c_basis")].dim() == 2
+    basis = group.get("c_basis", *[None] * (2 if flat else 3))
+    scale = group.find("c_ext", *basis.shape[:2])
+    basis = basis if scale is None else basis * scale[..., None]
+    if "omega" in group:
+        return [_jax_sine(group, basis)]
+    kind = class_of(group.source.owner(group.name)).lower().removesuffix("layer")
+    if flat or kind == "rbf" or "grid" in group or "c_spl" in group:
+        return [_jax_on_grid(group, basis)]
+    kind = group.setting("layer_type", kind if kind in ("chebyshev", "legendre") else None)
+    if "bias" in group:  # which stands for the constant
+        basis = torch.nn.functional.pad(basis, (1, 0))
+    return [in_chebyshev(group, "cheby" if kind == "chebyshev" else kind, basis, **_BESIDE)]
+
+
+def _jax_on_grid(group: Group, basis: Tensor) -> Edges:
+    """Return splines, on a grid for each input or edge, or Gaussians."""
+    if "grid" not in group:
+        advice = "Pass the model itself, or add layer.grid.item to the arrays, as grid"
+        refuse(f"the grid of {group.name}, which the state of nnx leaves out", "none", advice)
+    grid = group.get("grid", None, None)
+    if basis.dim() == 2:  # of every edge, outputs first
+        n_out, n_in = group.get("c_res" if "c_res" in group else "c_spl", None, None).shape
+        basis = basis.reshape(n_out, n_in, -1)
+        basis, grid = on_shared_knots(basis, grid.reshape(n_out, n_in, -1))
+    if grid.shape[1] > basis.shape[2]:
+        return spline_edges(group, basis, grid, scaler="c_spl", **_BESIDE)
+    kernel = group.known("kernel")
+    width = kernel.get("std", 1.0) if isinstance(kernel, dict) else 1.0
+    return bumps(group, basis, grid, 1 / (width * math.sqrt(2)), **_BESIDE)
+
+
+def _jax_sine(group: Group, basis: Tensor) -> Edges:
+    """Return sines, normalized to mean 0 and variance 1 for normal inputs."""
+    n = basis.shape[2]
+    w, p = (group.get(name, n, 1)[:, 0] for name in ("omega", "phase"))
+    mean = torch.exp(-0.5 * w**2) * torch.sin(p)
+    spread = (0.5 * (1 - torch.exp(-2 * w**2) * torch.cos(2 * p)) - mean**2).sqrt() + 1e-8
+    edges = series_edges(group, ("sin",) * n, basis / spread, w, p, **_BESIDE)
+    return edges.shifted(-(basis * mean / spread).sum((1, 2)))
+
+
+def _jax_fourier(group: Group) -> list[Stage]:
+    both = torch.stack([group.get(name, None, None, None) for name in ("c_cos", "c_sin")])
+    return [waves(group, both, bias="bias")]
+
+
+_SINGLE = 1e-6  # for a float64 module with knots computed in float32
 LAYOUTS = (
+    Layout("jaxKAN", _jax_kan, "c_basis", tolerance=_SINGLE),
+    Layout("jaxKAN Fourier", _jax_fourier, "c_cos c_sin", tolerance=_SINGLE),
     Layout(
         "torch-conv-kan convolution",
         _convolution,

@@ -1,4 +1,4 @@
-"""``python -m kanlens.model.kernels``: compile the passes of cubic layers, once on a machine."""
+"""``python -m kanlens.model.kernels``: compile the kernels of cubic layers, once per machine."""
 
 import torch
 
@@ -7,7 +7,7 @@ from kanlens.model._kan_linear import KANLinear
 
 
 def compile_passes(dtype: str, degree: int) -> None:
-    """Compile the passes and norms of layers of a dtype and a degree into numba's cache."""
+    """Compile the kernels for layers of a dtype and a degree into numba's cache."""
     with kernels.use("sparse"):
         for width, rows in ((2, 9), (600, 1), (600, 9)):  # small layers; few rows of large ones
             layer = KANLinear(width, width, spline_order=degree).to(getattr(torch, dtype))

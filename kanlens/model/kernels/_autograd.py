@@ -111,7 +111,7 @@ class FusedSum(torch.autograd.Function):
 def backward(
     basis: LocalBasis, base: str, tensors: Sequence[Any], grad: Tensor, wanted: Sequence[bool]
 ) -> list[Tensor | None]:
-    """Return the gradients of x and the weights that are wanted, from that of y (batch, out)."""
+    """Return the wanted gradients of x and the weights, from that of y (batch, out)."""
     x, weights = tensors[0], Weights(*tensors[1:])
     pair = (None, None) if base == "silu" else silu.pair(base, x)
     wants = wanted[0], *3 * [any(wanted[1:4])], wanted[4]

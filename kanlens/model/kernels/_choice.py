@@ -36,12 +36,6 @@ def use(path: Path) -> Iterator[None]:
     `"sparse"`: compiled kernels, compiled now if needed; `"torch"`: torch operations; `"auto"`:
     kernels once compiled. Where a kernel cannot run (`torch.compile`, CUDA, half precision) torch
     operations run in its place.
-
-    Examples
-    --------
-    >>> with use("torch"):
-    ...     ASKED.get()
-    'torch'
     """
     check_choice("kernels.use", "path", path, list(PATHS))
     before = ASKED.set(path)
@@ -63,7 +57,7 @@ def recorded() -> bool:
 
 
 def use_within(seconds: float) -> AbstractContextManager[None]:
-    """Use torch operations inside the block where a deadline is too close to load numba."""
+    """Use torch operations inside the block if `seconds` are too few to load numba."""
     return use("torch" if seconds <= LOADING else ASKED.get())
 
 
@@ -76,7 +70,7 @@ class Compilation:
     def __init__(self, on_disk: Callable[[], bool], code: str) -> None:
         self.on_disk, self.code = on_disk, code
         self.stored, self.lost = on_disk(), 0.0
-        self.compiled_here = False  # by a call that asked for kernels, since the last look at them
+        self.compiled_here = False  # by a call since the last check
         self.process: subprocess.Popen[bytes] | None = None
 
     def ready(self, seconds: float) -> bool:

@@ -155,7 +155,7 @@ def cut(points, n_in, i, begin, end, room):
 
 @inner
 def tabulate(source, places, at, basis, points, numbers, window):
-    """Write nonzero basis functions at x[places], then the base; return a padded count."""
+    """Write the nonzero basis functions and the base at x[places]; return the padded count."""
     (x, base, _), live, count = source, len(window), len(places)
     origin, scale, powers = basis[2], basis[3], basis[5]
     for j in range(count):

@@ -23,9 +23,15 @@ from kanlens.model.kernels._local_support import (
     write_bias,
     write_points,
 )
-from kanlens.model.kernels._packing import COLUMNS, pack_inputs, unpack_inputs
+from kanlens.model.kernels._packing import (
+    COLUMNS,
+    add_curves,
+    pack_inputs,
+    pays,
+    unpack_inputs,
+    write_curves,
+)
 from kanlens.model.kernels._parallel import share_out
-from kanlens.model.kernels._polynomial_layout import add_curves, pays, write_curves
 from kanlens.model.kernels._pool import CHUNKS
 from kanlens.model.kernels._single_row import TOGETHER, find_live, write_each_row, write_outputs
 from kanlens.model.kernels._vectors import BYTES, empty_line
@@ -95,7 +101,7 @@ def weights_at(addresses, edges, n_basis, like):
 
 @inlined
 def find_points(addresses, slopes, basis, sizes, team):
-    """Return x, base values, base slopes and interval indices; not computed without threads."""
+    """Return x, base values, base slopes and intervals; left empty if there are no threads."""
     (rows, n_in, _, _), (at_x, at_base, at_slope), like = sizes, addresses, basis[0]
     count, silu = rows * n_in, at_base == 0
     base, slope = numbers_at(at_base, count, like), numbers_at(at_slope, count, like)
@@ -192,7 +198,7 @@ def write_table(splines, base_weight, table, basis, shape, window, origin, begin
 
 @inlined
 def add_table(points, table, basis, y, shape, spans, window):
-    """Add the contributions of inputs first to last of a table to rows of y."""
+    """Add the contributions of inputs first to last, from a table of weights, to rows of y."""
     if shape[0]:
         add_curves(points, table, basis, y, shape, spans, window)
     else:
@@ -201,7 +207,7 @@ def add_table(points, table, basis, y, shape, spans, window):
 
 @inlined
 def add_up(sums, bias, y, blocks):
-    """Write y (row, out), the bias and the sums of the spans of inputs, by blocks of outputs."""
+    """Write y (row, out): the bias plus the sums of all spans of inputs, by blocks of outputs."""
     n_out, room = len(bias), len(y) // len(bias) * min(len(bias), LANES)
     write_bias(y, bias, 0, len(y) // n_out)
     for part in range(len(sums) // max(1, room)):
@@ -246,7 +252,7 @@ def write_spans(points, splines, base_weight, basis, window, sums, shape, part, 
 
 @inner
 def add_rows(points, splines, base_weight, basis, y, sizes, span, window):
-    """Add the contributions of a span of inputs to all rows, from tables of a few at a time."""
+    """Add the contributions of a span of inputs to all rows, a few inputs at a time."""
     (rows, _, _, n_basis), (begin, end) = sizes, span
     shape = shape_of(sizes, end - begin, basis, window)
     group = min(end - begin, max(1, min(COLUMNS // n_basis, DESK // shape[-1])))
@@ -348,7 +354,7 @@ def write_some_outputs(
 
 @inner
 def write_by_rows(task, team):
-    """Write all gradients; each thread adds up those over some of the rows."""
+    """Write all gradients; each thread sums over a part of the rows."""
     points, splines, base_weight, basis, grad, grad_x, wanted, shape, window = task
     rows, n_in, n_out, n_basis, block = shape
     (lanes, stride, size), like = layout(n_out, n_basis, grad), grad
@@ -367,7 +373,7 @@ def write_by_rows(task, team):
 
 @inner
 def write_part(points, packed, basis, grad, grad_x, sums, inside, block, part, window, begin, end):
-    """Write the gradients over a part of the rows; that of packed weights for each part."""
+    """Write the gradients over a part of the rows; each part has its gradient of packed weights."""
     n_in, whole = inside[0], inside[0] * inside[3]
     total = sums[begin // part * whole :][:whole]
     spans = begin, end, ZERO, n_in, block, ZERO, ZERO
@@ -376,7 +382,7 @@ def write_part(points, packed, basis, grad, grad_x, sums, inside, block, part, w
 
 @inner
 def column_sums(rows, n_columns, sums):
-    """Write the sums of the columns of a matrix, added up in float64, where they are wanted."""
+    """Write the column sums of a matrix, added up in float64, if they are wanted."""
     totals = np.zeros(len(sums))
     for at in range(0, len(rows) if len(sums) > 0 else 0, n_columns):
         for j in range(n_columns):

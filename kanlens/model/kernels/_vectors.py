@@ -41,7 +41,7 @@ def empty_line(count, like):
 
 
 class Emitter:
-    """Emits loads, stores and products of vectors of one floating type."""
+    """Emitter of LLVM code for loads, stores and products of vectors of one dtype."""
 
     def __init__(self, context: Any, builder: ir.IRBuilder, kind: types.Float) -> None:
         self.context, self.builder = context, builder
@@ -111,7 +111,7 @@ class Emitter:
         return self.builder.shuffle_vector(first, empty, ir.Constant(lanes, [0] * width))
 
     def cut(self, vector: Value, count: int) -> Value:
-        """Return the first numbers of a vector."""
+        """Return the first `count` numbers of a vector."""
         lanes = ir.Constant(ir.VectorType(ir.IntType(32), count), list(range(count)))
         return self.builder.shuffle_vector(vector, vector, lanes)
 
@@ -241,7 +241,7 @@ def add_rows(emit, matrix, stride, first, base, count, y, order, begin, end, num
     the row at `base` likewise with the last number. The sums stay in registers meanwhile and are
     added at the end, which rounds less than one sum over all calls.
     """
-    if f"+{MANY_REGISTERS}" in emit.context.codegen().magic_tuple()[2]:  # in numba's key of caches
+    if f"+{MANY_REGISTERS}" in emit.context.codegen().magic_tuple()[2]:  # numba's cache key
         emit.widths = (4 * emit.full, emit.full)
     builder, rows = emit.builder, [first]
     for _ in window[1:]:
@@ -339,7 +339,7 @@ def _over_points(
     live: int,
     body: Callable[[Value, list[Value], Value], None],
 ) -> None:
-    """Run ``body(sign of the edge, functions, place)`` for every vector of points."""
+    """Run ``body(sign of the edge, functions, index)`` for every vector of points."""
     builder, none = emit.builder, emit.zero(emit.full)
     ones = _splats(emit, weights, ir.Constant(count.type, 0), live + 1)
     plus, minus = (ir.Constant(none.type, [sign] * emit.full) for sign in (1.0, -1.0))
@@ -394,7 +394,7 @@ def _padded(live: int) -> int:
 def _point_and_rows(
     emit: Emitter, u: Value, source: Value, at: Value, live: int
 ) -> tuple[Value, list[Value]]:
-    """Return u in every lane, and the coefficients of all powers, the highest first."""
+    """Return u in every lane, and the coefficient vectors of all powers, the highest first."""
     width = _padded(live)
     rows = [emit.load(source, emit.offset(at, p * live), width) for p in reversed(range(live))]
     return emit.splat(u, width), rows

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kanlens.functions._catalog import BASES
 from kanlens.model import kernels
 from kanlens.model.kernels import _autograd as fused_autograd
-from kanlens.model.kernels import _polynomial_layout as polynomial_layout
+from kanlens.model.kernels import _packing as packing
 from tests.model.kernels.definition import misfit
 from tests.model.kernels.layers import (
     GRIDS,
@@ -128,7 +128,7 @@ def test_many_rows_and_few_outputs_take_polynomials(order, dtype, grid, mode):
         options = {"spline_order": order, "grid_size": 2, "extrapolation": mode, "dtype": dtype}
         case = make(n_in=n_in, n_out=n_out, batch=700, grid=grid, mask="fractions", **options)
         pieces, vectors = 2 * order + 4, -(-n_out // (64 // dtype.itemsize))  # at most
-        assert polynomial_layout.pays.py_func(700, pieces, vectors, 0)
+        assert packing.pays.py_func(700, pieces, vectors, 0)
         assert agrees(case, "sparse")
 
 
