@@ -34,8 +34,8 @@ def axes():
 # Every public function that takes a model, as a call that gives numbers or text to compare.
 CALLS = {
     "attribute": lambda model, x, y, path: kanlens.attribute(model, x, background=x).values,
-    "calibrate": lambda model, x, y, path: kanlens.calibrate(model, (x, y)).held_out.scores(
-        kanlens.calibrate(model, (x, y)).task == "classification"
+    "calibrate": lambda model, x, y, path: (
+        (own := kanlens.calibrate(model, (x, y))).held_out.scores(own.loss)
     ),
     "certify": lambda model, x, y, path: kanlens.certify(model, BOX, max_boxes=4).to_json(),
     "compact": lambda model, x, y, path: compact(model)(x).detach(),
