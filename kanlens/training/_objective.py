@@ -85,7 +85,9 @@ def task_loss(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = No
 
 def row_losses(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the loss of every row; `task_loss` is their mean."""
-    return model.loss.rows(output, y, (model.output_shift, model.output_scale), weights).mean(1)
+    own = slice(output.shape[1])  # the scaling of members of an ensemble is the same
+    scaling = model.output_shift[own], model.output_scale[own]
+    return model.loss.rows(output, y, scaling, weights).mean(1)
 
 
 @torch.no_grad()
