@@ -69,12 +69,12 @@ def frontier(
     limits = small_network(max_edges, interactions, shapes)
     if edges is not None:
         check_count(terminal.call, "edges", edges)
-    rows = open_columns(data, target, columns, groups, task=task)
+    way = LossOptions(losses)
+    rows = open_columns(data, target, columns, groups, task=task or way.task)
     for note in reading_notes(rows.schema):
         terminal.say(note)
     table = held(rows, "kanlens")
     check_learnable(table, terminal.call)
-    way = LossOptions(losses)
     table = way.adjusted(table)
     if resume and checkpoint and not checkpoint.exists():
         terminal.say(f"no checkpoint at {checkpoint}; starting anew")

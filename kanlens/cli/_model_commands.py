@@ -98,8 +98,8 @@ def train(
     parts = {part: output.parent / f"{output.stem}.{part}.csv" for part in ("train", "test")}
     parts = parts if holdout or holdout_last else {}
     terminal.check([data], model=output, checkpoint=checkpoint, **parts)
-    table = open_columns(data, target, columns, groups, task=task)
     way = LossOptions(losses)
+    table = open_columns(data, target, columns, groups, task=task or way.task)
     training, test = map(way.adjusted, _split(table, holdout, holdout_last, generator, terminal))
     settings: dict[str, Any] = {
         "optimizer": optimizer,

@@ -99,6 +99,8 @@ class LossOptions:
         self.loss: dict[str, Any] = {"loss": losses["loss"], **numbers}
         self.schema = choose_loss(default_schema(1, 1), **self.loss, call="train")
         self.columns = {name: losses[name] for name in ("exposure", "event")}
+        own = loss_of(self.schema)
+        self.task = None if own.linear or own.classes else "regression"  # not by the target
         self.weights: dict[str, Any] = {}
 
     def adjusted(self, rows: Any) -> Any:

@@ -331,7 +331,9 @@ class KANRegressor(Regression, NetworkEstimator):
     def score(self, X: Inputs, y: Targets, sample_weight: PerRow = None) -> float:
         """Return R2, or the concordance of the loss "cox" with signed times."""
         if self.network_.loss.separable:
-            return float(super().score(X, y, sample_weight))
+            levels = self.network_.loss.levels  # of several quantiles of one target
+            targets = np.tile(np.reshape(y, (-1, 1)), len(levels)) if np.ndim(y) == 1 else y
+            return float(super().score(X, targets if levels else y, sample_weight))
         return concordance(np.asarray(self.predict(X)).ravel(), np.asarray(y, dtype=float).ravel())
 
     def predict(self, X: Inputs, interval: float | None = None, by: str | None = None) -> Array:

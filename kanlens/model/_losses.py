@@ -3,13 +3,15 @@
 The output of a network is the linear predictor of its loss: the log of the mean, of the hazard, or
 the log-odds. Closed-form fits step to a working response, as in iteratively reweighted least
 squares [1]_; those of the check loss are smoothed by a logistic kernel [2]_, and Cox's partial
-likelihood is that of counts whose means are cumulative hazards [3]_.
+likelihood is that of counts whose means are cumulative hazards [3]_. Several quantiles are put in
+order [4]_.
 
 References
 ----------
 .. [1] P. McCullagh and J. Nelder, Generalized Linear Models, 1989.
 .. [2] X. He et al., Smoothed quantile regression with large-scale inference, 2023.
 .. [3] J. Whitehead, Fitting Cox's regression model to survival data using GLIM, 1980.
+.. [4] V. Chernozhukov et al., Quantile and probability curves without crossing, 2010.
 """
 
 from __future__ import annotations
@@ -249,12 +251,7 @@ class Quantile(_ByRows):
         return torch.maximum(level * left, (level - 1) * left)
 
     def response(self, output: V) -> V:
-        """Return the quantiles; several in order [1]_.
-
-        References
-        ----------
-        .. [1] V. Chernozhukov et al., Quantile and probability curves without crossing, 2010.
-        """
+        """Return the quantiles; several in order, so that they do not cross."""
         if not self.levels:
             return output
         return output.sort(-1).values if isinstance(output, Tensor) else np.sort(output, -1)
@@ -364,7 +361,8 @@ class Cox(_ByRows):
 
     def working(self, sums: Array, targets: Array, weights: Array) -> tuple[Array, Array]:
         """Return working weights and errors (batch,), of counts of events."""
-        means = np.exp(sums) * cumulative_hazard(sums, targets, weights)(np.abs(targets))
+        logs = np.clip(sums - max(sums.max() - MOST, 0.0), -MOST, MOST)  # only differences matter
+        means = np.exp(logs) * cumulative_hazard(logs, targets, weights)(np.abs(targets))
         slope = np.maximum(means, MIN_WEIGHT)
         return weights * slope, ((targets > 0) - means) / slope
 
@@ -384,7 +382,8 @@ def loss_of(schema: Schema) -> Loss:
 def check_targets(schema: Schema, y: Tensor, *, call: str) -> None:
     """Refuse targets that the loss of a schema does not take."""
     if schema.task == "classification":
-        expected = "" if schema.loss in ("squared_error", "log_loss") else "numbers"
+        fits = schema.loss in ("squared_error", "log_loss")
+        expected = "" if fits else "numbers, read with task='regression',"
     elif schema.loss == "log_loss":
         expected = "classes"
     else:

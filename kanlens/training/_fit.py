@@ -26,7 +26,7 @@ from kanlens.data._tables import Table
 from kanlens.errors import DTypeError, InvalidValueError, KanlensWarning, LostProcessError
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._config import UNTRAINED
-from kanlens.model._losses import Loss, loss_of
+from kanlens.model._losses import Loss, check_targets, loss_of
 from kanlens.model._network import KAN, PerRow
 from kanlens.training._checkpointing import EVERY, Checkpoint
 from kanlens.training._options import FitOptions, choose_loss
@@ -316,6 +316,8 @@ def adjusted(
     The likelihood of targets over their exposures, weighted by a power of these, is that of the
     targets. The output of a table is renamed, so that other tables are not taken for such targets.
     """
+    if isinstance(data, Table) and data.y is not None and data.schema.task == "classification":
+        check_targets(replace(data.schema, loss=loss.name), data.y, call="fit")
     for name, own in per_row.items():
         if own is not None:
             pair, values = split_column(data, own, name)
@@ -357,8 +359,10 @@ def _adjusted(
         return data, sample_weight
     targets, numbers = _numbers(y).reshape(len(y), -1), _numbers(values)[:, None]
     sound = len(numbers) == len(targets) and bool(numbers.isfinite().all())
-    if not sound or (name == "exposure" and not bool((numbers > 0).all())):
-        expected = f"{len(targets)} {'positive ' * (name == 'exposure')}numbers"
+    kinds = {"exposure": "positive numbers", "event": "numbers 0 and 1"}
+    right = {"exposure": numbers > 0, "event": (numbers == 0) | (numbers == 1)}.get(name)
+    if not sound or not (right is None or bool(right.all())):
+        expected = f"{len(targets)} {kinds.get(name, 'numbers')}"
         raise InvalidValueError("fit", expected, "others", "Correct them", argument=name)
     targets, factor = loss.adjusted(name, targets, numbers)
     if factor is not None:

@@ -85,7 +85,9 @@ def task_loss(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = No
 
 def row_losses(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the loss of every row; `task_loss` is their mean."""
-    return model.loss.rows(output, y, (model.output_shift, model.output_scale), weights).mean(1)
+    own = slice(output.shape[1])  # the scaling of members of an ensemble is the same
+    scaling = model.output_shift[own], model.output_scale[own]
+    return model.loss.rows(output, y, scaling, weights).mean(1)
 
 
 @torch.no_grad()
@@ -245,7 +247,7 @@ def unsupported(model: KAN, x: Tensor) -> list[str]:
         columns.setdefault(feature.column, []).append(index)
     names, places, words = list(columns), list(columns.values()), list[str]()
     for rows in x.split(PART):
-        outside = model.outside(rows)
+        outside = model.outside(rows) | _unknown(model, rows)
         alone = torch.stack([outside[:, place].any(1) for place in places], 1).cpu()
         background = rows[:0] if model.background is None else model.background
         pairs = empty_pairs(places, rows.cpu(), background.cpu())
@@ -258,6 +260,17 @@ def unsupported(model: KAN, x: Tensor) -> list[str]:
             named = (f"{text} ({', '.join(each[:NAMED])})" for text, each in parts.items() if each)
             words.append(" and ".join(named))
     return words
+
+
+def _unknown(model: KAN, x: Tensor) -> Tensor:
+    """Return the features of each row of x (batch, in) whose column has an unknown category."""
+    features, unknown = model.schema.features, torch.zeros_like(x, dtype=torch.bool)
+    for column in {feature.column for feature in features if feature.kind == "categorical"}:
+        own = [i for i, feature in enumerate(features) if feature.column == column]
+        levels = [i for i in own if features[i].kind == "categorical"]
+        if len(levels) == len(features[levels[0]].categories):  # none is left out
+            unknown[:, own] = (x[:, own] == 0).all(1, keepdim=True)
+    return unknown
 
 
 @torch.no_grad()
