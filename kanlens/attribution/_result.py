@@ -232,7 +232,7 @@ class Importance(Displayed):
 
     @classmethod
     def of(cls, sizes: CentralMoments, like: Attribution) -> Importance:
-        """Return the importance from |values|, with intervals, and the names of `like`."""
+        """Return the importance from absolute values, with intervals, and the names of `like`."""
         low, high = (None if end is None else end.to(like.values) for end in sizes.interval())
         return cls(
             values=sizes.mean.to(like.values),
