@@ -334,9 +334,15 @@ def repeated(data: Data, levels: Sequence[float]) -> Any:
     if not levels or isinstance(data, Source):
         return data
     y = data.y if isinstance(data, Table) else data[1]
-    if y is None or (np.ndim(y) == 2 and np.shape(y)[1] == len(levels)):
+    if y is None:
         return data
-    targets = _numbers(y).reshape(len(y), -1)[:, :1].repeat(1, len(levels))
+    targets = _numbers(y).reshape(len(y), -1)
+    if bool((targets[:, 1:] != targets[:, :1]).any()):
+        expected, got = "one target for several quantiles", f"{targets.shape[1]}"
+        raise InvalidValueError("fit", expected, got, "Train a model for each target")
+    if np.ndim(y) == 2 and targets.shape[1] == len(levels):  # repeated before
+        return data
+    targets = targets[:, :1].repeat(1, len(levels))
     if not isinstance(data, Table):
         return data[0], targets
     name = data.schema.output_names[0]

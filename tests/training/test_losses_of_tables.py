@@ -43,3 +43,10 @@ def test_counts_of_0_and_1_and_codes_of_events_are_refused_in_words():
             kanlens.fit_default(table, loss="poisson", exposure=exposure, progress=False)
     with pytest.raises(InvalidValueError, match="event 60 numbers 0 and 1"):
         trained("cox", x, 1 + y, event=1 + frame["claims"])
+
+
+@pytest.mark.parametrize("levels", [[0.1, 0.9], [0.1, 0.5, 0.9]])
+def test_several_quantiles_are_of_one_target(levels):
+    x, _, y = drawn("quantile", 60)
+    with pytest.raises(InvalidValueError, match="one target for several quantiles, got 2"):
+        trained("quantile", x, np.column_stack((y, y + 1)), quantile=levels)
