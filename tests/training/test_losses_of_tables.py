@@ -50,3 +50,6 @@ def test_several_quantiles_are_of_one_target(levels):
     x, _, y = drawn("quantile", 60)
     with pytest.raises(InvalidValueError, match="one target for several quantiles, got 2"):
         trained("quantile", x, np.column_stack((y, y + 1)), quantile=levels)
+    with pytest.raises(InvalidValueError, match="quantile to be shares"):
+        trained("quantile", x, y, quantile=[])
+    assert len(trained("quantile", x, y, quantile=np.array(levels)).model.output_names) > 1
