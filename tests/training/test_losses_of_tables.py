@@ -31,6 +31,7 @@ def test_the_default_takes_several_quantiles():
         metrics.r2_score(np.tile(y[:, None], 2), model.predict(x))
     )
     assert model.partial_fit(x, y).predict(x).shape == (60, 2)
+    kanlens.calibrate(model.network_, (x, y))  # one target is that of all of them
 
 
 def test_several_quantiles_need_rows_in_memory(tmp_path):
