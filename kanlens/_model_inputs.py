@@ -265,6 +265,8 @@ def prepare_target(model: KAN, y: Targets, n_rows: int, *, call: str) -> Tensor:
     values: Tensor = y.detach().to(model.input_shift)
     if values.dim() == 1:
         values = values.unsqueeze(1)
+    if values.shape[1] == 1 and model.loss.levels:  # of several quantiles
+        values = values.repeat(1, len(model.loss.levels))
     expected = (n_rows, len(model.schema.outputs))
     if tuple(values.shape) != expected:
         advice = "Give one target per row and output"

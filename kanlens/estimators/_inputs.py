@@ -167,7 +167,7 @@ class Regression(RegressorMixin):  # type: ignore[misc]  # untyped
 
     def _shaped(self, values: Array) -> Array:
         """Return values (batch, out) in the shape that `y` had."""
-        return values[:, 0] if self._flat else values
+        return values[:, 0] if self._flat and values.shape[1] == 1 else values
 
     def __sklearn_tags__(self) -> Any:
         """Return scikit-learn's description of the estimator."""

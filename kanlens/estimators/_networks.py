@@ -315,7 +315,6 @@ class KANRegressor(Regression, NetworkEstimator):
         per_row = {"exposure": exposure, "offset": offset, "event": event}
         (_, y), sample_weight = adjusted((rows, outputs), sample_weight, loss, per_row)
         outputs = np.asarray(y)
-        self._flat &= outputs.shape[1] == 1  # else of several quantiles
         names = names if names and len(names) == outputs.shape[1] else None
         self._train(rows, outputs, outputs.shape[1], (sample_weight, groups), names=names)
         return self

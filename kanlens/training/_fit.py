@@ -331,8 +331,11 @@ def adjusted(
 
 def repeated(data: Data, levels: Sequence[float]) -> Any:
     """Return data with the target repeated for each of several quantiles."""
-    if not levels or isinstance(data, Source):
+    if not levels:
         return data
+    if isinstance(data, Source):
+        fields = f"{data.rows:,} rows", "Allow more max_memory"
+        raise InvalidValueError("fit", "rows that fit in memory for several quantiles", *fields)
     y = data.y if isinstance(data, Table) else data[1]
     if y is None:
         return data

@@ -177,7 +177,8 @@ def choose_loss(
         return schema
     check_choice(call, "loss", loss, LOSSES)
     levels = [] if quantile is None else np.ravel(quantile).tolist()
-    if quantile == [] or not all(low < high for low, high in pairwise([0, *levels, 1])):
+    empty = quantile is not None and not levels
+    if empty or not all(low < high for low, high in pairwise([0, *levels, 1])):
         fields = "to be shares between 0 and 1, increasing", repr(quantile), "For example 0.9"
         raise InvalidValueError(call, *fields, argument="quantile")
     if power is not None and not 1 <= power <= 2:

@@ -30,6 +30,16 @@ def test_the_default_takes_several_quantiles():
     assert model.score(x, y) == pytest.approx(
         metrics.r2_score(np.tile(y[:, None], 2), model.predict(x))
     )
+    assert model.partial_fit(x, y).predict(x).shape == (60, 2)
+    kanlens.calibrate(model.network_, (x, y))  # one target is that of all of them
+
+
+def test_several_quantiles_need_rows_in_memory(tmp_path):
+    x, _, y = drawn("quantile", 60)
+    pd.DataFrame(x, columns=COLUMNS).assign(y=y).to_csv(tmp_path / "d.csv", index=False)
+    source = kanlens.scan_table(tmp_path / "d.csv", target="y")
+    with pytest.raises(InvalidValueError, match="rows that fit in memory for several quantiles"):
+        kanlens.fit_default(source, loss="quantile", quantile=[0.1, 0.9], progress=False)
 
 
 def test_counts_of_0_and_1_and_codes_of_events_are_refused_in_words():
@@ -50,3 +60,6 @@ def test_several_quantiles_are_of_one_target(levels):
     x, _, y = drawn("quantile", 60)
     with pytest.raises(InvalidValueError, match="one target for several quantiles, got 2"):
         trained("quantile", x, np.column_stack((y, y + 1)), quantile=levels)
+    with pytest.raises(InvalidValueError, match="quantile to be shares"):
+        trained("quantile", x, y, quantile=[])
+    assert len(trained("quantile", x, y, quantile=np.array(levels)).model.output_names) > 1
