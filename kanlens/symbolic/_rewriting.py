@@ -184,13 +184,15 @@ def without_dust(expression: Expr, share: float = _COEFFICIENT_EPS) -> Expr:
 
 
 def _simplified(expression: Expr) -> Expr:
-    """Simplify with sympy if exponents are simple: exp(25/49) took hours."""
+    """Simplify with sympy if exponents and angles are simple: exp(25/49) took hours."""
     exponents = [node.exp for node in expression.atoms(sympy.Pow, sympy.exp)]
     numbers = [number for exponent in exponents for number in exponent.atoms(sympy.Rational)]
     common = math.lcm(*(int(number.q) for number in numbers))
     small = max((common, *(abs(int(number.p)) for number in numbers))) <= _MAX_EXPONENT
-    angles = [wave.args[0] for wave in expression.atoms(TrigonometricFunction)]  # expanded
-    small &= all(len(a.args) <= 2 and not a.has(TrigonometricFunction) for a in angles if a.is_Add)
+    for wave in expression.atoms(TrigonometricFunction) if small else ():  # expanded over sums
+        angle = sympy.expand(sympy.numer(sympy.together(wave.args[0])))
+        terms = len(sympy.Add.make_args(angle))
+        small &= terms == 1 or (terms == 2 and not angle.has(TrigonometricFunction))
     return sympy.simplify(expression) if small and not expression.has(sympy.Float) else expression
 
 

@@ -52,6 +52,10 @@ def test_angles_of_many_terms_are_not_left_to_sympy():
     """It expands them without end."""
     few, many = X + Y, X + Y + Z
     assert _simplified(sympy.sin(few) * sympy.cos(few)) == sympy.sin(2 * few) / 2
-    for angle in (many, sympy.sin(X) + Y):
+    for angle in (
+        many,
+        sympy.sin(X) + Y,
+        sympy.Rational(1, 2) + 600 / ((X / sympy.pi + 7) ** 2 + 2),
+    ):
         product = sympy.sin(angle) * sympy.cos(angle)
         assert _simplified(product) == product
