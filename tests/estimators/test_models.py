@@ -35,8 +35,8 @@ def axes():
 CALLS = {
     "attribute": lambda model, x, y, path: kanlens.attribute(model, x, background=x).values,
     "calibrate": lambda model, x, y, path: (
-        (own := kanlens.calibrate(model, (x, y))).held_out.scores(own.loss)
-    ),
+        own := kanlens.calibrate(model, (x, y))
+    ).held_out.scores(own.loss),
     "certify": lambda model, x, y, path: kanlens.certify(model, BOX, max_boxes=4).to_json(),
     "compact": lambda model, x, y, path: compact(model)(x).detach(),
     "compare": lambda model, x, y, path: (
