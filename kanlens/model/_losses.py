@@ -54,8 +54,8 @@ class Loss:
 
     def __init__(self, parameter: float | tuple[float, ...] | None = None) -> None:
         self.levels = parameter if isinstance(parameter, tuple) else ()  # of several quantiles
-        one = self.usual if parameter is None or isinstance(parameter, tuple) else parameter
-        self.parameter = float(one)
+        own = self.usual if parameter is None or isinstance(parameter, tuple) else parameter
+        self.parameter = float(own)
 
     def of_output(self, place: int) -> Loss:
         """Return the loss of one output."""
