@@ -89,8 +89,8 @@ class _Demonstration:
         """Train the default network, grow the simplest, and derive its formula."""
         from kanlens.training._objective import judge
 
-        say, options = self.terminal.say, {"generator": self.generator}
-        options["progress"] = self.terminal.progress
+        say = self.terminal.say
+        options: Any = {"generator": self.generator, "progress": self.terminal.progress}
         table = kanlens.read_table(frame, target=target)
         training, test = table.split(0.25, self.generator)
         default = kanlens.fit_default(training, **options).model
