@@ -40,7 +40,6 @@ from kanlens.training._closed_form import (
     joint_edges,
     offsets,
     scaled_targets,
-    take_rows,
     to_kan,
 )
 from kanlens.training._constraints import check_proven, settle_ends
@@ -115,7 +114,7 @@ class Growth:
         self.held = held_rows(np.where(weights > 0, folds.numpy()[self.rows], -1))
         own = (self.model, self.x, targets, weights, self.held, self.rows)
         self.columns, pooled = choose_curves(*own)
-        sample = take_rows(self.columns, self.rows)
+        sample = [column.take(self.rows) for column in self.columns]
         started = cross_fit(sample, targets, weights, self.model.loss, self.held, pooled=pooled)
         for place in range(targets.shape[1]):
             networks = [parts[place].copy() for parts in started]
