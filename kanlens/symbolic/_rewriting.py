@@ -45,7 +45,7 @@ def _paired(total: Expr) -> Expr:
     for (first, a, u), (second, b, v) in combinations(squares[:_MAX_SQUARES], 2):
         if a * b < 0:
             p, q = sympy.sqrt(abs(a)) * u, sympy.sqrt(abs(b)) * v
-            left, right = sympy.expand(p + q), sympy.expand(p - q)
+            left, right = _multiplied(p + q), _multiplied(p - q)
             others = [term for term in total.args if term not in (first, second)]
             trial = sympy.Add(sympy.sign(a) * sympy.Mul(left, right), *others)
             if sympy.count_ops(trial) < least:
@@ -57,7 +57,7 @@ def _added(node: Expr) -> Expr:
     """Write ``tanh(atanh(a) + atanh(b))`` as ``(a + b) / (1 + a b)``."""
     parts: list[Expr] = []
     rest: list[Expr] = []
-    for term in sympy.Add.make_args(sympy.expand(node.args[0])):
+    for term in sympy.Add.make_args(_multiplied(node.args[0])):
         factor, inner = term.as_coeff_Mul()
         if isinstance(inner, sympy.atanh) and abs(factor) <= 3 and factor == round(float(factor)):
             parts += [sympy.sign(factor) * inner.args[0]] * abs(round(float(factor)))
@@ -81,13 +81,13 @@ def angle_sums(expression: Expr) -> Expr:
     def few_angles(node: Expr) -> bool:  # each of them doubles the terms
         if not isinstance(node, sympy.sin | sympy.cos) or not node.has(*inverse):
             return False
-        terms = sympy.Add.make_args(sympy.expand(node.args[0]))
+        terms = sympy.Add.make_args(_multiplied(node.args[0]))
         factors = (abs(term.as_coeff_Mul()[0]) for term in terms)
         return len(terms) <= _MAX_ANGLES and all(factor <= _MAX_ANGLES for factor in factors)
 
-    return sympy.expand(
+    return _multiplied(
         expression.replace(
-            few_angles, lambda node: sympy.expand_trig(node.func(sympy.expand(node.args[0])))
+            few_angles, lambda node: sympy.expand_trig(node.func(_multiplied(node.args[0])))
         )
     )
 
@@ -151,9 +151,13 @@ def _merged(product: Expr) -> Expr:
 
 def _expanded(expression: Expr) -> Expr:
     """Multiply out sums and whole powers, and drop terms that are rounding."""
-    if _term_count(expression) > _MAX_TERMS:
-        return expression
-    return without_dust(sympy.expand(expression, log=False, power_exp=False, power_base=False))
+    return without_dust(_multiplied(expression, log=False, power_exp=False, power_base=False))
+
+
+def _multiplied(expression: Expr, **hints: bool) -> Expr:
+    """Expand an expression unless that makes too many terms: one took 24 GB."""
+    few = _term_count(expression) <= _MAX_TERMS
+    return sympy.expand(expression, **hints) if few else expression
 
 
 def _term_count(expression: Expr) -> float:
@@ -165,8 +169,8 @@ def _term_count(expression: Expr) -> float:
         return sum(inner)
     if expression.is_Mul:
         return math.prod(inner)
-    if expression.is_Pow and expression.exp.is_Integer and expression.exp > 0:
-        power = int(expression.exp)
+    if expression.is_Pow and expression.exp.is_Rational:  # also of 1/u^n and u^(n + 1/2)
+        power = max(int(abs(expression.exp)), 1)
         return math.comb(int(min(inner[0], 1e6)) + power - 1, power)
     return max(inner)
 
@@ -190,7 +194,7 @@ def _simplified(expression: Expr) -> Expr:
     common = math.lcm(*(int(number.q) for number in numbers))
     small = max((common, *(abs(int(number.p)) for number in numbers))) <= _MAX_EXPONENT
     for wave in expression.atoms(TrigonometricFunction) if small else ():  # expanded over sums
-        angle = sympy.expand(sympy.numer(sympy.together(wave.args[0])))
+        angle = _multiplied(sympy.numer(sympy.together(wave.args[0])))
         terms = len(sympy.Add.make_args(angle))
         small &= terms == 1 or (terms == 2 and not angle.has(TrigonometricFunction))
     return sympy.simplify(expression) if small and not expression.has(sympy.Float) else expression
@@ -220,7 +224,7 @@ RULES: tuple[Rule, ...] = (
     _merged_numbers,
     _everywhere(  # exp of a sum of logarithms is a product of powers
         lambda node: isinstance(node, sympy.exp) and node.has(sympy.log),
-        lambda node: sympy.exp(sympy.expand(node.args[0])),
+        lambda node: sympy.exp(_multiplied(node.args[0])),
     ),
     _whole_exponents,
     _everywhere(lambda node: isinstance(node, sympy.tanh), _added),

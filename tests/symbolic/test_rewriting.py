@@ -3,6 +3,7 @@
 import sympy
 
 from kanlens.symbolic._rewriting import (
+    _expanded,
     _simplified,
     even_ratios,
     joined,
@@ -59,3 +60,12 @@ def test_angles_of_many_terms_are_not_left_to_sympy():
     ):
         product = sympy.sin(angle) * sympy.cos(angle)
         assert _simplified(product) == product
+
+
+def test_powers_of_long_sums_are_not_multiplied_out():
+    """Nor their reciprocals and halves, which sympy takes apart to whole powers."""
+    long = sympy.Add(*sympy.symbols("t:12", real=True))
+    for exponent in (9, -9, sympy.Rational(19, 2), sympy.Rational(-19, 2)):
+        power = long**exponent
+        assert _expanded(power) == power
+    assert _expanded((X + Y) ** -2) == 1 / (X**2 + 2 * X * Y + Y**2)
