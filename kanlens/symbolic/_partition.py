@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -13,7 +14,7 @@ from kanlens._checks import check_rows, warn_of_distant
 from kanlens._model_inputs import prepare_target
 from kanlens._runtime import Interruption
 from kanlens.data._groups import row_groups, split_groups
-from kanlens.errors import DataError, MethodError
+from kanlens.errors import DataError, KanlensWarning, MethodError
 from kanlens.model._analysis import over_rows, reaching, rows_at_once
 from kanlens.model._network import KAN, Rows, Targets
 from kanlens.symbolic._assignment import Goal
@@ -25,6 +26,7 @@ MIN_SPLIT_ROWS = 20  # with fewer rows, all are fitted to
 JUDGES = 100_000  # most rows for validation, and for test
 SUFFICIENT = 1000  # least rows for a test set
 _AS_GOOD = 1.01  # ratio to the network's loss, with few rows
+MAX_CLIPPED = 0.05  # share of rows left out
 MAX_EDGES = 100  # with a path to one output
 _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples fill [0, 1) evenly
 _INDEPENDENT = 60  # independent values of a network's output
@@ -123,13 +125,27 @@ def parts_of(
     model: KAN, data: Table, tests: Table, choosing: Pair | None, generator: torch.Generator | None
 ) -> PartitionedRows:
     """Return the rows of each part, encoded for a float64 model."""
-    x, y = prepared(model, *data)
+    x, y = _unclipped(model, *prepared(model, *data))
     if tests[0] is None and tests[1] is not None:
         advice = "Pass the rows that y_test belongs to"
         raise DataError("symbolize", "x_test with y_test", "None", advice)
     judging = None if tests[0] is None else prepared(model, *tests)
     parts = places_of(x, generator, y, split=choosing is None, judging=judging is None).of(x, y)
     return PartitionedRows(parts.fitted, choosing or parts.choosing, judging or parts.judging)
+
+
+def _unclipped(model: KAN, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Leave out rows that the model clips, unless they are many; no formula follows it there."""
+    beyond = (x < model.input_low) | (x > model.input_high)
+    rows = beyond.any(1)
+    if not 0 < float(rows.double().mean()) <= MAX_CLIPPED:
+        return x, y
+    name = model.feature_names[int(beyond.any(0).nonzero()[0])]
+    got = f"{int(rows.sum())} of {len(x)} with {name!r} or others outside"
+    advice = "These rows are left out, because the network clips them"
+    fields = "symbolize", "rows within the range of the training data", got, advice
+    warnings.warn(KanlensWarning(*fields), stacklevel=5)
+    return x[~rows], None if y is None else y[~rows]
 
 
 def prepared(

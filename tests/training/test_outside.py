@@ -231,3 +231,23 @@ def test_a_range_goes_beyond_by_the_span_of_its_outermost_values():
     settle_range(plain, x)
     assert plain.input_low.tolist() == [0.0, 0.0, 0.0]
     assert plain.input_high[:2].tolist() == [90.0, 1.0]
+
+
+def test_a_formula_is_that_of_the_range():
+    """A wrong cell that the network clips would be infinite in an exponential."""
+    x = torch.linspace(-1, 1, 200, dtype=torch.float64)[:, None].repeat(1, 2)
+    x[::2, 1] *= -1
+    y = torch.exp(2 * x[:, :1]) + x[:, 1:]
+    model = kanlens.fit(kanlens.KAN([2, 1]).double(), (x, y), progress=False).model
+    wrong = x.clone()
+    wrong[7, 0] = 1e6
+    options = {"functions": ["x", "exp"], "progress": False}
+    said = r"got 1 of 200 with 'x1' or others outside\. These rows are left out"
+    with pytest.warns(UserWarning, match=said):
+        result = kanlens.symbolize(model, wrong, **options)
+    rest = torch.cat([x[:7], x[8:]])
+    assert result.text() == kanlens.symbolize(model, rest, **options).text()
+    many = x.clone()
+    many[:50, 0] += 1e6
+    receipt = kanlens.symbolize(model, many, **options).receipt
+    assert receipt.outside_share > 0
