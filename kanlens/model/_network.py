@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kanlens._checks import check_choice, check_columns, check_finite, check_generator, find_place
 from kanlens._display import Displayed
+from kanlens._pandas import pd
 from kanlens.data._cell_parsing import as_tensor
 from kanlens.data._schema import Schema, default_schema
 from kanlens.data._source import Source
@@ -25,7 +26,6 @@ from kanlens.model._statistics import LayerStatistics
 from kanlens.model._training_record import EditStep, GrowthRecord, TrainingRecord
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import ArrayLike
 
     from kanlens.model._nodes import Width

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch import nn
 
 from kanlens._checks import check_choice
+from kanlens._pandas import pd
 from kanlens.data._schema import Task
 from kanlens.errors import FileFormatError, InvalidValueError, KanlensError, ShapeError, rewording
 from kanlens.io._checkpoint import FORMAT, check_file, first_bytes, load, printable, read_metadata
@@ -39,8 +40,6 @@ from kanlens.model._analysis import HasNetwork, check_sound, held_network
 from kanlens.model._network import KAN
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from kanlens.data._tables import Table
 
     TrainingData: TypeAlias = Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame

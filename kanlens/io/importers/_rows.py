@@ -17,6 +17,7 @@ from torch.nn import functional
 from kanlens._checks import check_choice
 from kanlens._files import read_frame
 from kanlens._model_inputs import adopt_data, encode_labelled, prepare_target
+from kanlens._pandas import pd
 from kanlens.data._columns import TASKS
 from kanlens.data._schema import Task
 from kanlens.data._table_reader import read_table
@@ -262,7 +263,6 @@ def training_data(model: KAN, data: Any, target: Any, task: Task | None, feature
         values = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
         if task == "regression":
             return x, values.astype(np.float64)
-        import pandas as pd
 
         return x, pd.Series(values.ravel()).astype("category")
     if target is None:
