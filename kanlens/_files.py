@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kanlens._atomic_files import Pathlike, atomic_write, check_ending, ending_of, reason
-from kanlens._pandas import pd
+from kanlens._lazy import pa, parquet, pd
 from kanlens.errors import DataError, FileFormatError, KanlensError, MissingFileError
 
 GROUP = 2**16  # rows of a row group of Parquet
@@ -40,9 +40,6 @@ def write_frames(frames: Iterable[pd.DataFrame], path: Pathlike, *, call: str) -
 
 def _write_parquet(frames: Iterable[pd.DataFrame], path: Path, _: str, call: str) -> int:
     """Write a Parquet file; all parts have the columns and types of the first."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     rows, writer = 0, None
     with contextlib.ExitStack() as stack:
         for part in frames:
@@ -54,7 +51,7 @@ def _write_parquet(frames: Iterable[pd.DataFrame], path: Path, _: str, call: str
             except (pa.lib.ArrowInvalid, pa.lib.ArrowTypeError, KeyError) as error:
                 expected, got = "batches with the same columns and types", reason(error)
                 raise DataError(call, expected, got, "Give all batches the same columns") from error
-            writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema))
+            writer = writer or stack.enter_context(parquet.ParquetWriter(path, table.schema))
             writer.write_table(table, row_group_size=GROUP)
             rows += len(part)
     return rows
@@ -140,12 +137,10 @@ def _has_returns(frame: pd.DataFrame) -> bool:
 
 
 def _read_parquet(path: Path, call: str) -> pd.DataFrame:
-    import pyarrow
-
     content = io.BytesIO(path.read_bytes())  # a path would let its folders become columns
     try:
         return pd.read_parquet(content, engine="pyarrow")
-    except (pyarrow.lib.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
+    except (pa.lib.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
         got = f"{reason(error)} in {path.name!r}"
         advice = "The file is truncated or not a Parquet file; write it again"
         raise FileFormatError(call, "a Parquet file", got, advice) from error

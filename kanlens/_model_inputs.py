@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kanlens._checks import check_finite, check_magnitude, check_rows, warn_of_distant
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.data._cell_parsing import PLAIN_NUMBERS, Column, check_dense, listed, unmasked
 from kanlens.data._column_types import class_labels, is_classes
 from kanlens.data._columns import ColumnRoles

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import kanlens
 from kanlens._files import read_frame
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal, seeded
 from kanlens.cli._options import split_names

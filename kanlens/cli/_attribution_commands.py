@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import kanlens
 from kanlens._atomic_files import ending_of
 from kanlens._files import GROUP
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens._runtime import temporary_folder
 from kanlens.cli._command import command, with_options
 from kanlens.cli._console import Generator, Terminal, seeded

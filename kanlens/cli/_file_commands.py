@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import kanlens
 from kanlens._files import read_frame, readable
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.cli._command import command
 from kanlens.cli._console import Terminal
 from kanlens.cli._options import set_options, split_names

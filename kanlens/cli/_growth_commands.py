@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kanlens
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal
 from kanlens.cli._options import Texts, small_network, split_names

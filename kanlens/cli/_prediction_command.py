@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kanlens
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens._runtime import progress_bar
 from kanlens.cli._command import command
 from kanlens.cli._console import Terminal

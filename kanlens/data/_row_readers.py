@@ -25,7 +25,7 @@ from kanlens._files import (
     text_columns,
     write_frames,
 )
-from kanlens._pandas import pd
+from kanlens._lazy import pa, pd
 from kanlens._runtime import unfinished
 from kanlens.data._cell_parsing import listed, row_text
 from kanlens.data._schema import default_schema
@@ -67,7 +67,6 @@ class ParquetReader:
     """
 
     def __init__(self, path: Pathlike, *, call: str, origin: Path | None = None) -> None:
-        import pyarrow as pa
         import pyarrow.dataset as ds
 
         self.path, self.call, self.origin = Path(path), call, origin
@@ -102,8 +101,6 @@ class ParquetReader:
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pd.DataFrame:
         """Return some rows of some columns, from the row groups that contain them."""
-        import pyarrow as pa
-
         start, stop = max(start, 0), min(stop, self.rows)
         schema, parts = self._schema(tuple(columns)), list[pa.Table]()
         rest, batches = self._stopped.pop((*columns, start), (None, None))
@@ -127,8 +124,6 @@ class ParquetReader:
 
     def _schema(self, columns: tuple[str, ...]) -> pa.Schema:
         """Return the types of columns; refuse files whose columns differ in type."""
-        import pyarrow as pa
-
         if columns in self._schemas:
             return self._schemas[columns]
         wanted = [name for name in columns if name not in self.partitions]
@@ -170,8 +165,6 @@ def _batches(
     groups: list[tuple[Any, int]], schema: pa.Schema, skipped: int, call: str
 ) -> Iterator[Any]:
     """Yield batches of row groups without the first `skipped` rows."""
-    import pyarrow as pa
-
     size = {"batch_size": GROUP // 4 + 1, "batch_readahead": 0, "use_threads": False}
     for fragment, group in groups:
         try:

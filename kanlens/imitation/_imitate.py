@@ -16,8 +16,8 @@ from torch import Tensor
 
 from kanlens._checks import check_count, check_generator, check_positive, check_rows
 from kanlens._display import Displayed
+from kanlens._lazy import pd
 from kanlens._model_inputs import prepare_data
-from kanlens._pandas import pd
 from kanlens._resources import within_memory
 from kanlens._runtime import Deadline, Interruption
 from kanlens.data._cell_parsing import Array

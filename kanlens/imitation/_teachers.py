@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kanlens._checks import check_finite, optional_module
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.data._cell_parsing import Array, listed
 from kanlens.errors import (
     DataError,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kanlens._checks import check_choice, check_columns, check_finite, check_generator, find_place
 from kanlens._display import Displayed
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.data._cell_parsing import as_tensor
 from kanlens.data._schema import Schema, default_schema
 from kanlens.data._source import Source

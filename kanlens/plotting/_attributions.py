@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from numpy.typing import ArrayLike
 
 from kanlens._checks import check_choice, check_count
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.attribution._result import Attribution, Importance
 from kanlens.data._cell_parsing import listed
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.errors import DataError, MethodError
 from kanlens.model._network import KAN
 from kanlens.model._training_record import EditStep

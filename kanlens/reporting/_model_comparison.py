@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.attribution._result import Attribution
 from kanlens.attribution.metrics import rank_agreement
 from kanlens.errors import DTypeError, InvalidValueError, MethodError, rewording

@@ -9,7 +9,7 @@ from typing import Any
 
 from kanlens import plotting
 from kanlens._display import escaped
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.attribution._compare import Comparison
 from kanlens.attribution._effects import Effect
 from kanlens.attribution._result import Attribution, Importance

@@ -19,7 +19,7 @@ import torch
 from kanlens._atomic_files import atomic_write, check_ending, check_writable
 from kanlens._checks import check_count, check_generator
 from kanlens._display import Displayed, escaped
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens._plain_json import to_plain
 from kanlens._resources import Memory, within_memory
 from kanlens._runtime import Interruption, interrupts_pass

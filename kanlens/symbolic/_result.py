@@ -15,7 +15,7 @@ import sympy
 
 from kanlens._checks import check_choice, check_columns, check_count
 from kanlens._display import Displayed
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.data._cell_parsing import as_tensor
 from kanlens.data._schema import default_schema
 from kanlens.data._tables import Table

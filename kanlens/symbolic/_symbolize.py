@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from kanlens._checks import check_choice, check_generator
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens._resources import Memory, one_thread, within_memory
 from kanlens._runtime import Interruption, progress_bar
 from kanlens.errors import InvalidValueError

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from kanlens._checks import check_count
 from kanlens._display import Displayed
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens._plain_json import to_plain
 from kanlens._resources import one_thread
 from kanlens._runtime import Deadline, Interruption, progress_bar

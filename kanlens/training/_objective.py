@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from kanlens._lazy import pd
 from kanlens._model_inputs import encode_labelled
-from kanlens._pandas import pd
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._held_out import conformal_widths, probabilities, survival
 from kanlens.model._network import KAN

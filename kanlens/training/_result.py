@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from kanlens._display import Displayed
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens._plain_json import to_plain
 from kanlens.errors import InvalidValueError
 from kanlens.model._network import KAN

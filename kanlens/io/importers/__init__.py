@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from torch import nn
 
 from kanlens._checks import check_choice
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.data._schema import Task
 from kanlens.errors import FileFormatError, InvalidValueError, KanlensError, ShapeError, rewording
 from kanlens.io._checkpoint import FORMAT, check_file, first_bytes, load, printable, read_metadata
