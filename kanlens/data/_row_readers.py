@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -31,9 +31,6 @@ from kanlens.data._cell_parsing import listed, row_text
 from kanlens.data._schema import default_schema
 from kanlens.data._table_reader import check_levels, row_in_file
 from kanlens.errors import DataError, DTypeError, FileFormatError, MissingFileError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 OPEN = 200  # columns of row groups that are partly read; each takes about a megabyte
 

@@ -21,14 +21,12 @@ from kanlens.model._config import UNTRAINED, KANConfig, NodesConfig, nodes_of
 from kanlens.model._held_out import HeldOut
 from kanlens.model._kan_linear import LAYER_KINDS, KANLinear
 from kanlens.model._losses import Loss, loss_of
-from kanlens.model._nodes import Nodes, check_nodes, read_widths
+from kanlens.model._nodes import Nodes, Width, check_nodes, read_widths
 from kanlens.model._statistics import LayerStatistics
 from kanlens.model._training_record import EditStep, GrowthRecord, TrainingRecord
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
-
-    from kanlens.model._nodes import Width
 
 Rows: TypeAlias = "Tensor | Array | pd.DataFrame | Table | Source"
 Inputs: TypeAlias = "ArrayLike"  # rows as scikit-learn takes them, also as a DataFrame

@@ -8,7 +8,7 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import sympy
@@ -20,7 +20,7 @@ from kanlens.data._cell_parsing import as_tensor
 from kanlens.data._schema import default_schema
 from kanlens.data._tables import Table
 from kanlens.errors import InvalidValueError, ShapeError
-from kanlens.model._network import find_output
+from kanlens.model._network import Rows, find_output
 from kanlens.symbolic._composition import Array, Expr, evaluator, rounded
 from kanlens.symbolic._notation import (
     formula_text,
@@ -33,9 +33,6 @@ from kanlens.symbolic._notation import (
 from kanlens.symbolic._pareto_front import READABLE, RULES, choose, front_and_beyond, scores
 from kanlens.symbolic._receipt import Receipt
 from kanlens.symbolic._simplification import complexity
-
-if TYPE_CHECKING:
-    from kanlens.model._network import Rows
 
 __all__ = ["Stage", "SymbolicResult", "rounded"]
 
