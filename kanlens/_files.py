@@ -12,13 +12,11 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kanlens._atomic_files import Pathlike, atomic_write, check_ending, ending_of, reason
+from kanlens._lazy import pa, parquet, pd
 from kanlens.errors import DataError, FileFormatError, KanlensError, MissingFileError
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 GROUP = 2**16  # rows of a row group of Parquet
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
@@ -42,9 +40,6 @@ def write_frames(frames: Iterable[pd.DataFrame], path: Pathlike, *, call: str) -
 
 def _write_parquet(frames: Iterable[pd.DataFrame], path: Path, _: str, call: str) -> int:
     """Write a Parquet file; all parts have the columns and types of the first."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     rows, writer = 0, None
     with contextlib.ExitStack() as stack:
         for part in frames:
@@ -56,7 +51,7 @@ def _write_parquet(frames: Iterable[pd.DataFrame], path: Path, _: str, call: str
             except (pa.lib.ArrowInvalid, pa.lib.ArrowTypeError, KeyError) as error:
                 expected, got = "batches with the same columns and types", reason(error)
                 raise DataError(call, expected, got, "Give all batches the same columns") from error
-            writer = writer or stack.enter_context(pq.ParquetWriter(path, table.schema))
+            writer = writer or stack.enter_context(parquet.ParquetWriter(path, table.schema))
             writer.write_table(table, row_group_size=GROUP)
             rows += len(part)
     return rows
@@ -142,13 +137,10 @@ def _has_returns(frame: pd.DataFrame) -> bool:
 
 
 def _read_parquet(path: Path, call: str) -> pd.DataFrame:
-    import pandas as pd
-    import pyarrow
-
     content = io.BytesIO(path.read_bytes())  # a path would let its folders become columns
     try:
         return pd.read_parquet(content, engine="pyarrow")
-    except (pyarrow.lib.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
+    except (pa.lib.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
         got = f"{reason(error)} in {path.name!r}"
         advice = "The file is truncated or not a Parquet file; write it again"
         raise FileFormatError(call, "a Parquet file", got, advice) from error
@@ -156,8 +148,6 @@ def _read_parquet(path: Path, call: str) -> pd.DataFrame:
 
 def _read_workbook(path: Path, call: str) -> pd.DataFrame:
     """Read the first sheet; cells with formulas have the values saved with them."""
-    import pandas as pd
-
     try:
         frame = pd.read_excel(path, engine="openpyxl")
     except (ValueError, TypeError, KeyError, LookupError, zipfile.BadZipFile) as error:
@@ -203,8 +193,6 @@ def read_text_in_parts(
 @contextlib.contextmanager
 def _worded(path: Path, call: str) -> Iterator[tuple[list[str], str]]:
     """Yield column names and separator; reword errors of parsing in the block."""
-    import pandas as pd
-
     names, separator = list[str](), ","
     try:
         names, separator = _header(path)
@@ -224,8 +212,6 @@ def _worded(path: Path, call: str) -> Iterator[tuple[list[str], str]]:
 
 
 def _parse(path: Path, names: list[str], separator: str, **options: Any) -> Any:
-    import pandas as pd
-
     if tuple(int(part) for part in pd.__version__.split(".")[:2]) < (3, 1):
         options["float_precision"] = "round_trip"  # the default of later versions
     return pd.read_csv(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from kanlens._checks import check_finite, check_magnitude, check_rows, warn_of_distant
+from kanlens._lazy import pd
 from kanlens.data._cell_parsing import PLAIN_NUMBERS, Column, check_dense, listed, unmasked
 from kanlens.data._column_types import class_labels, is_classes
 from kanlens.data._columns import ColumnRoles
@@ -87,8 +88,6 @@ def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
 
 def needed_widths(data: object) -> tuple[int, int]:
     """Return the numbers of features and outputs for data."""
-    import pandas as pd
-
     if isinstance(data, (Table, Source)):
         return len(data.schema.features), max(1, len(data.schema.outputs))  # none is refused later
     x, y = _pair(data)
@@ -131,8 +130,6 @@ def _read_pair(model: KAN, x: Any, y: Any) -> tuple[Any, Any, Schema | None, Sch
 
 def _holds_labels(y: Any, *, several: bool) -> bool:
     """Return whether y holds text, booleans or codes."""
-    import pandas as pd
-
     array = np.asarray(y)
     categories = isinstance(getattr(y, "dtype", None), pd.CategoricalDtype)
     if array.dtype.kind in "iu" and not categories:
@@ -150,8 +147,6 @@ def _holds_labels(y: Any, *, several: bool) -> bool:
 
 def _read_labels(y: Targets, outputs: int) -> tuple[Tensor, Schema]:
     """Return class codes and their schema."""
-    import pandas as pd
-
     cells = np.asarray(y).ravel()
     if np.ndim(y) == 2 and np.shape(y)[1] > 1:
         got = f"{np.shape(y)[1]} columns of labels or truth values"

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from kanlens._checks import check_choice, check_generator, check_rows
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import Interruption, interrupts_pass, progress_bar
 from kanlens.attribution._direct_methods import (

@@ -13,7 +13,7 @@ import torch
 
 from kanlens._checks import check_choice, check_generator
 from kanlens._display import Displayed
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens._plain_json import to_plain
 from kanlens._resources import Memory, within_memory
 from kanlens._runtime import interrupts_pass, progress_bar

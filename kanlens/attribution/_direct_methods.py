@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kanlens._checks import check_choice, check_count
+from kanlens._lazy import special, stats
 from kanlens._runtime import progress_bar
 from kanlens.attribution._problem import (
     Baseline,
@@ -270,8 +271,6 @@ def sobol_total(problem: Problem, *, n_samples: int = 4096) -> GlobalScores:
 
 
 def _shares(problem: Problem, n_samples: int, *, total: bool) -> GlobalScores:
-    from scipy.special import stdtrit
-
     check_count("attribute", "n_samples", n_samples)
     rows = problem.background
     if rows.shape[1] == 1:  # it explains all variance
@@ -292,18 +291,16 @@ def _shares(problem: Problem, n_samples: int, *, total: bool) -> GlobalScores:
     live = live_features(problem.model, problem.target)
     rounds = torch.where(live, torch.stack(designs), 0.0)  # (round, in)
     mean = rounds.mean(0)
-    reach = rounds.std(0) / ROUNDS**0.5 * float(stdtrit(ROUNDS - 1, 0.975))  # of a 95% interval
+    reach = rounds.std(0) / ROUNDS**0.5 * float(special.stdtrit(ROUNDS - 1, 0.975))  # of 95%
     low, high = (mean - reach).clamp(0, 1), (mean + reach).clamp(0, 1)
     return GlobalScores(values=mean.clamp(0, 1), low=low, high=high)
 
 
 def _indices(problem: Problem, n: int, seed: int, *, total: bool) -> Tensor:  # (in,)
     """Return first-order or total indices from one scrambled design of n points."""
-    from scipy.stats import qmc, sobol_indices
-
     marginals = problem.background.sort(dim=0).values  # (row, in)
     rows, width = marginals.shape
-    points = torch.as_tensor(qmc.Sobol(2 * width, rng=np.random.default_rng(seed)).random(n))
+    points = torch.as_tensor(stats.qmc.Sobol(2 * width, rng=np.random.default_rng(seed)).random(n))
     places = (points.to(marginals.device) * rows).long().clamp_max(rows - 1)
     a, b = marginals.gather(0, places[:, :width]), marginals.gather(0, places[:, width:])
     outputs = [problem.output_in_parts(a), problem.output_in_parts(b)]
@@ -314,7 +311,7 @@ def _indices(problem: Problem, n: int, seed: int, *, total: bool) -> Tensor:  # 
         mixed[:, i] = b[:, i]
         outputs.append(problem.output_in_parts(mixed))
     of_a, of_b, *of_mixed = (torch.stack(outputs) - outputs[0].mean()).cpu().numpy()[:, None]
-    result = sobol_indices(func={"f_A": of_a, "f_B": of_b, "f_AB": np.stack(of_mixed)}, n=n)
+    result = stats.sobol_indices(func={"f_A": of_a, "f_B": of_b, "f_AB": np.stack(of_mixed)}, n=n)
     indices = np.asarray(result.total_order if total else result.first_order)
     return torch.as_tensor(indices).reshape(-1).to(marginals)
 

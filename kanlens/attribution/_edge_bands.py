@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from kanlens._checks import check_rows
+from kanlens._lazy import pd
 from kanlens._model_inputs import prepare_target
-from kanlens._pandas import pd
 from kanlens.attribution._problem import check_outputs
 from kanlens.errors import DataError, MethodError
 from kanlens.functions._elementary import Array

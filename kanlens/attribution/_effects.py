@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kanlens._checks import check_choice, check_count, find_place
 from kanlens._display import Displayed
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens._plain_json import to_plain
 from kanlens._resources import threads_for
 from kanlens.attribution._problem import Problem, check_outputs, data_rows, explained_output, pairs

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from kanlens._checks import optional_module
 from kanlens._display import Displayed
-from kanlens._pandas import pd
+from kanlens._lazy import pd, special
 from kanlens._plain_json import to_plain
 
 CONFIDENCE = 0.95
@@ -321,13 +321,11 @@ class CentralMoments:
 
     def interval(self) -> tuple[Tensor | None, Tensor | None]:
         """Return the confidence interval of the mean, never below zero; None for a single row."""
-        from scipy.special import stdtrit
-
         if self.rows < 2:
             return None, None
         error = (self.squares / (self.rows - 1) / self.rows).sqrt()
         g = self.skew / math.sqrt(self.rows)
-        quantile = float(stdtrit(self.rows - 1, (1 + CONFIDENCE) / 2))
+        quantile = float(special.stdtrit(self.rows - 1, (1 + CONFIDENCE) / 2))
 
         def inverse(y: float) -> Tensor:  # of T + g T^2 / 3 + g^2 T^3 / 27 + g / 6, near symmetric
             inner = g * (y - g / 6)

@@ -10,7 +10,7 @@ from typing import Literal
 from torch import Tensor
 
 from kanlens._display import Displayed, escaped
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens._plain_json import to_plain
 from kanlens.certificates._additive_approximation import AdditiveFunction
 from kanlens.certificates._sampling import PointPair

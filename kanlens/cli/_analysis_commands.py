@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import kanlens
 from kanlens._files import read_frame
+from kanlens._lazy import pd
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal, seeded
 from kanlens.cli._options import split_names
@@ -196,8 +197,6 @@ def discover(
     terminal: Terminal,
 ) -> None:
     """Find a formula for a column of a table, with a receipt that reports its errors."""
-    import pandas as pd
-
     from kanlens.discovery._scaling import numeric_columns
 
     frame: Any = read_frame(data, call="discover")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import kanlens
 from kanlens._atomic_files import ending_of
 from kanlens._files import GROUP
+from kanlens._lazy import pd
 from kanlens._runtime import temporary_folder
 from kanlens.cli._command import command, with_options
 from kanlens.cli._console import Generator, Terminal, seeded
@@ -246,8 +247,6 @@ def compare(
 @command(example="kanlens methods")
 def methods(*, terminal: Terminal) -> None:
     """List the attribution methods."""
-    import pandas as pd
-
     names = ("name", "scope", "exact", "complete", "options", "summary", "reference")
     rows = [{name: getattr(method, name) for name in names} for method in kanlens.METHODS.values()]
     frame = pd.DataFrame(rows)

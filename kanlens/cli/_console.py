@@ -19,12 +19,12 @@ import kanlens
 from kanlens._atomic_files import atomic_write, check_ending, check_writable, ending_of
 from kanlens._display import escaped
 from kanlens._files import ENDINGS, TABLE_SUFFIXES, write_frames
+from kanlens._lazy import pd
 from kanlens._plain_json import to_plain
 from kanlens.cli._signals import ranks
 from kanlens.errors import OutputError
 
 if TYPE_CHECKING:
-    import pandas as pd
     import torch
 
 Generator: TypeAlias = "torch.Generator"  # as text: help does not load torch

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kanlens
+from kanlens._lazy import pd
 from kanlens._runtime import interrupts_pass
 from kanlens.cli._command import command
 from kanlens.cli._console import Terminal, seeded
@@ -41,7 +42,6 @@ class _Demonstration:
 
     def known_function(self) -> dict[str, Any]:
         """Recover exp(sin(pi x) + y^2) from 1000 samples of it."""
-        import pandas as pd
         import torch
 
         say = self.terminal.say

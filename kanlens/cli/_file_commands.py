@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import kanlens
 from kanlens._files import read_frame, readable
+from kanlens._lazy import pd
 from kanlens.cli._command import command
 from kanlens.cli._console import Terminal
 from kanlens.cli._options import set_options, split_names
@@ -108,8 +109,6 @@ def carry_out(session: Edit, entry: Mapping[str, Any], table: Table) -> None:
 @command(example="kanlens info model.safetensors")
 def info(model: Path, *, terminal: Terminal) -> None:
     """Describe a model: shape, nonzero edges, grid, features, origin."""
-    import pandas as pd
-
     from kanlens.io._checkpoint import read_metadata
     from kanlens.model._network import describe
 

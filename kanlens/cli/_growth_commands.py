@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kanlens
+from kanlens._lazy import pd
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal
 from kanlens.cli._options import Texts, small_network, split_names
 from kanlens.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from kanlens import Frontier, Table
 
 BAR = 6  # characters of the largest loss
@@ -174,8 +173,6 @@ def _print_simplest(
 
 def _sizes(front: Frontier, place: int) -> pd.DataFrame:
     """Return rows of sizes and references, with a bar of the loss and a mark at the chosen size."""
-    import pandas as pd
-
     largest = max(step.loss for step in front.steps) or 1.0
     rows: list[dict[str, Any]] = [
         {

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import kanlens
+from kanlens._lazy import pd
 from kanlens._runtime import progress_bar
 from kanlens.cli._command import command
 from kanlens.cli._console import Terminal
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from kanlens import KAN, Table
 
 

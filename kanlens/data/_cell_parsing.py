@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.errors import DataError, DTypeError, Message, in_python
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.data._cell_parsing import (
     DATE_LIKE,
     DATE_PARTS,

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kanlens._checks import check_choice, nearest
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.data._cell_parsing import LEAVE_OUT, READERS, Array, CellFormat, Column, Place, listed
 from kanlens.data._column_types import (
     IMPUTATIONS,

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.data._cell_parsing import Array
 from kanlens.errors import DataError, InvalidValueError, ShapeError
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.data._cell_parsing import PLAIN, Array, CellFormat, Column, Place
 from kanlens.data._column_types import Impute
 from kanlens.errors import DataError

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -25,15 +25,12 @@ from kanlens._files import (
     text_columns,
     write_frames,
 )
-from kanlens._pandas import pd
+from kanlens._lazy import pa, pd
 from kanlens._runtime import unfinished
 from kanlens.data._cell_parsing import listed, row_text
 from kanlens.data._schema import default_schema
 from kanlens.data._table_reader import check_levels, row_in_file
 from kanlens.errors import DataError, DTypeError, FileFormatError, MissingFileError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 OPEN = 200  # columns of row groups that are partly read; each takes about a megabyte
 
@@ -67,7 +64,6 @@ class ParquetReader:
     """
 
     def __init__(self, path: Pathlike, *, call: str, origin: Path | None = None) -> None:
-        import pyarrow as pa
         import pyarrow.dataset as ds
 
         self.path, self.call, self.origin = Path(path), call, origin
@@ -102,8 +98,6 @@ class ParquetReader:
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pd.DataFrame:
         """Return some rows of some columns, from the row groups that contain them."""
-        import pyarrow as pa
-
         start, stop = max(start, 0), min(stop, self.rows)
         schema, parts = self._schema(tuple(columns)), list[pa.Table]()
         rest, batches = self._stopped.pop((*columns, start), (None, None))
@@ -127,8 +121,6 @@ class ParquetReader:
 
     def _schema(self, columns: tuple[str, ...]) -> pa.Schema:
         """Return the types of columns; refuse files whose columns differ in type."""
-        import pyarrow as pa
-
         if columns in self._schemas:
             return self._schemas[columns]
         wanted = [name for name in columns if name not in self.partitions]
@@ -170,8 +162,6 @@ def _batches(
     groups: list[tuple[Any, int]], schema: pa.Schema, skipped: int, call: str
 ) -> Iterator[Any]:
     """Yield batches of row groups without the first `skipped` rows."""
-    import pyarrow as pa
-
     size = {"batch_size": GROUP // 4 + 1, "batch_readahead": 0, "use_threads": False}
     for fragment, group in groups:
         try:

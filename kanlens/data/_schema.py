@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kanlens._checks import nearest
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.data._cell_parsing import (
     PLAIN,
     SYMBOLS,

@@ -14,7 +14,7 @@ from kanlens._atomic_files import Pathlike, ending_of
 from kanlens._checks import check_choice, check_count
 from kanlens._display import Displayed
 from kanlens._files import GROUP, PARQUET_SUFFIXES
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens._resources import allowed_memory
 from kanlens._runtime import progress_bar
 from kanlens.data._cell_parsing import LEAVE_OUT, Array, Column

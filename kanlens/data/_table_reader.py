@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from kanlens._files import line_number, read_frame
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.data._cell_parsing import Place, missing_cells, row_text
 from kanlens.data._column_types import Impute, has_decimal_comma
 from kanlens.data._columns import ColumnRoles, as_names, read_targets, refuse_unknown

@@ -15,7 +15,7 @@ from torch import Tensor
 from kanlens._checks import check_choice, check_generator, check_positive, check_rows
 from kanlens._display import Displayed
 from kanlens._files import GROUP
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.data._cell_parsing import row_text
 from kanlens.data._columns import ColumnRoles, as_names
 from kanlens.data._groups import row_groups, split_groups

@@ -13,6 +13,7 @@ import math
 
 import numpy as np
 
+from kanlens._lazy import linalg, stats
 from kanlens._runtime import check_time
 from kanlens.discovery import _settings as tuned
 from kanlens.discovery._regression import Array, Basis, relative_error, solve, spread_rows, varies
@@ -39,14 +40,11 @@ def left_out(x: Array, target: Array, scale: float, nugget: Array | float) -> tu
 
 def solved(matrix: Array, target: Array) -> tuple[Array, Array]:
     """Solve a linear system; return also 1 over the diagonal of the inverse."""
-    from scipy.linalg.blas import dsymv
-    from scipy.linalg.lapack import dpotrf, dpotri
-
-    factor, failed = dpotrf(matrix.T, lower=True, clean=False, overwrite_a=True)
-    inverse, singular = dpotri(factor, lower=True, overwrite_c=True)  # its lower half
+    factor, failed = linalg.lapack.dpotrf(matrix.T, lower=True, clean=False, overwrite_a=True)
+    inverse, singular = linalg.lapack.dpotri(factor, lower=True, overwrite_c=True)  # its lower half
     if failed or singular:
         return np.full(len(target), np.inf), np.ones(len(target))
-    return dsymv(1.0, inverse, target, lower=True), 1 / np.diag(inverse)
+    return linalg.blas.dsymv(1.0, inverse, target, lower=True), 1 / np.diag(inverse)
 
 
 def kernel(first: Array, second: Array, scale: float) -> Array:
@@ -130,13 +128,11 @@ def outlier_rows(columns: Array, target: Array) -> Array:
         return wrong
     middle, spread = _middle(target)
     if spread == 0:  # all but a few are equal
-        from scipy.stats import ks_2samp
-
         off = np.asarray(target != middle)
         if not off.any() or columns.shape[1] == 0:
             return off
         # mistakes lie anywhere among the others, in every column
-        chance = min(ks_2samp(c[off], c[~off]).pvalue for c in columns.T) * columns.shape[1]
+        chance = min(stats.ks_2samp(c[off], c[~off]).pvalue for c in columns.T) * columns.shape[1]
         return off if chance > tuned.BY_CHANCE else wrong
     size = np.arcsinh((target - middle) / spread)
     blocks = -(-len(target) // tuned.WRONG_BLOCK)
@@ -176,15 +172,13 @@ def other_outliers(columns: Array, target: Array, others: Array, values: Array) 
 
 def predicted(x: Array, target: Array, others: Array, scale: float) -> tuple[Array, Array]:
     """Return the posterior means and variances of other rows."""
-    from scipy.linalg import lu_factor, lu_solve
-
-    factors = lu_factor(kernel(x, x, scale) + tuned.WRONG_NUGGET * np.eye(len(x)))
-    weights, means, variances = lu_solve(factors, target), [], []
+    factors = linalg.lu_factor(kernel(x, x, scale) + tuned.WRONG_NUGGET * np.eye(len(x)))
+    weights, means, variances = linalg.lu_solve(factors, target), [], []
     for part in np.array_split(others, math.ceil(len(others) / tuned.SMOOTH_ROWS)):
         check_time()
         across = kernel(part, x, scale)
         means.append(across @ weights)
-        variances.append(1 - np.einsum("ok,ko->o", across, lu_solve(factors, across.T)))
+        variances.append(1 - np.einsum("ok,ko->o", across, linalg.lu_solve(factors, across.T)))
     return np.concatenate(means), np.concatenate(variances)
 
 

@@ -11,7 +11,7 @@ import torch
 
 from kanlens._atomic_files import Pathlike
 from kanlens._checks import check_count, check_generator
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens._runtime import Interruption, interrupts_pass, progress_bar
 from kanlens.attribution import _attribute as attribute_module
 from kanlens.attribution._problem import explained_output

@@ -30,7 +30,7 @@ from torch import Tensor
 
 from kanlens._atomic_files import atomic_write, check_writable, reason
 from kanlens._checks import check_count, optional_module
-from kanlens._pandas import pd
+from kanlens._lazy import pa, parquet, pd
 from kanlens._plain_json import to_plain
 from kanlens._resources import MIN_LIMIT, memory_limit
 from kanlens._runtime import temporary_folder
@@ -240,14 +240,11 @@ def merged(summaries: list[Summary]) -> tuple[CentralMoments, dict[str, float]]:
 
 def read_summary(job: Job, part: int) -> Summary | None:
     """Return the summary of a part; None where it is missing or incomplete."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     if job.folder is None:
         return None
     start, stop = job.span(part)
     try:
-        metadata = pq.read_metadata(job.file(part))
+        metadata = parquet.read_metadata(job.file(part))
         summary: Summary = json.loads(metadata.metadata[b"kanlens"])
         return summary if metadata.num_rows == summary["rows"] == stop - start else None
     except (OSError, pa.lib.ArrowException, KeyError, ValueError, TypeError):
@@ -321,13 +318,10 @@ def _summary(moments: CentralMoments, largest: dict[str, float]) -> Summary:
 
 def _write(job: Job, part: int, frames: list[pd.DataFrame], summary: Summary) -> None:
     """Write a part with its summary, atomically."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     table = pa.Table.from_pandas(pd.concat(frames, ignore_index=True), preserve_index=False)
     with atomic_write(job.file(part), call=job.call) as temporary:
         table = table.replace_schema_metadata({"kanlens": json.dumps(summary)})
-        pq.write_table(table, temporary, use_dictionary=False)
+        parquet.write_table(table, temporary, use_dictionary=False)
 
 
 def begun(job: Job, *, own: bool) -> Job:

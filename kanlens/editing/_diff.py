@@ -23,8 +23,8 @@ from torch import Tensor
 
 from kanlens._checks import check_rows
 from kanlens._display import Displayed
+from kanlens._lazy import pd
 from kanlens._model_inputs import prepare_target
-from kanlens._pandas import pd
 from kanlens._plain_json import to_plain
 from kanlens.data._cell_parsing import Array
 from kanlens.data._tables import Table

@@ -13,8 +13,8 @@ from torch import nn
 
 from kanlens._checks import find_place
 from kanlens._display import Displayed
+from kanlens._lazy import pd
 from kanlens._model_inputs import prepare_target
-from kanlens._pandas import pd
 from kanlens.attribution._problem import data_rows
 from kanlens.attribution._sum_form import SumForm, read_form
 from kanlens.data._cell_parsing import Array, listed

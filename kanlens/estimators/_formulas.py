@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator  # noqa: TID253
 from torch import Tensor
 
 from kanlens._checks import check_count
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens._runtime import Interruption, interrupts_pass, progress_bar
 from kanlens.data._columns import as_names
 from kanlens.data._groups import row_groups

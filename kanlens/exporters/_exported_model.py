@@ -16,7 +16,7 @@ import numpy as np
 import sympy
 import torch
 
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens.attribution import attribute
 from kanlens.data._schema import Feature, Schema
 from kanlens.exporters._dialects import Description, describe

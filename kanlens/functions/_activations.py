@@ -5,17 +5,15 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from kanlens.functions._elementary import Array, sympy_call, unsearched
-
-if TYPE_CHECKING:
-    from sympy import Expr
+from kanlens._lazy import special, sympy
+from kanlens.functions._elementary import Array, unsearched
 
 
 def silu_pair(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,10 +74,8 @@ def _mish_gate(x: Array, n: int) -> Array:
 
 def _normal(x: Array, n: int) -> Array:
     """n-th derivative of the standard normal distribution function."""
-    from scipy.special import ndtr
-
     if n == 0:
-        return np.asarray(ndtr(x), dtype=np.float64)
+        return np.asarray(special.ndtr(x), dtype=np.float64)
     return decaying((-1.0) ** (n - 1) / math.sqrt(2.0 * math.pi), n - 1, x)
 
 
@@ -107,19 +103,16 @@ def tanh_nth(x: Array, n: int) -> Array:
 
 def silu_integral(x: Array, c: complex = 1.0) -> Any:
     """Integrate x e^x / (e^x + c): x log(1 + e^x / c) + Li2(-e^x / c)."""
-    from scipy.special import spence
-
     decay = np.exp(-np.abs(x))
-    right = 0.5 * x * x + x * np.log1p(c * decay) - spence(1 + c * decay) + spence(1 + c)
-    left = x * np.log1p(decay / c) + spence(1 + decay / c) - spence(1 + 1 / c)
+    at_c = special.spence(1 + c)
+    right = 0.5 * x * x + x * np.log1p(c * decay) - special.spence(1 + c * decay) + at_c
+    left = x * np.log1p(decay / c) + special.spence(1 + decay / c) - special.spence(1 + 1 / c)
     return np.where(x > 0, right, left)
 
 
 def _softplus_integral(x: Array) -> Array:
     """Integrate log(1 + e^x), mirrored for positive x."""
-    from scipy.special import spence
-
-    left = spence(2.0) - spence(1.0 + np.exp(-np.abs(x)))
+    left = special.spence(2.0) - special.spence(1.0 + np.exp(-np.abs(x)))
     return np.asarray(np.where(x > 0, 0.5 * x * x - left, left))
 
 
@@ -140,9 +133,9 @@ def tanh_integral(x: Array) -> Array:
 _SWISH = np.polynomial.Polynomial([0.0, 0.5, 1 / 6])  # x (x + 3) / 6, between -3 and 3
 
 
-def _softplus_sympy(u: Expr) -> Expr:
+def _softplus_sympy(u: sympy.Expr) -> sympy.Expr:
     """Return log(1 + e^u) in a form that does not overflow."""
-    return sympy_call("Max", u, 0) + sympy_call("log", 1 + sympy_call("exp", -abs(u)))
+    return sympy.Max(u, 0) + sympy.log(1 + sympy.exp(-abs(u)))
 
 
 def _mish_pair(u: Tensor) -> tuple[Tensor, Tensor]:
@@ -156,7 +149,7 @@ GATED = (
         name="silu",
         value=functional.silu,
         derivative=lambda u: silu_pair(u)[1],
-        expression=lambda u: u / (1 + sympy_call("exp", -u)),
+        expression=lambda u: u / (1 + sympy.exp(-u)),
         complexity=4,
         torch_forms=(nn.SiLU, functional.silu),
         together=silu_pair,
@@ -167,7 +160,7 @@ GATED = (
         name="gelu",
         value=gelu,
         derivative=lambda u: gelu_pair(u)[1],
-        expression=lambda u: u * (1 + sympy_call("erf", u / sympy_call("sqrt", 2))) / 2,
+        expression=lambda u: u * (1 + sympy.erf(u / sympy.sqrt(2))) / 2,
         complexity=5,
         torch_forms=(nn.GELU, functional.gelu),
         together=gelu_pair,
@@ -178,7 +171,7 @@ GATED = (
         name="logistic",
         value=torch.sigmoid,
         derivative=lambda u: torch.sigmoid(u) * torch.sigmoid(-u),
-        expression=lambda u: 1 / (1 + sympy_call("exp", -u)),
+        expression=lambda u: 1 / (1 + sympy.exp(-u)),
         complexity=3,
         torch_forms=(nn.Sigmoid, torch.sigmoid, functional.sigmoid),
         closed_form=_logistic,
@@ -198,7 +191,7 @@ GATED = (
         name="mish",
         value=lambda u: u * _mish_pair(u)[0],
         derivative=lambda u: torch.add(*_mish_pair(u)),
-        expression=lambda u: u * sympy_call("tanh", _softplus_sympy(u)),
+        expression=lambda u: u * sympy.tanh(_softplus_sympy(u)),
         complexity=5,
         torch_forms=(nn.Mish, functional.mish),
         closed_form=functools.partial(_gated, _mish_gate),
@@ -208,9 +201,7 @@ GATED = (
         name="elu",
         value=lambda u: torch.where(u > 0, u, torch.expm1(u.clamp(max=0.0))),
         derivative=lambda u: torch.exp(u.clamp(max=0.0)),
-        expression=lambda u: (
-            sympy_call("Max", u, 0) + sympy_call("exp", sympy_call("Min", u, 0)) - 1
-        ),
+        expression=lambda u: sympy.Max(u, 0) + sympy.exp(sympy.Min(u, 0)) - 1,
         complexity=4,
         kinks=(0.0,),
         torch_forms=(nn.ELU, functional.elu),
@@ -223,7 +214,7 @@ GATED = (
         name="leaky_relu",
         value=lambda u: torch.where(u > 0, u, 0.01 * u),
         derivative=lambda u: 0.01 + 0.99 * (u > 0).to(u),
-        expression=lambda u: sympy_call("Max", u, u / 100),
+        expression=lambda u: sympy.Max(u, u / 100),
         complexity=4,
         degree=1.0,
         kinks=(0.0,),
@@ -235,7 +226,7 @@ GATED = (
         name="hardswish",
         value=lambda u: torch.where(u.abs() < 3, u * (u + 3) / 6, torch.relu(u)),
         derivative=lambda u: torch.where(u.abs() < 3, u / 3 + 0.5, (u > 0).to(u)),
-        expression=lambda u: u * sympy_call("Min", sympy_call("Max", u + 3, 0), 6) / 6,
+        expression=lambda u: u * sympy.Min(sympy.Max(u + 3, 0), 6) / 6,
         complexity=4,
         kinks=(-3.0, 3.0),
         torch_forms=(nn.Hardswish, functional.hardswish),

@@ -9,7 +9,6 @@ import copyreg
 import math
 import re
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,10 +17,11 @@ from torch import nn
 from torch.nn import functional
 
 from kanlens._checks import check_choice, nearest
+from kanlens._lazy import sympy
 from kanlens.errors import InvalidValueError
 from kanlens.functions import _activations as activations
 from kanlens.functions import _families as families
-from kanlens.functions._elementary import Domain, ElementaryFunction, Scalar, Symmetry, sympy_call
+from kanlens.functions._elementary import Domain, ElementaryFunction, Scalar, Symmetry, of_sympy
 
 _IN_TANH = re.compile(r"T([1-9][0-9]?)\(tanh\)")
 USUAL = {"approximate": "none", "alpha": 1.0, "beta": 1.0, "negative_slope": 0.01, "threshold": 20}
@@ -86,7 +86,7 @@ def _power(name: str, exponent: float, complexity: int) -> ElementaryFunction:
         name=name,
         value=lambda u: u**exponent,
         derivative=lambda u: exponent * u ** (exponent - 1),
-        expression=lambda u: u ** sympy_call("Rational", round(2 * exponent), 2),
+        expression=lambda u: u ** sympy.Rational(round(2 * exponent), 2),
         complexity=complexity,
         domain=domain,
         symmetry=symmetry if whole else None,
@@ -118,7 +118,7 @@ def _common(name: str, complexity: int, derivative: Scalar, **facts: Any) -> Ele
         name=name,
         value=getattr(torch, name),
         derivative=derivative,
-        expression=partial(sympy_call, name.replace("arc", "a")),
+        expression=of_sympy(name.replace("arc", "a")),
         complexity=complexity,
         **facts,
     )
@@ -129,7 +129,7 @@ _ALGEBRAIC = (
         name="constant",
         value=torch.zeros_like,
         derivative=torch.zeros_like,
-        expression=lambda u: sympy_call("Integer", 0),
+        expression=lambda u: sympy.Integer(0),
         complexity=0,
         line=0.0,
         closed_form=lambda u, n: np.zeros_like(u),
@@ -175,7 +175,7 @@ _ALGEBRAIC = (
         name="sqrt(1+x^2)",
         value=lambda u: torch.sqrt(1 + u**2),
         derivative=lambda u: u / torch.sqrt(1 + u**2),
-        expression=lambda u: sympy_call("sqrt", 1 + u**2),
+        expression=lambda u: sympy.sqrt(1 + u**2),
         complexity=4,
         symmetry="even",
         turns=((0.0,), (), (0.0,)),
@@ -184,7 +184,7 @@ _ALGEBRAIC = (
         name="1/sqrt(1-x^2)",
         value=lambda u: torch.rsqrt(1 - u**2),
         derivative=lambda u: u * torch.rsqrt(1 - u**2) ** 3,
-        expression=lambda u: 1 / sympy_call("sqrt", 1 - u**2),
+        expression=lambda u: 1 / sympy.sqrt(1 - u**2),
         complexity=5,
         domain="open unit",
         symmetry="even",
@@ -194,7 +194,7 @@ _ALGEBRAIC = (
         name="abs",
         value=torch.abs,
         derivative=torch.sign,
-        expression=partial(sympy_call, "Abs"),
+        expression=of_sympy("Abs"),
         complexity=3,
         symmetry="even",
         degree=1.0,
@@ -206,7 +206,7 @@ _ALGEBRAIC = (
         name="sign",
         value=lambda u: torch.where(torch.isnan(u), u, torch.sign(u)),
         derivative=torch.zeros_like,
-        expression=partial(sympy_call, "sign"),
+        expression=of_sympy("sign"),
         complexity=3,
         symmetry="odd",
         degree=0.0,
@@ -216,7 +216,7 @@ _ALGEBRAIC = (
         name="relu",
         value=torch.relu,
         derivative=lambda u: (u > 0).to(u.dtype),
-        expression=lambda u: sympy_call("Max", u, 0),
+        expression=lambda u: sympy.Max(u, 0),
         complexity=3,
         degree=1.0,
         kinks=(0.0,),
@@ -285,7 +285,7 @@ _TRANSCENDENTAL = (
         name="gaussian",
         value=lambda u: torch.exp(-(u**2)),
         derivative=lambda u: -2 * u * torch.exp(-(u**2)),
-        expression=lambda u: sympy_call("exp", -(u**2)),
+        expression=lambda u: sympy.exp(-(u**2)),
         complexity=3,
         symmetry="even",
         closed_form=families.gaussian_nth,

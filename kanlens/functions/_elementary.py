@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens._lazy import sympy
 from kanlens.errors import MethodError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -243,11 +244,13 @@ def slope_of(function: Scalar) -> Scalar:
     return derivative
 
 
-def sympy_call(name: str, *arguments: object) -> Any:
-    """Call a function of sympy, loaded on first use."""
-    import sympy
+def of_sympy(name: str) -> Callable[[Any], Any]:
+    """Return a function of sympy, which is loaded when it is called."""
 
-    return getattr(sympy, name)(*arguments)
+    def function(u: Any) -> Any:
+        return getattr(sympy, name)(u)
+
+    return function
 
 
 def _beside(place: float) -> float:

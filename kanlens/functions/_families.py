@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +15,9 @@ from numpy.polynomial import Polynomial
 from numpy.polynomial.polynomial import polyder, polyint, polyval
 from torch import Tensor
 
+from kanlens._lazy import special, sympy
 from kanlens.functions._activations import decaying, tanh_integral, tanh_nth, tanh_slope
-from kanlens.functions._elementary import Array, ElementaryFunction, sympy_call, unsearched
-
-if TYPE_CHECKING:
-    from sympy import Expr
+from kanlens.functions._elementary import Array, ElementaryFunction, of_sympy, unsearched
 
 _NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d{1,3})?"
 _NUMBERS = rf"{_NUMBER}(?:,{_NUMBER}){{0,15}}"
@@ -49,9 +47,7 @@ def rational(name: str) -> ElementaryFunction:
     even = bool(part["even"])
     top, bottom = ([float(n) for n in part[key].split(",")] for key in ("top", "bottom"))
 
-    def expression(u: Expr) -> Expr:
-        import sympy
-
+    def expression(u: sympy.Expr) -> sympy.Expr:
         v = sympy.Abs(u) if even else u
         q = sum(c * v**k for k, c in enumerate(bottom))
         return sum(c * u**k for k, c in enumerate(top)) / (1 + sympy.Abs(q))
@@ -161,9 +157,7 @@ def gaussian_nth(u: Array, n: int) -> Array:
 
 def gaussian_integral(u: Array) -> Array:
     """Integrate exp(-u**2)."""
-    from scipy.special import erf
-
-    return np.asarray(0.5 * math.sqrt(math.pi) * erf(u), dtype=np.float64)
+    return np.asarray(0.5 * math.sqrt(math.pi) * special.erf(u), dtype=np.float64)
 
 
 def _morlet_nth(u: Array, n: int) -> Array:
@@ -176,9 +170,7 @@ def _morlet_nth(u: Array, n: int) -> Array:
 
 
 def _morlet_integral(u: Array) -> Array:
-    from scipy.special import erf
-
-    tail = erf((u - 1j * FREQUENCY) * _HALF).real
+    tail = special.erf((u - 1j * FREQUENCY) * _HALF).real
     return np.asarray(math.sqrt(math.pi / 2) * math.exp(-(FREQUENCY**2) / 2) * tail)
 
 
@@ -231,9 +223,7 @@ def _meyer_slope(u: Tensor) -> Tensor:
     return math.pi * torch.sign(u) * slope
 
 
-def _meyer_sympy(u: Expr) -> Expr:
-    import sympy
-
+def _meyer_sympy(u: sympy.Expr) -> sympy.Expr:
     size = sympy.Abs(u)
     t = sympy.Min(sympy.Max(2 * size - 1, 0), 1)
     ramp = t**4 * (35 - 84 * t + 70 * t**2 - 20 * t**3)
@@ -259,7 +249,7 @@ LOCALIZED = (
         name="sech^2",
         value=tanh_slope,
         derivative=lambda u: -2 * torch.tanh(u) * tanh_slope(u),
-        expression=lambda u: 1 / sympy_call("cosh", u) ** 2,
+        expression=lambda u: 1 / sympy.cosh(u) ** 2,
         complexity=4,
         symmetry="even",
         closed_form=lambda u, n: tanh_nth(u, n + 1),
@@ -269,7 +259,7 @@ LOCALIZED = (
         name="relu(1-x^2)^2",
         value=lambda u: torch.relu(1 - u**2) ** 2,
         derivative=lambda u: -4 * u * torch.relu(1 - u**2),
-        expression=lambda u: sympy_call("Max", 1 - u**2, 0) ** 2,
+        expression=lambda u: sympy.Max(1 - u**2, 0) ** 2,
         complexity=4,
         symmetry="even",
         kinks=(-1.0, 1.0),
@@ -280,7 +270,7 @@ LOCALIZED = (
         name="mexican hat",
         value=lambda u: (u**2 - 1) * torch.exp(-0.5 * u**2),
         derivative=lambda u: u * (3 - u**2) * torch.exp(-0.5 * u**2),
-        expression=lambda u: (u**2 - 1) * sympy_call("exp", -(u**2) / 2),
+        expression=lambda u: (u**2 - 1) * sympy.exp(-(u**2) / 2),
         complexity=4,
         symmetry="even",
         closed_form=lambda u, n: decaying((-1.0) ** n, n + 2, u),
@@ -290,7 +280,7 @@ LOCALIZED = (
         name="dog",  # derivative of exp(-u**2 / 2)
         value=lambda u: -u * torch.exp(-0.5 * u**2),
         derivative=lambda u: (u**2 - 1) * torch.exp(-0.5 * u**2),
-        expression=lambda u: -u * sympy_call("exp", -(u**2) / 2),
+        expression=lambda u: -u * sympy.exp(-(u**2) / 2),
         complexity=4,
         symmetry="odd",
         closed_form=lambda u, n: decaying((-1.0) ** (n + 1), n + 1, u),
@@ -300,7 +290,7 @@ LOCALIZED = (
         name="morlet",
         value=lambda u: torch.cos(FREQUENCY * u) * torch.exp(-0.5 * u**2),
         derivative=_morlet_slope,
-        expression=lambda u: sympy_call("cos", FREQUENCY * u) * sympy_call("exp", -(u**2) / 2),
+        expression=lambda u: sympy.cos(FREQUENCY * u) * sympy.exp(-(u**2) / 2),
         complexity=5,
         symmetry="even",
         turns=tuple(_morlet_turns(n) for n in (1, 2, 3)),
@@ -321,7 +311,7 @@ LOCALIZED = (
         name="sinc",
         value=lambda u: torch.sinc(u / math.pi),
         derivative=_sinc_slope,
-        expression=lambda u: sympy_call("sinc", u),
+        expression=of_sympy("sinc"),
         complexity=4,
         symmetry="even",
         turning_known=False,
@@ -363,7 +353,7 @@ def chebyshev_in_tanh(degree: int) -> ElementaryFunction:
         name=f"T{degree}(tanh)",
         value=value,
         derivative=derivative,
-        expression=lambda u: sympy_call("chebyshevt", degree, sympy_call("tanh", u)),
+        expression=lambda u: sympy.chebyshevt(degree, sympy.tanh(u)),
         complexity=3 + degree,
         symmetry="even" if degree % 2 == 0 else "odd",
         closed_form=nth,

@@ -11,6 +11,7 @@ import torch as pytorch
 from torch import Tensor
 
 from kanlens._checks import check_count
+from kanlens._lazy import sympy
 from kanlens.errors import InvalidValueError
 from kanlens.functions._catalog import ALIASES, BASES, FUNCTIONS
 from kanlens.functions._elementary import (
@@ -228,8 +229,6 @@ def _checked(function: Scalar, u: Tensor, what: str) -> Tensor:
 
 def _check_expression(expression: Callable[[Any], Any], u: Tensor, value: Tensor) -> None:
     """Refuse an object that is not a sympy expression, or has other values."""
-    import sympy
-
     symbol = sympy.Dummy("u", real=True)  # in no expression by chance
     expected = "sympy to return an expression of u that NumPy or SciPy can evaluate"
     try:

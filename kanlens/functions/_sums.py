@@ -6,12 +6,13 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens._lazy import optimize, scipy, sympy
 from kanlens.functions._catalog import find_function
 from kanlens.functions._elementary import (
     Array,
@@ -20,9 +21,6 @@ from kanlens.functions._elementary import (
     repeated,
     sign_changes,
 )
-
-if TYPE_CHECKING:
-    from sympy import Expr
 
 _EPS = float(np.finfo(np.float64).eps)
 _TOLERANCE = 64 * _EPS
@@ -85,9 +83,9 @@ class FunctionSum:
             total += weight * a**n * g.nth(a * u + b, n)
         return total
 
-    def expression(self, u: Expr) -> Expr:
+    def expression(self, u: sympy.Expr) -> sympy.Expr:
         """Return the sum as a function of a sympy expression."""
-        total: Expr | int = 0
+        total: sympy.Expr | int = 0
         for g, a, b, weight in self._terms():
             inner = u if (a, b) == (1.0, 0.0) else a * u + b
             total += weight * g.expression(inner)
@@ -149,12 +147,11 @@ class FunctionSum:
 
 def integrate(g: ElementaryFunction, start: float, end: float) -> float:
     """Integrate an elementary function adaptively in smooth parts."""
-    from scipy.integrate import quad
-
     low, high = min(start, end), max(start, end)
     cuts = [low, *(cut for cut in _SCALES if low < cut < high), high]  # g varies most near 0
     nth: Any = g.nth
-    parts = [quad(nth, *pair, args=(0,), **_QUADRATURE)[0] for pair in itertools.pairwise(cuts)]
+    quad, pairs = scipy.integrate.quad, itertools.pairwise(cuts)
+    parts = [quad(nth, *pair, args=(0,), **_QUADRATURE)[0] for pair in pairs]
     return math.copysign(1.0, end - start) * math.fsum(parts)
 
 
@@ -193,8 +190,6 @@ class ScaledFunction:
 
     def roots(self, low: float, high: float, level: float) -> Array:
         """Return where the function equals `level`, between its turning points."""
-        from scipy.optimize import brentq
-
         if self.a == 0:
             at, size = self._above(self.b, level)
             return np.array([low, high] if abs(at) <= size else [])
@@ -211,7 +206,7 @@ class ScaledFunction:
             roots += zeros
             if not zeros and at_p * at_q < 0:
                 options: dict[str, Any] = {"xtol": _SMALLEST, "maxiter": 10_000}
-                roots.append(brentq(lambda v: self._above(v, level)[0], p, q, **options))
+                roots.append(optimize.brentq(lambda v: self._above(v, level)[0], p, q, **options))
         return self._places(roots)
 
     def extrema(self, low: float, high: float) -> Array:
@@ -235,7 +230,7 @@ class ScaledFunction:
         ends = sorted((self.a * low + self.b, self.a * high + self.b))
         return [(point - self.b) / self.a for point in repeated(points, self.g.period, *ends)]
 
-    def expression(self, x: Expr, shift: float, scale: float) -> Expr:
+    def expression(self, x: sympy.Expr, shift: float, scale: float) -> sympy.Expr:
         """Return the function of ``(x - shift) / scale`` as an expression."""
         a, b = self.a / scale, self.b - self.a * shift / scale
         inner = _number(a) * x + _number(b)
@@ -272,6 +267,4 @@ def _pair(low: float, high: float) -> tuple[Tensor, Tensor]:
 
 def _number(value: float) -> Any:
     """Return a sympy number; 0, 1 and -1 are exact, so that sympy drops them."""
-    import sympy
-
     return sympy.Integer(int(value)) if value in (0.0, 1.0, -1.0) else sympy.Float(value)

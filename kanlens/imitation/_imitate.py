@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from kanlens._checks import check_count, check_generator, check_positive, check_rows
 from kanlens._display import Displayed
+from kanlens._lazy import pd
 from kanlens._model_inputs import prepare_data
 from kanlens._resources import within_memory
 from kanlens._runtime import Deadline, Interruption
@@ -37,9 +38,6 @@ from kanlens.training._fit import warn_interrupted
 from kanlens.training._fit_default import FOLDS
 from kanlens.training._frontier_result import MIN_EDGES, Growth, trace_frontier
 from kanlens.training._objective import classes, score
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Form: TypeAlias = "Callable[[pd.DataFrame], object]"
 
@@ -203,8 +201,6 @@ def imitate(
 
 def _read(x: Inputs | Table) -> tuple[pd.DataFrame, Form, Schema]:
     """Return rows as a frame, a function that converts them back, and the schema of features."""
-    import pandas as pd
-
     if isinstance(x, Table):
         columns = dict.fromkeys(feature.column for feature in x.schema.features)
         return x.frame[list(columns)], lambda rows: rows, x.schema
@@ -226,8 +222,6 @@ def _read(x: Inputs | Table) -> tuple[pd.DataFrame, Form, Schema]:
 
 def _with_rows_between(frame: pd.DataFrame, draw: np.random.Generator) -> pd.DataFrame:
     """Return the rows of a frame, and synthetic rows with cells of other rows."""
-    import pandas as pd
-
     rows = draw.integers(0, len(frame), (2, BETWEEN, frame.shape[1]))
     places = np.where(draw.random(rows.shape[1:]) < MIXED, rows[1], rows[0, :, :1])
     cells = (frame.iloc[rows, [column]] for column, rows in enumerate(places.T))
@@ -238,8 +232,6 @@ def _with_rows_between(frame: pd.DataFrame, draw: np.random.Generator) -> pd.Dat
 
 def _beyond(frame: pd.DataFrame, draw: np.random.Generator) -> pd.DataFrame:
     """Return synthetic rows whose columns are drawn independently over the range of a frame."""
-    import pandas as pd
-
     columns = []
     for _, column in frame.items():
         values = column.drop_duplicates()
@@ -294,8 +286,6 @@ def _compared(
     model: KAN, teacher: Teacher, held: Table, far: Table, *, interrupted: bool
 ) -> Imitation:
     """Return the imitation: a network with its differences from its teacher."""
-    import pandas as pd
-
     outputs, expected = model(held.x), cast("Tensor", held.y)
     fidelity = score(model, outputs, expected)
     beyond = score(model, model(far.x), cast("Tensor", far.y))
@@ -328,7 +318,6 @@ def _compared(
 
 def _regions(held: Table, expected: Array, outputs: Array) -> pd.DataFrame:
     """Return regions of rows, sorted by their share of the squared difference."""
-    import pandas as pd
     from sklearn.tree import DecisionTreeRegressor
 
     x, spread = held.x.numpy(), np.where(np.ptp(expected, 0) > 0, expected.var(0), 1.0)

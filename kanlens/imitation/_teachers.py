@@ -10,13 +10,14 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kanlens._checks import check_finite, optional_module
+from kanlens._lazy import pd
 from kanlens.data._cell_parsing import Array, listed
 from kanlens.errors import (
     DataError,
@@ -27,9 +28,6 @@ from kanlens.errors import (
     rewording,
 )
 from kanlens.io._checkpoint import check_file
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 LEAST = 1e-3  # share of a class: those of trees and forests may be 0, without log-odds
 TYPES = {  # of an ONNX input; others are float32

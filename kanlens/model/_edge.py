@@ -9,20 +9,18 @@ import dataclasses
 import functools
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from kanlens._checks import check_choice, check_count, check_positive
 from kanlens._display import Displayed
+from kanlens._lazy import scipy, sympy
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions._catalog import find_function
 from kanlens.functions._elementary import Array
 from kanlens.functions._sums import FunctionSum, ScaledFunction
 from kanlens.splines._pieces import Pieces, check_spline, spline_pieces
-
-if TYPE_CHECKING:
-    from sympy import Symbol
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -292,8 +290,6 @@ class Edge(Displayed):
         ScipyEdge
             Callable, equal to the edge also outside the grid.
         """
-        from scipy.interpolate import PPoly
-
         ends = np.array(self.domain)
         powers = np.full((1, 1), float(self.coefficients[0]))
         if self.single is None:
@@ -302,13 +298,13 @@ class Edge(Displayed):
             ends = self._outward(np.concatenate(([breaks[0] - 1.0], breaks, [breaks[-1] + 1.0])))
             powers /= self.input_scale ** np.arange(powers.shape[1])
         return ScipyEdge(
-            spline=PPoly(powers.T[::-1], ends, extrapolate=True),
+            spline=scipy.interpolate.PPoly(powers.T[::-1], ends, extrapolate=True),
             functions=self.functions,
             input_shift=self.input_shift,
             input_scale=self.input_scale,
         )
 
-    def to_sympy(self, symbol: Symbol | None = None) -> Any:
+    def to_sympy(self, symbol: sympy.Symbol | None = None) -> Any:
         """Return the edge as a sympy expression; a spline is a Piecewise, plus functions.
 
         Parameters
@@ -321,8 +317,6 @@ class Edge(Displayed):
         sympy.Expr
             Each polynomial is in powers of the distance from the start of its piece.
         """
-        import sympy
-
         x = sympy.Symbol("x") if symbol is None else symbol
         if self.single is not None:
             return self.single.expression(x, self.input_shift, self.input_scale)

@@ -30,7 +30,7 @@ from kanlens.functions._catalog import base_name
 from kanlens.model import kernels
 from kanlens.model._config import LayerConfig, check_grid, check_layer
 from kanlens.model._edge_layer import EdgeLayer
-from kanlens.model._spline_forward import edge_sum, mean_absolute_edges, mean_over_rows
+from kanlens.model._spline_forward import edge_sum, mean_absolute_edges, mean_over_edges
 from kanlens.model._terms import SPLINE, START, check_series, check_table, placed
 from kanlens.splines import _spline as spline
 
@@ -412,12 +412,7 @@ class KANLinear(EdgeLayer):
         As `kanlens.sparsity.activation_l1`, which checks its input.
         """
         if self.series:
-            size = self.series_weight.numel()
-
-            def sums(part: Tensor) -> Tensor:
-                return self.edge_values(part).double().abs().sum(0)
-
-            return mean_over_rows(x, sums, size).to(x.dtype)
+            return mean_over_edges(self, x, torch.abs).to(x.dtype)
         norms = kernels.fused(self, x, self.grid, norms=True)
         if norms is None:
             norms = mean_absolute_edges(x, self.weights(), self.spline_basis)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from kanlens._checks import check_choice, check_columns, check_finite, check_generator, find_place
 from kanlens._display import Displayed
+from kanlens._lazy import pd
 from kanlens.data._cell_parsing import as_tensor
 from kanlens.data._schema import Schema, default_schema
 from kanlens.data._source import Source
@@ -20,15 +21,12 @@ from kanlens.model._config import UNTRAINED, KANConfig, NodesConfig, nodes_of
 from kanlens.model._held_out import HeldOut
 from kanlens.model._kan_linear import LAYER_KINDS, KANLinear
 from kanlens.model._losses import Loss, loss_of
-from kanlens.model._nodes import Nodes, check_nodes, read_widths
+from kanlens.model._nodes import Nodes, Width, check_nodes, read_widths
 from kanlens.model._statistics import LayerStatistics
 from kanlens.model._training_record import EditStep, GrowthRecord, TrainingRecord
 
 if TYPE_CHECKING:
-    import pandas as pd
     from numpy.typing import ArrayLike
-
-    from kanlens.model._nodes import Width
 
 Rows: TypeAlias = "Tensor | Array | pd.DataFrame | Table | Source"
 Inputs: TypeAlias = "ArrayLike"  # rows as scikit-learn takes them, also as a DataFrame

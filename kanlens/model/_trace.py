@@ -11,7 +11,7 @@ from torch import Tensor
 
 from kanlens._checks import check_rows
 from kanlens._display import Displayed
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens._resources import Memory, within_memory
 from kanlens.errors import ShapeError
 from kanlens.model._analysis import Model, check_model, levels_of, rows_at_once

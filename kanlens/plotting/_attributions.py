@@ -12,7 +12,7 @@ from matplotlib.colors import Normalize
 from numpy.typing import ArrayLike
 
 from kanlens._checks import check_choice, check_count
-from kanlens._pandas import pd
+from kanlens._lazy import pd, stats
 from kanlens.attribution._result import Attribution, Importance
 from kanlens.data._cell_parsing import listed
 from kanlens.errors import DTypeError, InvalidValueError, ShapeError
@@ -248,9 +248,7 @@ def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | N
 
 def _ranks(values: Array) -> Array:
     """Return ranks from 0 to 1; ties share a rank, and constants have 0.5."""
-    from scipy.stats import rankdata
-
-    ranks = rankdata(values)
+    ranks = stats.rankdata(values)
     low, width = ranks.min(), np.ptp(ranks)
     return np.asarray((ranks - low) / width if width else np.full(len(values), 0.5))
 

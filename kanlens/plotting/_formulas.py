@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from kanlens._lazy import sympy
 from kanlens.errors import DataError, DTypeError, ShapeError
 from kanlens.model._network import Rows, Targets, find_output
 from kanlens.plotting._style import (
@@ -30,8 +31,6 @@ from kanlens.plotting._style import (
 )
 
 if TYPE_CHECKING:
-    from sympy import Expr
-
     from kanlens.symbolic import SymbolicResult
 
 CALL = "plot.formula"
@@ -165,10 +164,8 @@ def _draw_front(ax: Axes, result: SymbolicResult, name: str, index: int | None) 
     ax.set_ylabel("loss (share of the variance)")
 
 
-def formula_lines(expression: Expr, name: str, room: float) -> tuple[list[str], float]:
+def formula_lines(expression: sympy.Expr, name: str, room: float) -> tuple[list[str], float]:
     """Return a formula in lines of `room` inches, and its font size."""
-    import sympy
-
     from kanlens.symbolic._notation import formula_text, written
     from kanlens.symbolic._result import rounded
 

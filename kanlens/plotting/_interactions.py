@@ -14,6 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
 
+from kanlens._lazy import optimize
 from kanlens.attribution._result import Attribution
 from kanlens.errors import InvalidValueError
 from kanlens.plotting._formats import MINUS
@@ -239,7 +240,5 @@ def _draw_nodes(ax: Axes, level: _Level, index: int, *, last: int) -> None:
 
 def spread_apart(places: Array, least: float) -> Array:
     """Return the nearest positions that decrease by at least `least`."""
-    from scipy.optimize import isotonic_regression
-
     steps = least * np.arange(len(places))
-    return np.asarray(isotonic_regression(places + steps, increasing=False).x - steps)
+    return np.asarray(optimize.isotonic_regression(places + steps, increasing=False).x - steps)

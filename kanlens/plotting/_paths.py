@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
+from kanlens._lazy import pd
 from kanlens.errors import DataError, MethodError
 from kanlens.model._network import KAN
 from kanlens.model._training_record import EditStep
@@ -25,8 +26,6 @@ from kanlens.plotting._style import (
 )
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from kanlens.pruning import PruneResult
     from kanlens.training import FitResult, SparsityPath
 

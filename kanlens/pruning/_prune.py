@@ -14,7 +14,7 @@ from torch import Tensor
 
 from kanlens._checks import check_choice, check_count, check_generator, check_positive, check_rows
 from kanlens._display import Displayed
-from kanlens._pandas import pd
+from kanlens._lazy import pd
 from kanlens._plain_json import to_plain
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens.data._groups import row_groups, split_groups

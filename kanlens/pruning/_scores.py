@@ -12,8 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kanlens._checks import check_rows, warn_of_distant
+from kanlens._lazy import pd
 from kanlens._model_inputs import prepare_target
-from kanlens._pandas import pd
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import progress_bar
 from kanlens.errors import MethodError

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kanlens._lazy import pd
 from kanlens.attribution._result import Attribution
 from kanlens.attribution.metrics import rank_agreement
 from kanlens.errors import DTypeError, InvalidValueError, MethodError, rewording
@@ -186,8 +187,6 @@ def draw_models(
     analysis: Analysis, content: dict[str, Any], most: int, models: dict[str, Subject]
 ) -> Iterator[Any]:
     """Draw outputs of every model against the first's, importance and effects."""
-    import pandas as pd
-
     from kanlens.plotting._formulas import scatter_pair
     from kanlens.reporting._drawing import draw
     from kanlens.reporting._figures import POINTS, draw_comparison

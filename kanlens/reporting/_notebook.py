@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial, singledispatch
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kanlens import plotting
 from kanlens._display import escaped
+from kanlens._lazy import pd
 from kanlens.attribution._compare import Comparison
 from kanlens.attribution._effects import Effect
 from kanlens.attribution._result import Attribution, Importance
@@ -35,9 +36,6 @@ from kanlens.symbolic._result import SymbolicResult
 from kanlens.training._frontier_result import Frontier
 from kanlens.training._result import FitResult, SparsityPath
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 ROWS, COLUMNS = 10, 20  # of a table, at most
 OUTPUTS = 3  # of a certificate that are drawn, at most
 MAX_CELL_WIDTH = 60  # characters of a cell, at most
@@ -61,8 +59,6 @@ def _picture(
 
 
 def _table(frame: pd.DataFrame, *, index: bool = False) -> str:
-    import pandas as pd
-
     form: dict[str, Any] = {"index": index, "border": 0, "float_format": partial(number, digits=4)}
     with pd.option_context("display.max_colwidth", MAX_CELL_WIDTH):
         text: str = frame.head(ROWS).to_html(max_cols=COLUMNS, **form)

@@ -19,6 +19,7 @@ import torch
 from kanlens._atomic_files import atomic_write, check_ending, check_writable
 from kanlens._checks import check_count, check_generator
 from kanlens._display import Displayed, escaped
+from kanlens._lazy import pd
 from kanlens._plain_json import to_plain
 from kanlens._resources import Memory, within_memory
 from kanlens._runtime import Interruption, interrupts_pass
@@ -31,7 +32,6 @@ from kanlens.reporting._page_data import build_content
 from kanlens.reporting._report_data import read_subject
 
 if TYPE_CHECKING:
-    import pandas as pd
     from torch import Tensor
 
     from kanlens.data._tables import Table
@@ -72,8 +72,6 @@ class Report(Displayed):
 
     def to_frame(self) -> pd.DataFrame:
         """Return the alerts, one row each: level, code, text."""
-        import pandas as pd
-
         return pd.DataFrame(self.content["alerts"], columns=["level", "code", "text"])
 
 

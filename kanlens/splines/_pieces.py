@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from kanlens._checks import check_count
+from kanlens._lazy import scipy
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.functions._elementary import Array
 from kanlens.functions._sums import FunctionSum
@@ -196,13 +197,11 @@ def spline_pieces(
     `degree` knots lie beyond either end of the grid. The spline is linear from there or runs out
     on them ("zero").
     """
-    from scipy.interpolate import PPoly
-
     # with zero B-splines around, every knot interval is inside the grid of a wider spline
     steps = np.arange(1.0, degree + 1.0) * (knots[-1] - knots[0])
     wide = np.concatenate((knots[0] - steps[::-1], knots, knots[-1] + steps))
     padded = np.concatenate((np.zeros(degree), coefficients, np.zeros(degree)))
-    powers = PPoly.from_spline((wide, padded, degree)).c[::-1, degree:-degree].T
+    powers = scipy.interpolate.PPoly.from_spline((wide, padded, degree)).c[::-1, degree:-degree].T
     active = np.lib.stride_tricks.sliding_window_view(np.abs(padded), degree + 1).max(axis=1)
     if extrapolation == "zero":
         breaks, powers, sizes = knots, np.pad(powers, ((1, 1), (0, 0))), np.pad(active, 1)

@@ -8,18 +8,19 @@ import math
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import sympy
 
 from kanlens._checks import check_choice, check_columns, check_count
 from kanlens._display import Displayed
+from kanlens._lazy import pd
 from kanlens.data._cell_parsing import as_tensor
 from kanlens.data._schema import default_schema
 from kanlens.data._tables import Table
 from kanlens.errors import InvalidValueError, ShapeError
-from kanlens.model._network import find_output
+from kanlens.model._network import Rows, find_output
 from kanlens.symbolic._composition import Array, Expr, evaluator, rounded
 from kanlens.symbolic._notation import (
     formula_text,
@@ -32,11 +33,6 @@ from kanlens.symbolic._notation import (
 from kanlens.symbolic._pareto_front import READABLE, RULES, choose, front_and_beyond, scores
 from kanlens.symbolic._receipt import Receipt
 from kanlens.symbolic._simplification import complexity
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from kanlens.model._network import Rows
 
 __all__ = ["Stage", "SymbolicResult", "rounded"]
 
@@ -118,8 +114,6 @@ class SymbolicResult(Displayed):
         to, if any), score (fall of the log loss per node, against the row before), equation
         (rounded text; of more than 60 nodes only their number), sympy_format (Expr).
         """
-        import pandas as pd
-
         fronts = [self._rows(output) for output in range(len(self.output_names))]
         table = [row for rows in fronts for row in rows.values()]
         index = [stage for rows in fronts for stage in rows]
@@ -133,8 +127,6 @@ class SymbolicResult(Displayed):
         InvalidValueError
             If there is no such output.
         """
-        import pandas as pd
-
         place = self._output(output, "SymbolicResult.get_best")
         chosen = self._picked(place)
         return pd.Series(self._rows(place)[chosen], name=chosen)

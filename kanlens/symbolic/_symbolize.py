@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from kanlens._checks import check_choice, check_generator
+from kanlens._lazy import pd
 from kanlens._resources import Memory, one_thread, within_memory
 from kanlens._runtime import Interruption, progress_bar
 from kanlens.errors import InvalidValueError
@@ -56,8 +57,6 @@ from kanlens.symbolic._simplification import complexity, constant_errors
 from kanlens.training._objective import classes
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from kanlens.model._network import Rows, Targets
 
 _WORSE = 1.05  # factor by which a formula must be worse than a shorter one to be replaced
@@ -364,8 +363,6 @@ def suggest(
     >>> suggest(KAN([1, 1]), torch.linspace(-1, 1, 50)[:, None]).columns.tolist()
     ['layer', 'out', 'in', 'rank', 'function', 'r2', 'score', 'formula']
     """
-    import pandas as pd
-
     model = check_model("suggest", model)
     families = library(functions, call="suggest")
     work = in_double(model)

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from kanlens._checks import check_choice, check_generator
+from kanlens._lazy import pd
 from kanlens._model_inputs import prepare_data
-from kanlens._pandas import pd
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import Interruption, progress_bar
 from kanlens.data._groups import row_groups

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from kanlens._checks import check_count
 from kanlens._display import Displayed
+from kanlens._lazy import pd
 from kanlens._plain_json import to_plain
 from kanlens._resources import one_thread
 from kanlens._runtime import Deadline, Interruption, progress_bar
@@ -49,9 +50,6 @@ from kanlens.training._objective import metric_name, row_losses, score, task_los
 from kanlens.training._options import FitOptions
 from kanlens.training._result import FitResult, mean_and_error
 from kanlens.training._training_loop import settle_range, settle_scaling
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 GROWTH_ROWS = 10_000  # most rows to grow on, evenly spread; the last fit uses all rows
 PATIENCE = 4  # terms without a gain on held-out rows
@@ -277,8 +275,6 @@ class Frontier(Displayed):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per size."""
-        import pandas as pd
-
         return pd.DataFrame([vars(step) for step in self.steps])
 
     def to_json(self) -> str:

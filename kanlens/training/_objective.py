@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from kanlens._lazy import pd
 from kanlens._model_inputs import encode_labelled
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._held_out import conformal_widths, probabilities, survival
@@ -19,8 +20,6 @@ from kanlens.model._survival import concordance
 from kanlens.sparsity import PENALTIES, penalty_value
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from kanlens.data._tables import Table
     from kanlens.model._network import Rows
 
@@ -217,8 +216,6 @@ def predict(
 
 def _predictions(model: KAN, output: Tensor, widths: Tensor | None) -> pd.DataFrame:
     """Return the columns of `predict`; `widths` as of `conformal_widths`."""
-    import pandas as pd
-
     if model.task == "regression":
         values, floor = model.loss.response(output), 0.0 if model.loss.log else -torch.inf
         parts = {"": values}

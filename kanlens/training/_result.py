@@ -6,19 +6,17 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from kanlens._display import Displayed
+from kanlens._lazy import pd
 from kanlens._plain_json import to_plain
 from kanlens.errors import InvalidValueError
 from kanlens.model._network import KAN
 from kanlens.sparsity import weight_l1
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -74,8 +72,6 @@ class FitResult(Displayed):
 
     def to_frame(self) -> pd.DataFrame:
         """Return the history, one row per step."""
-        import pandas as pd
-
         return pd.DataFrame(list(self.history))
 
     def to_json(self) -> str:
@@ -209,8 +205,6 @@ class SparsityPath(Displayed):
 
     def to_frame(self) -> pd.DataFrame:
         """Return one row per strength; `best` marks one of them."""
-        import pandas as pd
-
         best = self.best
         rows = [
             {**_numbers(step), "features": ", ".join(step.features), "best": i == best}

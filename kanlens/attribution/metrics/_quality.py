@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from kanlens._lazy import stats
 from kanlens.attribution._problem import Baseline
 from kanlens.attribution._result import CentralMoments
 from kanlens.attribution.metrics._evaluation import (
@@ -57,12 +58,10 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
     """Return Spearman's correlation of each pair of rows; NaN where all values are equal."""
-    from scipy.stats import rankdata
-
     at_once = max(1, BUDGET // (16 * a.shape[1]))  # 16: ranks and the arrays of sorting
     parts = []
     for pair in zip(a.split(at_once), b.split(at_once), strict=True):
-        ranks = (rankdata(part.cpu().double().numpy(), axis=1) for part in pair)
+        ranks = (stats.rankdata(part.cpu().double().numpy(), axis=1) for part in pair)
         parts.append(correlation(*(torch.from_numpy(part).to(a.device) for part in ranks)))
     return torch.cat(parts)
 

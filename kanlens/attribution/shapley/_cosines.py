@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.polynomial.polynomial import polyder, polyval
 
+from kanlens._lazy import scipy
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.functions._elementary import Array
 from kanlens.functions._sums import ScaledFunction
@@ -64,7 +65,6 @@ def fit(
         edge = Edge.of("constant", d=edge.single.d)
     if not high - low > 4 * EPS * max(abs(low), abs(high)):
         return _constant(edge, low, high)
-    from scipy.fft import next_fast_len
 
     terms, best, rate = min(MIN_COSINES, most), None, 3.0
     while True:
@@ -78,7 +78,7 @@ def fit(
             return _trimmed(best, tolerance)
         wanted = SAFETY * terms * (series.error / tolerance) ** (1 / min(max(rate, 0.5), 8.0))
         count = int(min(max(wanted, 1.5 * terms), 16 * terms))
-        terms = min(most, int(next_fast_len(count, real=True)))
+        terms = min(most, int(scipy.fft.next_fast_len(count, real=True)))
 
 
 def _constant(edge: Edge, low: float, high: float) -> CosineSeries:
@@ -114,8 +114,6 @@ def _with_terms(edge: Edge, low: float, high: float, terms: int, tolerance: floa
 
 def _coefficients(points: Samples, terms: int) -> tuple[Array, Array]:
     """Return the polynomial and cosines of a near-best approximation to an edge."""
-    from scipy.fft import dct
-
     polynomial, (first, last) = np.zeros(5), points.slopes
     largest = LARGEST * float(np.ptp(points.values))
     for thirds in (np.zeros(2), points.thirds):  # also odd derivatives at the ends
@@ -124,7 +122,7 @@ def _coefficients(points: Samples, terms: int) -> tuple[Array, Array]:
             square = (last - first - 3 * cubic - 4 * quartic) / 2
             polynomial = np.array([0.0, first, square, cubic, quartic])
     rest = points.values - polyval(points.places, polynomial)  # which is smooth
-    cosines = dct(rest, type=1)[: terms + 1] / points.cells
+    cosines = scipy.fft.dct(rest, type=1)[: terms + 1] / points.cells
     polynomial[0] += 0.5 * cosines[0]
     m = np.arange(1, terms + 1)
     return polynomial, cosines[1:] * (1.0 + BOOST * (m / terms) ** STEEP)  # for later terms
@@ -152,13 +150,11 @@ def bound(points: Samples, polynomial: Array, cosines: Array) -> tuple[float, fl
 
 def _evaluated(points: Samples, polynomial: Array, cosines: Array, order: int) -> Array:
     """Return a series, or its second derivative, at the ends of the cells."""
-    from scipy.fft import dct
-
     padded = np.zeros(points.cells + 1)
     waves = np.pi * np.arange(1, len(cosines) + 1)
     padded[1 : len(cosines) + 1] = -cosines * waves**2 if order else cosines
     of_powers = polyval(points.places, polyder(polynomial, order))
-    return np.asarray(0.5 * dct(padded, type=1) + of_powers)
+    return np.asarray(0.5 * scipy.fft.dct(padded, type=1) + of_powers)
 
 
 def _trimmed(series: CosineSeries, tolerance: float) -> CosineSeries:

@@ -10,12 +10,14 @@ import dataclasses
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 from torch import nn
 
 from kanlens._checks import check_choice
+from kanlens._lazy import pd
 from kanlens.data._schema import Task
+from kanlens.data._tables import Table
 from kanlens.errors import FileFormatError, InvalidValueError, KanlensError, ShapeError, rewording
 from kanlens.io._checkpoint import FORMAT, check_file, first_bytes, load, printable, read_metadata
 from kanlens.io.importers import _polynomials as polynomials
@@ -38,12 +40,7 @@ from kanlens.io.importers._source import Origin, sources
 from kanlens.model._analysis import HasNetwork, check_sound, held_network
 from kanlens.model._network import KAN
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from kanlens.data._tables import Table
-
-    TrainingData: TypeAlias = Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame
+TrainingData: TypeAlias = "Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame"
 
 IMPORTERS = (*(*pykan.LAYOUTS, *series.LAYOUTS, *polynomials.LAYOUTS, *splines.LAYOUTS),)
 """Layouts that are recognized, the more special ones first."""

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kanlens._lazy import scipy
 from kanlens.functions._elementary import Array
 from kanlens.io.importers._intermediate import Edges, Stage, elementwise, linear
 from kanlens.io.importers._layout import Group, Layout
@@ -36,9 +37,7 @@ def _recurrence(
 
 def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
     """Return the polynomials of a library at points t."""
-    from scipy import special as scipy_special
-
-    special: Any = scipy_special  # whose stubs tell orders of whole numbers from others
+    special: Any = scipy.special  # whose stubs tell orders of whole numbers from others
     plain = {"legendre": special.eval_legendre, "cheby2": special.eval_chebyu}
     plain |= {"hermite": special.eval_hermite, "cheby": special.eval_chebyt}
     if key in plain:

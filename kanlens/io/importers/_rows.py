@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from kanlens._checks import check_choice
 from kanlens._files import read_frame
+from kanlens._lazy import optimize, pd
 from kanlens._model_inputs import adopt_data, encode_labelled, prepare_target
 from kanlens.data._columns import TASKS
 from kanlens.data._schema import Task
@@ -208,7 +209,6 @@ class _Trials:
 
     def _widths(self, assumed: float) -> list[float]:
         """Return the assumed width of Gaussians, and the rounded result of a line search."""
-        from scipy.optimize import minimize_scalar
 
         def loss(width: float) -> float:
             return float(self.losses(denominator=width).mean())
@@ -216,7 +216,9 @@ class _Trials:
         widths = (assumed * 2.0**_POWERS).tolist()
         near = min(widths, key=loss)
         bounds = (near / 2**0.5, near * 2**0.5)
-        best = minimize_scalar(loss, bounds=bounds, method="bounded", options={"xatol": 1e-7})
+        best = optimize.minimize_scalar(
+            loss, bounds=bounds, method="bounded", options={"xatol": 1e-7}
+        )
         rounded = (float(f"{best.x:.{digits}g}") for digits in range(1, 6))  # as people choose it
         close = (width for width in rounded if loss(width) <= (1 + _GAIN) * best.fun)
         return [assumed, next(close, float(best.x))]
@@ -262,7 +264,6 @@ def training_data(model: KAN, data: Any, target: Any, task: Task | None, feature
         values = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
         if task == "regression":
             return x, values.astype(np.float64)
-        import pandas as pd
 
         return x, pd.Series(values.ravel()).astype("category")
     if target is None:
