@@ -17,6 +17,8 @@ from kanlens.errors import InvalidValueError, MethodError, ShapeError
 from kanlens.model._analysis import float64_copy
 from tests.made import draw, made
 
+pytestmark = pytest.mark.usefixtures("few_folds")
+
 ROWS = draw(60, 3)
 LEVELS = ["a", "b", "c", "d", "e", "f"]
 

@@ -19,6 +19,8 @@ from kanlens.training._constraints import (
 from kanlens.training._curve_design import ColumnCurves, CurveDesign, make_curve
 from kanlens.training._small_network import SmallNetwork
 
+pytestmark = pytest.mark.usefixtures("few_folds")
+
 KNOTS = np.array([0.0, 0.5, 0.7, 2.0, 2.1, 5.0])
 CURVES = {
     "increasing": np.sqrt,
@@ -133,7 +135,7 @@ def test_curves_have_their_shapes_where_noise_and_data_say_otherwise(how):
 @pytest.mark.slow  # trains networks
 def test_a_network_with_a_product_keeps_a_shape_that_is_certified_and_attacked(tmp_path):
     shapes = {"a": "increasing", "b": "decreasing"}
-    model = train(rows(300), shapes, max_edges="few")
+    model = train(rows(200), shapes, max_edges="few")
     assert any(nodes.grouping.arities for nodes in model.nodes)  # of c and d
     model = kanlens.load(kanlens.save(model, tmp_path / "m.safetensors"))
     assert model.constraints == shapes
@@ -155,7 +157,7 @@ def test_a_network_with_a_product_keeps_a_shape_that_is_certified_and_attacked(t
 @pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("classes", [2, 3])
 def test_logits_of_classes_have_shapes(classes):
-    frame = rows(200)
+    frame = rows(100)
     frame["y"] = pd.qcut(frame["y"], classes, labels=list("lmh"[:classes])).astype(str)
     model = train(frame, {"d": "increasing"}, hidden=())
     for out in range(len(model.output_names)):

@@ -125,16 +125,17 @@ def test_a_category_counts_once_and_its_levels_are_edges():
 
 
 @pytest.mark.slow  # trains networks
+@pytest.mark.usefixtures("few_folds")
 def test_several_outputs_and_classes():
-    data = table()
+    data = table(150)
     x, y = data.x, data.y
     both = traced((x, torch.cat((y, x[:, :1]), 1)))
-    assert both.simplest(x).shape == (300, 2)
+    assert both.simplest(x).shape == (150, 2)
     assert both.steps[both.index()].score > both.steps[0].score
     labels = np.array(["low", "middle", "high"])[np.digitize(y[:, 0].numpy(), [-0.5, 0.5])]
-    three = traced((x, labels), max_edges=10)
+    three = traced((x, labels), max_edges=6)
     assert three.metric_name == "accuracy"
-    assert three.simplest(x).shape == (300, 3)
+    assert three.simplest(x).shape == (150, 3)
     assert three.steps[three.index()].score > 0.5
 
 
@@ -266,6 +267,7 @@ def test_an_interrupt_of_training_keeps_the_terms_so_far(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow  # trains networks
+@pytest.mark.usefixtures("few_folds")
 def test_estimators_grow_small_networks():
     data = table()
     x, y = data.x.numpy(), data.y[:, 0].numpy()
@@ -283,12 +285,12 @@ def test_estimators_grow_small_networks():
 
 @pytest.mark.slow  # trains networks
 def test_fewer_edges_than_columns_are_the_strongest_columns():
-    front = traced(table(), max_edges=2, interactions=0)
+    front = traced(table(100), max_edges=2, interactions=0)
     assert [step.edges for step in front.steps] == [2]
     model = front.simplest
     assert model.edges_alive <= 2
     assert bool(model.layers[0].mask[0, 0])  # a has the largest effect of its own
-    data = table()
+    data = table(100)
     both = traced((data.x, torch.cat((data.y, data.x[:, 3:]), 1)), max_edges=2, interactions=0)
     assert both.simplest.layers[0].mask.sum(1).tolist() == [1, 1]
     for wrong in (0, "some", True):
@@ -357,10 +359,11 @@ def test_growth_goes_on_where_an_interrupt_or_the_time_ended_it(monkeypatch, tmp
 
 
 @pytest.mark.slow  # trains networks
+@pytest.mark.usefixtures("few_folds")
 def test_training_by_default_goes_on_with_growth(monkeypatch, tmp_path):
     y = np.array(["low", "middle", "high"])[np.digitize(table(100).y[:, 0].numpy(), [-0.5, 0.5])]
     data = (table(100).x, y)
-    options = {"max_edges": 10, "progress": False}
+    options = {"max_edges": 8, "progress": False}
     whole = kanlens.fit_default(data, generator=seeded(1), **options)
     options |= {"checkpoint": tmp_path / "run", "checkpoint_every": 0}
     with monkeypatch.context() as patch:

@@ -39,9 +39,9 @@ def additive(noisy):
 @pytest.fixture(scope="module")
 def classifier():
     draw = np.random.default_rng(1)
-    x = draw.normal(size=(300, 2))
+    x = draw.normal(size=(150, 2))
     labels = np.array(["low", "mid", "high"])[
-        (x[:, 0] + draw.normal(size=300) > 0) + 1 * (x[:, 1] > 1)
+        (x[:, 0] + draw.normal(size=150) > 0) + 1 * (x[:, 1] > 1)
     ]
     table = kanlens.read_table(pd.DataFrame(x, columns=["u", "v"]).assign(k=labels), target="k")
     return kanlens.fit_default(table, hidden=(), progress=False, generator=seeded()).model, table
@@ -187,6 +187,7 @@ def copied(model):
 
 
 @pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.usefixtures("few_folds")
 def test_probabilities_have_the_least_log_loss_of_a_scale_and_shifts(outputs):
     draw = np.random.default_rng(outputs)
     logits = draw.normal(size=(500, outputs)) * 3
@@ -224,6 +225,7 @@ def test_probabilities_have_the_least_log_loss_of_a_scale_and_shifts(outputs):
         assert -np.log(moved[places]).mean() > -np.log(now[places]).mean()
 
 
+@pytest.mark.usefixtures("few_folds")
 def test_a_threshold_has_the_least_cost_of_rows_held_out():
     draw = np.random.default_rng(5)
     x = draw.normal(size=(300, 2))
@@ -251,7 +253,8 @@ def test_a_threshold_has_the_least_cost_of_rows_held_out():
     for wrong in ((1.0,), (1.0, -1.0), (0.0, 1.0), 5.0, (1.0, float("nan"))):
         with pytest.raises(InvalidValueError, match="cost of a false positive"):
             model.find_threshold(cost=wrong)
-    three = kanlens.KANClassifier(hidden=(), random_state=0).fit(x, x[:, 0].round().clip(-1, 1))
+    three = kanlens.KANClassifier(hidden=(), random_state=0)
+    three.fit(x[:40], x[:40, 0].round().clip(-1, 1))
     with pytest.raises(MethodError, match="two classes"):
         three.find_threshold()
 

@@ -342,6 +342,7 @@ def test_wrong_losses_and_values_are_refused_in_a_line(options, words):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.usefixtures("few_folds")
 def test_estimators_take_losses_and_class_weights():
     from sklearn.base import clone
     from sklearn.utils.class_weight import compute_sample_weight

@@ -10,6 +10,8 @@ from kanlens.errors import DataError, InvalidValueError
 from kanlens.model._losses import LOSSES
 from tests.training.test_losses import COLUMNS, drawn, trained
 
+pytestmark = pytest.mark.usefixtures("few_folds")
+
 
 def test_growth_with_cox_survives_heavy_tails():
     draw = np.random.default_rng(0)

@@ -18,6 +18,8 @@ from kanlens.model._network import describe
 from kanlens.training._objective import outside_words
 from kanlens.training._training_loop import settle_range
 
+pytestmark = pytest.mark.usefixtures("few_folds")
+
 N = 160
 
 
