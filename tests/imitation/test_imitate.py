@@ -64,6 +64,7 @@ def pipeline(model):
     return make_pipeline(coded, model)
 
 
+@pytest.mark.slow  # trains networks
 def test_a_function_is_followed_and_its_measures_are_those_of_its_model():
     x = drawn()
     found = followed(curve, x)
@@ -130,6 +131,7 @@ def test_a_pipeline_takes_frames_with_categories():
     assert set(found.worst.worst_row) <= set(found.held_out.index)
 
 
+@pytest.mark.slow  # trains networks
 def test_a_table_gives_names_units_and_the_target():
     x = frame().assign(price=np.arange(300.0))
     table = kanlens.read_table(x, target="price", units={"price": "EUR", "dose": "mg"})
@@ -218,6 +220,7 @@ def test_rows_between_and_beyond_keep_types_and_ranges():
     assert len(same) < 200
 
 
+@pytest.mark.slow  # trains networks
 def test_regions_name_the_columns_where_the_network_fails():
     def jump(x):
         return x[:, 2] + 4 * (x[:, 0] > 0.5) * np.sin(40 * x[:, 1])
@@ -244,6 +247,7 @@ def test_intervals_of_regions():
     assert _interval(features["gap=missing"], np.ones(2)) == "gap is missing"
 
 
+@pytest.mark.slow  # trains networks
 def test_the_end_of_the_time_and_an_interrupt_leave_a_network(monkeypatch):
     words = (
         "imitate: expected growth to end within time_limit=0, got the end of the time. The network"
@@ -289,6 +293,6 @@ def test_other_mistakes_are_one_line():
     with pytest.raises(DataError, match="rows and 3 classes from the model, got ndarray"):
         followed(curve, drawn(), class_labels=["a", "b", "c"])
     partial = functools.partial(lambda scale, x: scale * x[:, 0], 2.0)
-    assert followed(partial, drawn(60)).fidelity > 0.999
+    assert followed(partial, drawn(150)).fidelity > 0.999
     fitted = LinearRegression().fit(drawn(), curve(drawn()))
     assert followed(fitted.predict, drawn(60)).teacher == "predict"
