@@ -117,6 +117,7 @@ def heights(model, column, out=0):
     return edge.breakpoints, edge.coefficients
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("how", [{}, {"hidden": ()}])
 def test_curves_have_their_shapes_where_noise_and_data_say_otherwise(how):
     shapes = {"a": "increasing", "b": "increasing", "c": "concave", "d": "convex"}
@@ -198,6 +199,7 @@ def pairs(model, column, seed=1, count=20000):
         return model(torch.from_numpy(rows)).numpy()
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("how", [{"hidden": ()}, {"max_edges": "few"}])
 def test_all_shapes_are_proven_and_hold_far_beyond_the_data(how):
     frame = rows().assign(a=lambda f: 8 * f["a"] - 4, b=lambda f: f["b"] - 0.4)
@@ -230,6 +232,7 @@ def test_a_shape_that_the_range_does_not_hold_is_trained_with_a_warning():
         train(frame, {"a": "positive"}, hidden=(), build=build)
 
 
+@pytest.mark.slow  # trains networks
 def test_every_path_of_a_deep_network_is_monotone_after_training():
     table = kanlens.read_table(rows(300), target="y")
     names, generator = table.schema.feature_names, torch.Generator().manual_seed(0)
@@ -247,6 +250,7 @@ def test_every_path_of_a_deep_network_is_monotone_after_training():
     assert proven_shapes(model) == {}
 
 
+@pytest.mark.slow  # trains networks
 def test_training_by_gradients_keeps_no_shape():
     model = train(rows(100), {"a": "increasing"}, hidden=())
     kanlens.fit(model, kanlens.read_table(rows(100), target="y"), steps=1, progress=False)

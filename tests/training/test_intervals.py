@@ -186,6 +186,7 @@ def copied(model):
     return again
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("outputs", [1, 3])
 @pytest.mark.usefixtures("few_folds")
 def test_probabilities_have_the_least_log_loss_of_a_scale_and_shifts(outputs):
@@ -225,6 +226,7 @@ def test_probabilities_have_the_least_log_loss_of_a_scale_and_shifts(outputs):
         assert -np.log(moved[places]).mean() > -np.log(now[places]).mean()
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("few_folds")
 def test_a_threshold_has_the_least_cost_of_rows_held_out():
     draw = np.random.default_rng(5)
@@ -280,6 +282,7 @@ def test_only_classes_have_probabilities(additive):
         kanlens.calibrate(additive, probabilities=True)
 
 
+@pytest.mark.slow  # trains networks
 def test_estimators_return_intervals_and_sets():
     draw = np.random.default_rng(3)
     x = draw.uniform(-1, 1, (120, 2))
@@ -315,6 +318,7 @@ def test_the_command_writes_intervals_and_the_share_covered(additive, noisy, tmp
     assert facts["covered"] == inside.mean()
 
 
+@pytest.mark.slow  # trains networks
 def test_support_names_features_and_pairs_outside_the_data(tmp_path, capsys):
     from kanlens.cli import main
 
