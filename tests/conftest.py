@@ -31,6 +31,14 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def few_folds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the default recipes cross-validate in two folds, with two members."""
+    monkeypatch.setattr("kanlens.training._fit_default.FOLDS", 2)
+    for module in ("_fit_default", "_default_ensemble"):
+        monkeypatch.setattr(f"kanlens.training.{module}.MEMBERS", 2)
+
+
+@pytest.fixture
 def many_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Kernels share out even the smallest work among three threads."""
     before = torch.get_num_threads()

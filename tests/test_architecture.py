@@ -296,11 +296,13 @@ def test_every_top_level_module_has_a_place_in_the_order():
     assert {group_of(module) for module in MODULES} <= set(RANK)
 
 
+@pytest.mark.slow  # takes a while
 def test_imports_point_down():
     bad = {module: imports_upwards(module, source) for module, source in SOURCES.items()}
     assert not any(bad.values()), {module: names for module, names in bad.items() if names}
 
 
+@pytest.mark.slow  # takes a while
 def test_modules_do_not_import_one_another_in_circles():
     assert circle(SOURCES) == []
 
@@ -338,6 +340,7 @@ def test_functions_stay_short(record_property):
     assert not too_long, f"over {FUNCTION_LIMIT} lines: {too_long}; over {FUNCTION_LINES}: {long}"
 
 
+@pytest.mark.slow  # takes a while
 def test_nothing_forbidden_stands_in_the_package():
     bad = {module: forbidden(source, module) for module, source in SOURCES.items()}
     assert not any(bad.values()), {module: found for module, found in bad.items() if found}
@@ -351,6 +354,7 @@ def test_modules_are_named_for_one_job():
     assert not {module.rpartition(".")[2] for module in MODULES} & VAGUE
 
 
+@pytest.mark.slow  # takes a while
 def test_names_and_first_lines_become_plainer():
     counts = zip(*(vague(SOURCES[module]) for module in PACKAGE), strict=True)
     names, lines = (sum(part) for part in counts)

@@ -80,6 +80,7 @@ CALLS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("call", CALLS)
 def test_columns_are_found_by_name(call):
     model, frame = pruned()
@@ -106,6 +107,7 @@ def test_arrays_of_another_width_and_tables_without_a_column_are_refused():
         effect(model, "town", frame.drop(columns="size"))
 
 
+@pytest.mark.slow  # takes a while
 def test_an_estimator_with_a_pruned_network_predicts_from_its_table():
     _, frame = pruned()
     x = frame[["noise", "size", "town"]]

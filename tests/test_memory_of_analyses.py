@@ -11,7 +11,7 @@ import torch
 import kanlens
 from kanlens.errors import InvalidValueError
 
-ROWS, SMALL, LARGE = 2_000_000, 25_000, 75_000
+ROWS, SMALL, LARGE = 2_000_000, 8_000, 24_000
 LIMIT = 1e9  # bytes
 # Freed arrays go back at once: which pieces of them are in the way differs from time to time.
 FREED = "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"
@@ -23,8 +23,8 @@ from kanlens.pruning import _propagation as propagation
 from kanlens.reporting import _drawing as drawing
 from kanlens.symbolic import _partition as partition
 
-propagation.MAX_CACHED_VALUES = 2**19  # both sizes have more edges, as two million rows do
-partition.JUDGES = 20_000  # and so are rows that choose a formula
+propagation.MAX_CACHED_VALUES = 2**17  # both sizes have more edges, as two million rows do
+partition.JUDGES = 6_000  # and so are rows that choose a formula
 drawing.plotting.to_svg = lambda figure, title: "<svg/>"  # figures hold the rows that they show
 drawing.sized = lambda svg, *_, **__: svg
 
@@ -32,7 +32,10 @@ torch.set_num_threads(1)
 draw = torch.Generator().manual_seed(0)
 model = kanlens.KAN([10, 3, 1], generator=draw)
 straight = kanlens.KAN([10, 1], generator=draw)
-for one in (model, straight):
+sparse = kanlens.KAN([10, 3, 1], generator=draw)  # as wide in memory, with a short formula
+with torch.no_grad():
+    sparse.layers[0].mask[:, 1:], sparse.layers[1].mask[:, 1:] = 0.0, 0.0
+for one in (model, straight, sparse):
     store_statistics(one, torch.rand(500, 10, generator=draw))
 metrics = [name for name, one in METRICS.items() if one.needs <= {"exact"}]
 metrics += ["infidelity", "deletion"]
@@ -43,7 +46,7 @@ analyses = {
     "gradient": lambda x: kanlens.attribute(model, x, method="gradient"),
     "prune": lambda x: kanlens.prune(model, x, threshold=0.2, progress=False),
     "edge scores": lambda x: kanlens.edge_scores(model, x),
-    "symbolize": lambda x: kanlens.symbolize(model, x, functions=["x"], progress=False),
+    "symbolize": lambda x: kanlens.symbolize(sparse, x, functions=["x"], progress=False),
     "shapley": lambda x: kanlens.attribute(straight, x),
     "importance": lambda x: kanlens.importance(straight, x),
     "compare": lambda x: kanlens.compare(
@@ -53,7 +56,7 @@ analyses = {
         model, x, method="captum_gradient_shap", n_samples=5, progress=False
     ),
     "report": lambda x: kanlens.report(
-        model, x, path=sys.argv[2], max_features=3, progress=False
+        sparse, x, path=sys.argv[2], max_features=3, progress=False
     ),
     "all edges": lambda x: model.layers[0].edge_values(x).square(),
 }

@@ -63,6 +63,7 @@ def test_take_refuses(rows, text):
         read_table(FRAME, target="y").take(rows)
 
 
+@pytest.mark.slow  # takes a while
 @given(rows=st.integers(2, 60), fraction=st.floats(0.001, 0.999), seed=st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
 def test_split_parts_the_rows(rows, fraction, seed):

@@ -108,7 +108,7 @@ CURVES: dict[str, tuple[Cell, ...]] = {
     "grid size": named(*(f"1024x64->64 G{n}" for n in (5, 10, 20, 50, 100, 200))),
 }
 
-SMOKE_CELLS = named("32x6->4 G5", "16x4->4 G50", "16x4->4 G5 order 5 non-uniform float64")
+SMOKE_CELLS = named("32x6->4 G5", "16x4->4 G50", "16x4->4 G5 order 1 non-uniform float64")
 SMOKE_MEMORY_CELLS = named("64x8->8 G5")
 SMOKE_CURVES = {
     "batch": named("16x4->4 G5", "32x4->4 G5"),

@@ -15,6 +15,7 @@ from kanlens.certificates._branch_and_bound import FLAT
 from kanlens.certificates._relaxation import SUM_EPS, Interval
 from kanlens.certificates._sampling import spread_points
 from kanlens.model._analysis import BUDGET, features_read
+from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 
 MAX_COLUMNS = 512  # of a fit with a weight for every edge; larger fits have one for every sum
@@ -24,6 +25,7 @@ NUMBERS = 2**20  # largest number of edges times these points
 MAX_SLICES, MIN_SLICES = 256, 32  # slices of one feature's function, at most and at least
 EDGES = 2**22  # evaluated on all slices
 QUADS = 4096
+CACHED = 2**17  # numbers of a basis that stay in the cache
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,7 +42,7 @@ class AdditiveFunction:
     def terms(self, x: Tensor) -> Tensor:
         """Return the function of each feature at x (batch, in), shape (batch, in)."""
         x = x.to(self.model.dtype)
-        at_once = max(1, BUDGET // self.model.layers[0].mask.numel())
+        at_once = _rows_in_cache(self.model.layers[0])
         return torch.cat([self._terms(part) for part in x.split(at_once)])
 
     def _terms(self, x: Tensor) -> Tensor:
@@ -92,10 +94,15 @@ def _columns(model: KAN, x: Tensor) -> Tensor:  # (batch, column)
     """Return the design matrix: edges, or sums in large layers."""
     layer, x = model.layers[0], model.scale_inputs(x)
     if layer.mask.numel() <= MAX_COLUMNS:
-        edges: Tensor = layer.edge_values(x)
-        return edges.flatten(1)
+        parts = x.split(_rows_in_cache(layer))
+        return torch.cat([layer.edge_values(part).flatten(1) for part in parts])
     at_once = max(1, BUDGET // (16 * layer.in_features))
     return torch.cat([layer(part) for part in x.split(at_once)]) - layer.bias
+
+
+def _rows_in_cache(layer: KANLinear) -> int:
+    """Return the number of rows whose basis and edges are `CACHED` numbers."""
+    return max(1, CACHED // (layer.grid.numel() + layer.mask.numel()))
 
 
 def fitted_weights(propagation: BoundPropagation, x: Tensor, value: Tensor) -> Tensor:

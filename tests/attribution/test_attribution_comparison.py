@@ -79,6 +79,7 @@ def test_metrics_that_attribute_again_are_taken_when_asked_for(model, x, rows):
     assert bool(found.frame.set_index("method").loc["random", slow].isna().all())
 
 
+@pytest.mark.slow  # takes a while
 def test_the_floor_knows_nothing_and_everything_is_measured_for_every_sample(model, x, rows):
     found = compare(model, x, background=rows, methods=["shapley", "secant"])
     frame = found.frame.set_index("method")
@@ -90,6 +91,7 @@ def test_the_floor_knows_nothing_and_everything_is_measured_for_every_sample(mod
     assert torch.equal(again.attributions["random"].values, found.attributions["random"].values)
 
 
+@pytest.mark.slow  # takes a while
 def test_errors_are_against_the_same_baseline(model, x, rows):
     found = compare(model, x, background=rows, methods=FAST).frame.set_index("method")
     mean = attribute(model, x, background=rows.mean(0, keepdim=True)).values

@@ -241,6 +241,7 @@ def test_one_layer_is_its_edges(kind):
     assert value == pytest.approx(float(shapley.values[0, 0]), abs=1e-12)
 
 
+@pytest.mark.slow  # takes a while
 def test_a_path_of_its_own_is_additive_too():
     model = made([3, 3, 1])
     assert not separates(model, 0, [0])
@@ -291,6 +292,7 @@ def test_outputs_by_name_and_index_and_classes():
     assert effect(classes, "0", read.x, target="b").target == "kind=b"
 
 
+@pytest.mark.slow  # takes a while
 def test_the_rows_the_model_kept_are_the_default_and_float32_is_computed_in_float64():
     model = made([3, 4, 1])
     found = effect(model, 0)

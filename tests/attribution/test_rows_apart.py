@@ -65,6 +65,7 @@ def test_some_samples_at_a_time_give_what_all_give(name, network, draw, counted)
         assert_close(one, numbers(whole)[part], rtol=1e-12, atol=1e-12, equal_nan=True)
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("name", ["shapley", "integrated_gradients", "captum_kernel_shap"])
 def test_methods_that_look_at_all_samples_or_draw_are_given_all(name, network, draw, counted):
     model, x = network([4, 3, 1]), draw(ROWS, 4)

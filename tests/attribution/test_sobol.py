@@ -37,6 +37,7 @@ def test_a_sum_is_exact(network, draw):
     assert sobol_first(problem(model, rows)).low is None
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("widths", [[3, 4, 1], [3, (0, 1)], [3, 3, 2, 1]])
 def test_intervals_hold_the_truth(network, draw, widths):
     model, rows = network(widths), draw(5, 3)

@@ -17,6 +17,8 @@ from kanlens.errors import InvalidValueError, MethodError, ShapeError
 from kanlens.model._analysis import float64_copy
 from tests.made import draw, made
 
+pytestmark = pytest.mark.usefixtures("few_folds")
+
 ROWS = draw(60, 3)
 LEVELS = ["a", "b", "c", "d", "e", "f"]
 
@@ -77,6 +79,7 @@ def test_terms_add_up_to_the_argument_of_the_link():
     np.testing.assert_allclose(result.link.values, shift + factor * edge(part.x.numpy()))
 
 
+@pytest.mark.slow  # takes a while
 def test_terms_are_centered_and_in_order():
     model, x = with_product()
     parts = terms(model, x).terms
@@ -96,6 +99,7 @@ def test_a_curve_has_the_values_of_the_rows():
             np.testing.assert_allclose(values, term.values, atol=1e-10)
 
 
+@pytest.mark.slow  # takes a while
 def test_a_surface_says_nothing_of_its_columns_alone():
     x = np.stack(np.meshgrid(np.arange(5.0), np.arange(5.0)), -1).reshape(-1, 2)
     x = np.tile(x, (8, 1))
@@ -149,6 +153,7 @@ def test_a_product_of_correlated_columns_adds_smooth_squares(seed):
         assert float((main.values - truth + truth.mean()).std()) < 0.3 * truth.std()
 
 
+@pytest.mark.slow  # takes a while
 def test_planted_mains_of_a_product_come_back():
     x = draw(500, 2, seed=3)
     y = x[:, 0] + x[:, 1] ** 2 + 2 * x.prod(1) + 0.3 * draw(500, seed=4)
@@ -163,6 +168,7 @@ def test_planted_mains_of_a_product_come_back():
         assert float((mains[name] - truth + truth.mean()).std()) < 0.15
 
 
+@pytest.mark.slow  # takes a while
 def test_a_product_of_levels_and_repeated_values_is_purified():
     random = np.random.default_rng(0)
     frame = pd.DataFrame({"k": random.integers(0, 5, 600) * 1.0})
@@ -207,6 +213,7 @@ def test_a_category_is_one_term():
     assert site.factors[0][0].values.diff().mean() == pytest.approx(1 / 3, abs=0.1)
 
 
+@pytest.mark.slow  # takes a while
 def test_each_of_three_classes_has_terms():
     random = np.random.default_rng(2)
     frame = pd.DataFrame(random.normal(size=(300, 2)), columns=["a", "b"])
@@ -303,6 +310,7 @@ def test_bands_cover_the_points_of_known_curves(kind, factor, seeds):
     assert 0.9 <= np.mean(shares) <= 0.98
 
 
+@pytest.mark.slow  # takes a while
 def test_bands_are_narrower_with_more_rows_and_only_of_curves():
     model, x = with_product()
     y = model(x)[:, 0].detach() + 0.3 * draw(len(x), seed=5)
@@ -334,6 +342,7 @@ def test_bands_do_not_depend_on_the_curves_of_one_layer():
     assert by_name(first)[0].factors[0][0].band is not None
 
 
+@pytest.mark.slow  # takes a while
 def test_bands_with_a_link_are_in_the_units_of_its_argument():
     model, x = with_link()
     noise = 0.05 * draw(len(x), seed=6)

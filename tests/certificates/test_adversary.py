@@ -74,6 +74,7 @@ def test_a_slope_effect_or_constant_that_is_too_small_by_a_millionth_is_broken(r
         assert f"gradient {norm}" in attacked(model, certificate, wrong)
 
 
+@pytest.mark.slow  # proves bounds
 def test_an_interaction_that_is_denied_is_broken():
     model = KAN([2, 4, 1], scale_noise=3.0, generator=seeded()).double()
     certificate = certify(model, torch.tensor([[-1.0, 1.0]] * 2), max_boxes=200)

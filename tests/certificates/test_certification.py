@@ -52,6 +52,7 @@ def test_more_boxes_never_loosen_and_soon_decide():
         assert tight.effect.bound <= loose.effect.bound + 1e-12
 
 
+@pytest.mark.slow  # proves bounds
 def test_the_model_and_the_random_state_are_left_alone():
     model = small()
     before, state = copy.deepcopy(model.state_dict()), torch.get_rng_state()
@@ -105,6 +106,7 @@ def test_a_constant_feature_does_not_spoil_the_additive_function():
     assert found.additivity.distance.bound <= found.range.high - found.range.low
 
 
+@pytest.mark.slow  # proves bounds
 def test_units_of_the_data():
     model = small([2, 1]).double()
     scaled = copy.deepcopy(model)
@@ -168,6 +170,7 @@ def test_the_ends_of_a_domain_are_told_apart():
     assert text.startswith("For x1 in [999999999, 1000000001]:")
 
 
+@pytest.mark.slow  # proves bounds
 def test_the_text_says_it():
     text = str(certify(small(), DOMAIN, target=0, max_boxes=3000))
     lines = text.splitlines()
@@ -232,6 +235,7 @@ def test_a_layer_that_does_not_bound_its_edges_leaves_statements_open(widths):
     assert (dead.verdict, dead.remark) == ("constant", "no path of edges")
 
 
+@pytest.mark.slow  # proves bounds
 @pytest.mark.parametrize("offset", [0.0, 1e9])
 def test_a_small_effect_is_not_taken_for_rounding(offset):
     model = small([2, 3, 1]).double()
@@ -242,6 +246,7 @@ def test_a_small_effect_is_not_taken_for_rounding(offset):
     assert other.verdict != "constant"
 
 
+@pytest.mark.slow  # proves bounds
 def test_a_rise_and_a_fall_that_are_rounding_prove_nothing():
     first, last = (
         KANLinear(1, 3, functions=[["sin"], ["sin"], ["x"]]),
@@ -257,6 +262,7 @@ def test_a_rise_and_a_fall_that_are_rounding_prove_nothing():
     assert one.verdict == "unknown"
 
 
+@pytest.mark.slow  # proves bounds
 @pytest.mark.parametrize("start", [15.0, 18.0, 25.0])
 def test_where_a_function_settles_and_its_constant_cancels(start):
     layer = KANLinear(1, 1, functions=[["tanh"]]).double()
@@ -274,6 +280,7 @@ def test_where_a_function_settles_and_its_constant_cancels(start):
     assert one.range.low <= value * (1 + 1e-10)
 
 
+@pytest.mark.slow  # proves bounds
 def test_an_output_that_is_constant_or_never_defined():
     def written(name):
         layer = KANLinear(2, 1, functions=[[name, name]])
@@ -304,6 +311,7 @@ def test_a_pair_never_has_a_point_where_the_output_is_undefined():
     assert one.verdict == "unknown"
 
 
+@pytest.mark.slow  # proves bounds
 def test_registered_functions_leave_slopes_unknown_and_values_bounded():
     def well(u):
         return u**4 - u**2

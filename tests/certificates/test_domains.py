@@ -59,6 +59,7 @@ def test_a_domain_that_is_none_is_refused_in_one_line(domain, error, text):
         read_domain(domain, NAMES)
 
 
+@pytest.mark.slow  # proves bounds
 def test_ranges_that_are_not_named_are_those_of_the_training():
     x = 3 * torch.rand(40, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     model = kanlens.KAN([2, 1], feature_names=NAMES).double()

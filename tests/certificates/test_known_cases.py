@@ -84,6 +84,7 @@ def test_an_additive_model_is_additive_and_its_range_is_that_of_its_parts():
     assert torch.allclose(found.additivity.function(x), written(parts)(x)[:, 0], atol=1e-12)
 
 
+@pytest.mark.slow  # proves bounds
 def test_a_deeper_model_with_one_feature_per_node_is_additive():
     curve = ("sin", (1.0, 0.0, 1.0, 0.0))
     model = written([[curve, NOTHING], [NOTHING, curve]], [[curve, curve]])
@@ -116,6 +117,7 @@ def test_coefficients_that_never_fall_prove_that_no_feature_lowers_the_output():
         assert all(one.falls.bound == 0 for one in found.features)
 
 
+@pytest.mark.slow  # proves bounds
 def test_a_turned_output_scale_turns_the_verdict():
     model = monotone(0)
     model.output_scale.fill_(-1.0)
@@ -124,6 +126,7 @@ def test_a_turned_output_scale_turns_the_verdict():
     assert all(one.rises.bound == 0 for one in found.features)
 
 
+@pytest.mark.slow  # proves bounds
 def test_one_falling_stretch_is_found_and_shown():
     model = monotone(0)
     with torch.no_grad():
@@ -136,6 +139,7 @@ def test_one_falling_stretch_is_found_and_shown():
         assert sign * float(values[1] - values[0]) > 1e-3
 
 
+@pytest.mark.slow  # proves bounds
 def test_edges_that_cancel_leave_an_effect_of_rounding_only():
     model = KAN([2, 2, 1], generator=torch.Generator().manual_seed(0), scale_noise=3.0).double()
     first, last = model.layers
@@ -186,6 +190,7 @@ def test_slopes_at_the_ends_of_the_domain_are_those_inside():
     assert found.lipschitz["2"].seen <= found.lipschitz["2"].bound
 
 
+@pytest.mark.slow  # proves bounds
 def test_steps_up_never_lower_and_steps_down_never_raise():
     up, down = ("sign", (1.0, 0.1, 1.0, 0.0)), ("sign", (2.0, 0.1, -1.0, 0.0))
     model = written([[up, down], [LINE, NOTHING]], [[("exp", (0.3, 0.0, 1.0, 0.0)), LINE]])
@@ -230,6 +235,7 @@ def test_bounds_of_new_models_are_little_wider_than_what_is_seen(widths, most):
     assert found.additivity.distance.bound <= 1.2 * found.additivity.distance.seen
 
 
+@pytest.mark.slow  # proves bounds
 def test_cutting_boxes_finds_out_that_a_logarithm_is_defined():
     square = ("x^2", (1.0, 0.0, 1.0, 0.6))
     model = written(

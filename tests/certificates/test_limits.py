@@ -133,6 +133,7 @@ def test_without_relaxing_hidden_layers_bounds_are_wider_and_hold():
 # --- memory ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # proves bounds
 def test_large_models_are_worked_at_in_parts(monkeypatch):
     model, seen = float64_copy(network([60, 12, 2])), []
     own = BoundPropagation(model, 0, box(60))
@@ -174,6 +175,7 @@ def test_a_domain_without_bounds_is_not_cut(ends):
     assert set(reasons) <= {expected}
 
 
+@pytest.mark.slow  # proves bounds
 @pytest.mark.parametrize("ends", [(0.0, 1e-300), (1e-300, 2e-300), (3.0, 3.000000000000001)])
 def test_a_domain_as_narrow_as_rounding_is_not_cut(ends):
     found = certify(network([3, 4, 1]), [list(ends)] * 3, progress=False).outputs[0]
@@ -187,6 +189,7 @@ def test_a_width_that_is_no_number_is_refused():
         certify(network([1, 1]), [[-1.7e308, 1.7e308]])
 
 
+@pytest.mark.slow  # proves bounds
 def test_kernels_are_not_compiled_where_time_is_short(monkeypatch):
     asked = set()
     real = KANLinear.forward

@@ -24,6 +24,7 @@ def test_importance_ranks_the_features_of_every_output(workshop, tmp_path, capsy
     assert again["importance"] == facts["importance"]
 
 
+@pytest.mark.slow  # runs commands
 def test_options_of_a_method_are_passed_on(workshop, capsys):
     words = [workshop / "model.safetensors", workshop / "data.csv", "--method", "sobol_first"]
     few = answer(capsys, "importance", *words, "--set", "n_samples=8", "--seed", "0")

@@ -16,6 +16,7 @@ from tests.cli.test_commands import answer
 QUICK = ["--max-boxes", "64"]
 
 
+@pytest.mark.slow  # runs commands
 def test_the_domain_is_that_of_the_training(workshop, capsys):
     facts = answer(capsys, "certify", workshop / "model.safetensors", *QUICK)
     frame = pd.read_csv(workshop / "data.csv")
@@ -25,6 +26,7 @@ def test_the_domain_is_that_of_the_training(workshop, capsys):
         assert high - low > 0.7 * (frame[name].max() - frame[name].min())
 
 
+@pytest.mark.slow  # runs commands
 def test_a_table_or_ranges_may_be_named(workshop, tmp_path, capsys):
     out = tmp_path / "certificate.json"
     model, data = workshop / "model.safetensors", workshop / "data.csv"
@@ -41,6 +43,7 @@ def test_a_table_or_ranges_may_be_named(workshop, tmp_path, capsys):
     assert found["low"] <= float(y.min()) <= float(y.max()) <= found["high"]
 
 
+@pytest.mark.slow  # runs commands
 def test_the_certificate_is_said_in_words(workshop, capsys):
     assert main(["certify", f"{workshop}/model.safetensors", *QUICK]) == 0
     shown = capsys.readouterr().out

@@ -127,6 +127,7 @@ def test_without_a_choice_the_rows_choose(workshop, tmp_path, capsys, monkeypatc
     assert models["none"].layers[0].spline_order == 1  # of the closed form
 
 
+@pytest.mark.slow  # runs commands
 def test_the_same_seed_gives_the_same_bytes(workshop, tmp_path):
     words = ["train", f"{workshop}/data.csv", "--target", "area", "--steps", "2", "--quiet"]
     for name in ("a", "b"):
@@ -171,6 +172,7 @@ def test_prune_lists_what_it_removed(workshop, tmp_path, capsys):
     assert facts["test_R2_after"] <= 1
 
 
+@pytest.mark.slow  # runs commands
 def test_prune_scores_makes_up_trains_and_draws(workshop, tmp_path, capsys):
     words = ["prune", workshop / "model.safetensors", workshop / "data.csv", "--budget", "0.5"]
     words += ["--score", "damage", "--refit", "--finetune", "2", "--seed", "1"]
@@ -200,6 +202,7 @@ def test_prune_names_outputs_that_no_longer_vary(workshop, tmp_path, capsys):
     assert "None" not in capsys.readouterr().out
 
 
+@pytest.mark.slow  # runs commands
 def test_symbolize_writes_a_model_and_prints_the_formula(workshop, flat, tmp_path, capsys):
     out = tmp_path / "s.safetensors"
     words = ["symbolize", flat, workshop / "data.csv", "-o", out]
@@ -211,6 +214,7 @@ def test_symbolize_writes_a_model_and_prints_the_formula(workshop, flat, tmp_pat
     assert kanlens.load(out).widths == (3, 1)
 
 
+@pytest.mark.slow  # runs commands
 def test_symbolize_makes_the_receipt_on_other_rows(workshop, flat, tmp_path, capsys):
     data = pd.read_csv(workshop / "data.csv")
     data[:30].to_csv(tmp_path / "test.csv", index=False)
@@ -467,6 +471,7 @@ def test_a_level_that_only_rows_to_test_on_have_is_not_known(tmp_path, capsys):
     assert "got 4 in 'kind' ('w'), as 'u'" in capsys.readouterr().err
 
 
+@pytest.mark.slow  # runs commands
 @pytest.mark.filterwarnings("always")
 def test_rows_to_test_on_change_no_bit_of_the_model(tmp_path):
     draw = np.random.default_rng(0)

@@ -107,6 +107,7 @@ def test_a_foreign_model_without_its_data_is_explained_too(story, capsys, walked
     assert (rows in err) == (walked[0] in ("attribute", "importance", "compare"))
 
 
+@pytest.mark.slow  # runs commands
 def test_a_background_of_rows_of_the_table_is_the_one_that_training_would_keep(story, capsys):
     words = ["attribute", "MODEL", story / "d.csv", "--max-rows", "4", "-o", story / "a.csv"]
     without, _ = run(capsys, *[story / "m.safetensors" if w == "MODEL" else w for w in words])

@@ -55,6 +55,7 @@ def test_the_simplest_network_is_marked_and_written(table, tmp_path, capsys):
     assert_close(kanlens.load(path)(data.x), expected(data.x), rtol=0, atol=1e-7)
 
 
+@pytest.mark.slow  # runs commands
 def test_lines_fit_80_columns_and_hold_numbers_in_one_piece(table, monkeypatch, capsys):
     def scored(front, names, *_):
         known = {"default": "the default network of 240 edges", "boosting": "gradient boosting"}
@@ -71,6 +72,7 @@ def test_lines_fit_80_columns_and_hold_numbers_in_one_piece(table, monkeypatch, 
     assert "gradient boosting" in shown and "default network of" in shown
 
 
+@pytest.mark.slow  # runs commands
 def test_the_written_model_keeps_scores_of_simple_models_and_of_all_sizes(table, tmp_path, capsys):
     path = tmp_path / "small.safetensors"
     found = answer(capsys, *words(table, "--max-edges", "8", "-o", path))
@@ -109,6 +111,7 @@ def test_other_models_have_lines_below_the_sizes(table, monkeypatch, capsys):
     assert line.split() == ["0.8125", "gradient", "boosting"]
 
 
+@pytest.mark.slow  # runs commands
 def test_json_holds_all_sizes_and_the_chosen_one(table, capsys):
     found = answer(capsys, *words(table, "--seed", "0"))
     sizes = [step["edges"] for step in found["steps"]]
@@ -137,6 +140,7 @@ def test_classes_have_an_accuracy(table, tmp_path, capsys):
     assert kanlens.load(path).class_labels == ("no", "yes")
 
 
+@pytest.mark.slow  # runs commands
 @pytest.mark.filterwarnings("always::kanlens.errors.KanlensWarning")
 def test_the_end_of_the_time_leaves_curves_alone(table, tmp_path, capsys):
     path = tmp_path / "small.safetensors"
@@ -148,6 +152,7 @@ def test_the_end_of_the_time_leaves_curves_alone(table, tmp_path, capsys):
     assert found["interrupted"] is True and kanlens.load(path).shape == (6, 1)
 
 
+@pytest.mark.slow  # runs commands
 @pytest.mark.parametrize("calls", [1, 9])
 def test_an_interrupt_keeps_the_sizes_so_far(table, tmp_path, monkeypatch, capsys, calls):
     path = tmp_path / "small.safetensors"
@@ -159,6 +164,7 @@ def test_an_interrupt_keeps_the_sizes_so_far(table, tmp_path, monkeypatch, capsy
     assert kanlens.load(path).edges_alive
 
 
+@pytest.mark.slow  # runs commands
 def test_an_interrupt_leaves_a_network_of_every_output(table, tmp_path, monkeypatch, capsys):
     path = tmp_path / "small.safetensors"
     monkeypatch.setattr(_growth, "ScoreTest", Cut(_growth.ScoreTest, 1))
@@ -168,6 +174,7 @@ def test_an_interrupt_leaves_a_network_of_every_output(table, tmp_path, monkeypa
     assert kanlens.load(path).output_names == ("strength", "age")
 
 
+@pytest.mark.slow  # runs commands
 def test_errors_name_options_in_one_line(table, tmp_path, capsys):
     for options, expected in {
         ("--max-edges", "0"): "expected --max-edges to be a whole number of at least 1, got 0",
@@ -183,6 +190,7 @@ def test_errors_name_options_in_one_line(table, tmp_path, capsys):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow  # runs commands
 def test_help_loads_no_torch():
     code = "import sys; from kanlens.cli import main; main(sys.argv[1:]); sys.exit('torch' in "
     code += "sys.modules)"

@@ -35,6 +35,7 @@ def files(tmp_path: Path) -> list[str]:
     return [str(tmp_path / name) for name in ("sum.onnx", "data.csv", "small.safetensors")]
 
 
+@pytest.mark.slow  # runs commands
 def test_a_file_is_followed(files, capsys):
     model, data, path = files
     found = answer(capsys, "imitate", model, data, "--target", "price", "-o", path)
@@ -46,6 +47,7 @@ def test_a_file_is_followed(files, capsys):
     assert small.provenance.startswith("imitates sum.onnx, R2 ")
 
 
+@pytest.mark.slow  # runs commands
 def test_words_are_of_the_imitation(files, capsys):
     model, data, path = files
     assert main(["imitate", model, data, "--drop", "price", "-o", path, "-q"]) == 0
@@ -54,6 +56,7 @@ def test_words_are_of_the_imitation(files, capsys):
     assert "where it follows least" in shown
 
 
+@pytest.mark.slow  # runs commands
 @pytest.mark.filterwarnings("always::kanlens.errors.KanlensWarning")
 def test_the_time_and_interrupts_leave_a_model(files, monkeypatch, capsys):
     model, data, path = files

@@ -40,6 +40,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     monkeypatch.setattr(TrainingRun, "_one_step", cut)
 
 
+@pytest.mark.slow  # runs commands
 def test_training_keeps_the_model_and_goes_on(tmp_path, words, monkeypatch, capsys):
     whole, parts = tmp_path / "whole.safetensors", tmp_path / "parts.safetensors"
     assert main([*words, "-o", str(whole)]) == 0
@@ -135,6 +136,7 @@ def test_a_partial_result_replaces_no_older_file(
         assert json.loads(shown.out)["model"] == str(partial)
 
 
+@pytest.mark.slow  # runs commands
 def test_a_model_that_training_left_unfinished_replaces_no_older_one(
     tmp_path, words, monkeypatch, capsys
 ):

@@ -255,6 +255,7 @@ def alone(*words: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+@pytest.mark.slow  # runs commands
 @pytest.mark.parametrize("words", ["--version", "--help", "train --help"])
 def test_the_version_and_help_are_printed_without_loading_torch(words):
     printed = alone(*words.split())
@@ -272,6 +273,7 @@ for words in ("kanlens tr", "kanlens train --valid"):
 """
 
 
+@pytest.mark.slow  # runs commands
 def test_shells_complete_commands_and_options():
     asked = {**os.environ, "_KANLENS_COMPLETE": "complete_bash"}
     command = [sys.executable, "-c", COMPLETE]

@@ -37,6 +37,7 @@ def words_of(command, shop, model, tmp_path):
     return [command, f"{shop}/{model}.safetensors", f"{shop}/data.csv", *extra[command], "--json"]
 
 
+@pytest.mark.slow  # runs commands
 @pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("command", ["attribute", "compare", "report"])
 def test_a_class_is_chosen_and_named(shop, tmp_path, capsys, command):

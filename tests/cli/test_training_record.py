@@ -42,6 +42,7 @@ def words_of(folder, name="data.csv"):
     return [*words, "--steps", "3"]
 
 
+@pytest.mark.slow  # runs commands
 def test_without_a_seed_every_run_is_the_same(folder, tmp_path, capsys):
     found = {}
     for name, seed in (("a", ()), ("b", ()), ("c", ("--seed", "0")), ("d", ("--seed", "5"))):
@@ -55,6 +56,7 @@ def test_without_a_seed_every_run_is_the_same(folder, tmp_path, capsys):
     assert found["a"] == found["b"] == found["c"] != found["d"]
 
 
+@pytest.mark.slow  # runs commands
 def test_parts_keep_copies_and_groups_together(folder, tmp_path, capsys):
     model = tmp_path / "m.safetensors"
     for words, column in (
@@ -68,6 +70,7 @@ def test_parts_keep_copies_and_groups_together(folder, tmp_path, capsys):
         assert kanlens.load(model).feature_names == ("a", "b", "c")
 
 
+@pytest.mark.slow  # runs commands
 def test_the_last_rows_can_be_held_out(folder, tmp_path, capsys):
     words = [*words_of(folder), "-o", str(tmp_path / "m.safetensors")]
     facts = answer(capsys, *words, "--holdout-last", "0.2")
@@ -95,6 +98,7 @@ def test_groups_of_a_table_beyond_memory_are_refused(folder, tmp_path, capsys, m
     assert f"{text}--max-memory." in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow  # runs commands
 def test_scores_of_simple_models_are_told_and_kept(folder, tmp_path, capsys):
     model = tmp_path / "m.safetensors"
     facts = answer(capsys, *words_of(folder), "--holdout", "0.2", "-o", model)
@@ -128,6 +132,7 @@ def test_scores_of_simple_models_are_told_and_kept(folder, tmp_path, capsys):
         assert not content["baselines"]["changed"]
 
 
+@pytest.mark.slow  # runs commands
 def test_a_pruned_model_knows_the_rows_held_out_and_that_it_was_changed(folder, tmp_path, capsys):
     model, small = tmp_path / "m.safetensors", tmp_path / "small.safetensors"
     answer(capsys, *words_of(folder), "--holdout", "0.2", "-o", model)
@@ -140,6 +145,7 @@ def test_a_pruned_model_knows_the_rows_held_out_and_that_it_was_changed(folder, 
     assert " before the model was changed, compared with " in content["findings"][0]
 
 
+@pytest.mark.slow  # runs commands
 def test_a_model_no_better_than_the_mean_is_warned_of_and_explains_nothing(
     folder, tmp_path, capsys
 ):
@@ -162,6 +168,7 @@ def test_a_model_no_better_than_the_mean_is_warned_of_and_explains_nothing(
     assert "WARNING" not in capsys.readouterr().err
 
 
+@pytest.mark.slow  # runs commands
 def test_a_column_that_gives_the_target_away_is_warned_of(folder, tmp_path, capsys):
     frame = pd.read_csv(folder / "data.csv")
     frame["the rest"] = 24 - frame["y"]

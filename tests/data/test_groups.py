@@ -87,6 +87,7 @@ def test_rows_of_few_values_are_equal_by_chance(x, y):
     assert groups_of(x, y).tolist() == list(range(len(x)))
 
 
+@pytest.mark.slow  # takes a while
 def test_many_rows_take_no_time_to_compare():
     x = torch.rand(50_000, 20, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     groups = row_groups(x.repeat(2, 1), x.sum(1, keepdim=True).repeat(2, 1), call="fit")

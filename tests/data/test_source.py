@@ -91,6 +91,7 @@ def test_every_source_is_the_table_it_stands_for(tmp_path, impute):
         assert_close(torch.cat([batch.y for batch in batches]), table.y, atol=0, rtol=0)
 
 
+@pytest.mark.slow  # takes a while
 @given(
     cells=st.lists(
         st.sampled_from([0, 1, 2.5, "a", "b", "0", None, True, "x y", "1", float("inf")]),
@@ -290,6 +291,7 @@ def test_files_larger_than_memory_are_told_before_they_are_read(tmp_path, monkey
     assert not is_large(tmp_path / "none.csv", call="train")
 
 
+@pytest.mark.slow  # takes a while
 def test_quantiles_of_many_numbers_are_as_near_as_stated():
     draw = np.random.default_rng(0)
     normal = draw.normal(size=200_000)

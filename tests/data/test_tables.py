@@ -243,6 +243,7 @@ def test_workbooks(tmp_path):
         read_table(tmp_path / "b.xlsx")
 
 
+@pytest.mark.slow  # takes a while
 def test_a_split_learns_from_the_rows_to_train_on_alone():
     draw = np.random.default_rng(0)
     frame = pd.DataFrame(
@@ -266,6 +267,7 @@ def test_a_split_learns_from_the_rows_to_train_on_alone():
         assert not changed.x[:, [train.feature_names.index(f"k={one}") for one in "abc"]].any()
 
 
+@pytest.mark.slow  # takes a while
 def test_a_class_that_occurs_once_is_trained_on():
     frame = pd.DataFrame({"a": range(30), "y": ["u"] * 20 + ["v"] * 9 + ["w"]})
     for seed in range(20):

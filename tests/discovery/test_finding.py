@@ -300,6 +300,7 @@ def test_an_interrupt_returns_the_best_so_far(monkeypatch):
     assert found.sympy() == 2 * sympy.Symbol("x1")
 
 
+@pytest.mark.slow  # searches formulas
 def test_a_generator_makes_the_run_repeatable():
     names, _, x, y = rows("a*sin(b)", count=2500, a=P, b=P)
     found = [

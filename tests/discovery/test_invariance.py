@@ -120,6 +120,7 @@ def test_a_function_of_a_sum_of_functions_is_followed_though_it_turns(text, widt
     assert len(splines.coefficients) == width
 
 
+@pytest.mark.slow  # searches formulas
 @pytest.mark.parametrize("text", ["tanh(a/3 + log(b))", "sin(3*cos(2*a) - b**2)"])
 def test_a_function_of_a_sum_of_functions_is_written(text):
     given = problem(text, 2, count=300)

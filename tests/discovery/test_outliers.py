@@ -112,6 +112,7 @@ def test_noise_with_heavy_tails_does_not_hide_the_formula():
     assert found.receipt.r2 > 0.98
 
 
+@pytest.mark.slow  # searches formulas
 def test_a_target_that_is_told_by_nothing_is_no_worse_than_its_mean():
     draw = np.random.default_rng(0)
     x, y = draw.uniform(1, 4, (60, 2)), draw.normal(size=60)

@@ -131,6 +131,7 @@ def test_columns_of_both_signs_get_whole_powers():
     assert all(float(p).is_integer() for p in powers)
 
 
+@pytest.mark.slow  # searches formulas
 @pytest.mark.parametrize(
     ("ansatz", "text", "width", "rows"),
     [
@@ -158,6 +159,7 @@ def test_a_way_does_not_find_what_it_is_not_for(ansatz, text, least):
     assert solved(ansatz, problem(text)).error > least
 
 
+@pytest.mark.slow  # searches formulas
 @pytest.mark.parametrize("ansatz", [ProductWithCombination(), SumOfBlocks()])
 @pytest.mark.parametrize("count", [3, 12])
 def test_few_rows_do_no_harm(ansatz, count):

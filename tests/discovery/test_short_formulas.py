@@ -44,6 +44,7 @@ def held_out_error(columns, target, places):
     return float(np.mean(gap**2) / target[judged].var())
 
 
+@pytest.mark.slow  # searches formulas
 def test_no_linear_model_is_better_than_the_front_at_its_length():
     columns, target = economy()
     front = finished(columns, target)

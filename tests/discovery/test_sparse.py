@@ -12,6 +12,7 @@ from kanlens.discovery._settings import EXACT
 from tests.discovery.conftest import NAMES, problem, solved
 
 
+@pytest.mark.slow  # searches formulas
 @pytest.mark.parametrize(
     ("text", "width"),
     [

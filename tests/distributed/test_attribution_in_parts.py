@@ -41,6 +41,7 @@ def run(model, data, tmp_path):
     return run
 
 
+@pytest.mark.slow  # works in parts
 @pytest.mark.parametrize("method", ["shapley", "gradient"])
 def test_the_rows_are_those_of_one_call(run, model, x, method):
     expected = kanlens.attribute(model, x, method=method, background=BACKGROUND)
@@ -73,6 +74,7 @@ def test_sampled_numbers_do_not_depend_on_the_parts(run):
     assert len(np.unique(blocks[:, 0])) == 10
 
 
+@pytest.mark.slow  # works in parts
 def test_parts_that_are_there_are_kept_and_others_made_again(run):
     first = run(**SAMPLED)
     expected = first.to_frame()
@@ -90,6 +92,7 @@ def test_parts_that_are_there_are_kept_and_others_made_again(run):
     assert len(list(first.folder.iterdir())) == 6
 
 
+@pytest.mark.slow  # works in parts
 @pytest.mark.parametrize(
     ("other", "said"),
     [
@@ -106,6 +109,7 @@ def test_another_run_is_refused(run, other, said):
         run(**{"method": "secant", **other})
 
 
+@pytest.mark.slow  # works in parts
 def test_another_seed_and_other_data_are_refused(run, data):
     run(**SAMPLED)
     with pytest.raises(OutputError, match="expected the seed of the run"):
@@ -162,6 +166,7 @@ def test_files_that_differ_are_refused_before_anything_is_written(run, data, tmp
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow  # works in parts
 def test_a_full_disk_ends_in_one_line(run, monkeypatch):
     def full(table, where, **_):
         where.write_bytes(b"half")
@@ -204,6 +209,7 @@ def test_text_tables_are_read_here(model, x, tmp_path):
         attribute(model, tmp_path / "x.csv", tmp_path / "new", workers="tcp://127.0.0.1:1")
 
 
+@pytest.mark.slow  # works in parts
 def test_importance_is_that_of_all_rows_at_once(data, x):
     model = made([3, 2, 2])
     expected = kanlens.importance(model, x, background=BACKGROUND, progress=False)

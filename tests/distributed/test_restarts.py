@@ -65,6 +65,7 @@ def test_one_restart_begins_as_the_model_is():
     assert found.validation_loss == same.validation_loss
 
 
+@pytest.mark.slow  # works in parts
 def test_workers_find_what_one_process_finds():
     expected = fit(network(), DATA, restarts=3, generator=seeded(), **SHORT)
     with thread() as one:
@@ -166,6 +167,7 @@ def table(tmp_path):
     return path
 
 
+@pytest.mark.slow  # works in parts
 def test_a_command_keeps_the_best(table, tmp_path, capsys):
     words = [
         "train",

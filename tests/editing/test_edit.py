@@ -213,6 +213,7 @@ def test_isotonic_regression_is_the_case_of_rows_at_the_knots() -> None:
     assert abs(phi(cuts) - expected).max() < 1e-7
 
 
+@pytest.mark.slow  # takes a while
 def test_a_certificate_proves_what_monotone_has_done() -> None:
     for degree in (1, 3):
         model, x = additive(degree, "silu"), rows()

@@ -42,6 +42,7 @@ def frames():
     return KANRegressor(**SMALL).fit(X, Y)
 
 
+@pytest.mark.slow  # trains networks
 def test_columns_of_categories_are_groups(frames):
     assert frames.score(X, Y) > 0.999
     assert frames.n_features_in_ == 3
@@ -84,6 +85,7 @@ def test_importances_of_outputs_are_taken_together():
     assert len(found.formula_) == 2
 
 
+@pytest.mark.slow  # trains networks
 def test_explanations_and_the_formula():
     x = DRAW.uniform(-1, 1, (60, 1))
     found = KANRegressor(hidden=(), steps=20, random_state=0).fit(x, 2 * x[:, 0] ** 2 + 1)
@@ -119,6 +121,7 @@ def test_weights_of_nothing_are_refused():
             KANRegressor(**SMALL).fit(X, Y, sample_weight=wrong)
 
 
+@pytest.mark.slow  # trains networks
 def test_training_on_goes_on_from_what_is_known():
     x = DRAW.uniform(-1, 1, (100, 1))
     y = 3 * x[:, 0]
@@ -138,6 +141,7 @@ def test_training_on_goes_on_from_what_is_known():
         some.partial_fit(x[:2], ["new", "low"])
 
 
+@pytest.mark.slow  # trains networks
 def test_pipelines_and_searches():
     x = DRAW.normal(size=(60, 2))
     pipe = make_pipeline(StandardScaler(), KANRegressor(**SMALL))

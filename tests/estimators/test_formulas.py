@@ -69,7 +69,14 @@ def found(table):
     return KANSymbolicRegressor(starts=2, random_state=0).fit(*table)
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.fixture
+def cheapest(monkeypatch, quick, few_folds):
+    """What an estimator promises is looked at, not its formula: neither refine nor shorten it."""
+    reading = partial(formulas.Reading, refine=False, snap=False)
+    monkeypatch.setattr(formulas, "Reading", reading)
+
+
+@pytest.mark.usefixtures("cheapest")
 @pytest.mark.slow  # fifty checks with many fits each
 @parametrize_with_checks(
     [KANSymbolicRegressor(starts=1, functions=("x",), grid_size=3, random_state=0)]
@@ -137,6 +144,7 @@ def test_several_outputs_in_a_pipeline(table):
     assert model[-1].result_.output_names == ("u", "v")
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("short")
 def test_features_without_influence_stay_inputs():
     x, _ = draw(0, 100, 3)
@@ -145,6 +153,7 @@ def test_features_without_influence_stay_inputs():
     np.testing.assert_allclose(found.predict(x), 2 * x[:, 1] ** 2, atol=1e-12)
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("quick")
 def test_wrong_parameters_are_refused(table):
     text = "symbolize: expected r2_min above 0 and at most 1, got 2. 0.99 is usual."
@@ -197,6 +206,7 @@ def test_the_shorter_description_is_kept(monkeypatch, starts):
     assert found.sympy().free_symbols == {x1}
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     ("rows", "counts"),
@@ -228,6 +238,7 @@ def raising(monkeypatch, place, name, condition):
     monkeypatch.setattr(place, name, interrupted)
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("quick")
 def test_an_interrupt_returns_the_best_so_far(monkeypatch):
     x, _ = draw(0, 100)

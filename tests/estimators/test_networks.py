@@ -167,6 +167,7 @@ def test_settings_of_training_choose_the_recipe(monkeypatch, settings, call):
         assert model.layers[0].grid_size == 4
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("named", [False, True])
 @pytest.mark.parametrize("how", [{"hidden": ()}, {"hidden": (3,), "steps": 5}])
 def test_monotonic_cst_means_what_it_means_in_scikit_learn(named, how):

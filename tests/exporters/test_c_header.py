@@ -26,6 +26,7 @@ def test_it_computes_what_the_model_does(model, tmp_path):
     assert export(model, tmp_path / "model.h").error < 1e-13
 
 
+@pytest.mark.slow  # writes and runs files
 @needs_compiler
 def test_every_function_compiles_without_a_warning(tmp_path):
     edges = [with_function(name).layers[0] for name in FUNCTIONS]
@@ -36,6 +37,7 @@ def test_every_function_compiles_without_a_warning(tmp_path):
     assert export(model, tmp_path / "model.h").error < 1e-13
 
 
+@pytest.mark.slow  # writes and runs files
 @needs_compiler
 def test_it_checks_itself_and_two_can_be_included_together(tmp_path):
     for name in ("first", "2nd"):
@@ -55,6 +57,7 @@ def test_it_checks_itself_and_two_can_be_included_together(tmp_path):
     assert missing == "1"
 
 
+@pytest.mark.slow  # writes and runs files
 @needs_compiler
 def test_a_header_with_another_coefficient_is_noticed(tmp_path):
     model = build("splines")

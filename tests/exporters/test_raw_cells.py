@@ -75,6 +75,7 @@ def test_a_classifier_has_labels_and_probabilities(name, kind, tmp_path):
         np.testing.assert_allclose(values, right, rtol=1e-9)
 
 
+@pytest.mark.slow  # writes and runs files
 @pytest.mark.parametrize(
     "written", ["numpy", "onnx", "c", "sql", pytest.param("excel", marks=pytest.mark.slow)]
 )
@@ -113,6 +114,7 @@ def test_wrong_labels_and_probabilities_are_not_left(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow  # writes and runs files
 @pytest.mark.parametrize("wrong", ["numpy", "sql", "c", "onnx"])
 def test_a_file_that_reads_blanks_in_another_way_is_not_left(wrong, tmp_path, monkeypatch):
     def shifted(feature):
@@ -212,6 +214,7 @@ def test_a_column_may_be_called_as_an_output(tmp_path):
     assert export(model, tmp_path / "model.onnx").error < 1e-12
 
 
+@pytest.mark.slow  # writes and runs files
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
 def test_a_header_has_the_labels_as_texts(tmp_path):
     export(described("three"), tmp_path / "house.h")
@@ -225,6 +228,7 @@ def test_a_header_has_the_labels_as_texts(tmp_path):
     assert text.split("|") == CLASSES["three"]
 
 
+@pytest.mark.slow  # writes and runs files
 def test_a_query_names_the_label_and_each_probability(tmp_path):
     export(described("numbers"), tmp_path / "model.sql", table="raw")
     with contextlib.closing(sqlite3.connect(":memory:")) as base:
@@ -242,6 +246,7 @@ DATES = ["29.02.2020", "2/29/2020", "2020-02-29", "2020-02-29 13:07:00", ""]
 NUMBERS = ["1.5", " -2e-3 ", "7", "$1.5", "1,500", "junk", "1.5 kg"]
 
 
+@pytest.mark.slow  # writes and runs files
 @pytest.mark.parametrize(
     ("column", "cells", "missing"),
     [("sold", DATES, [True] * 2 + [False] * 3), ('si"ze', NUMBERS, [False] * 3 + [True] * 4)],

@@ -51,6 +51,7 @@ def test_truth_values_are_known_as_databases_hold_them(kind, tmp_path):
         torch.testing.assert_close(found, model(frame[["on"]]).detach())
 
 
+@pytest.mark.slow  # writes and runs files
 def test_curves_of_a_feature_are_shared_by_the_nodes(tmp_path):
     model = KAN([3, 20, 1], generator=torch.Generator().manual_seed(0)).double()
     assert export(model, tmp_path / "model.sql").error < 1e-13
@@ -63,6 +64,7 @@ def test_curves_of_a_feature_are_shared_by_the_nodes(tmp_path):
     assert len(set(re.findall(r"AS (kan_c1_\d+)", text))) == 20
 
 
+@pytest.mark.slow  # writes and runs files
 def test_columns_are_carried_along_and_the_table_has_its_name(tmp_path):
     options = {"table": 'my "houses"', "keep": ["id", "town"]}
     export(described("numbers of y"), tmp_path / "model.sql", **options)

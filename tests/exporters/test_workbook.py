@@ -24,6 +24,7 @@ def sheet(path):  # rows of cells
     return [[cell.value for cell in row] for row in openpyxl.load_workbook(path).active]
 
 
+@pytest.mark.slow  # writes and runs files
 @pytest.mark.parametrize("name", ["functions", "mixed"])
 def test_it_computes_what_the_model_does(name, tmp_path):
     assert export(build(name), tmp_path / "model.xlsx").error < 1e-13
@@ -44,6 +45,7 @@ def test_every_sample_is_a_row_with_what_the_model_says(tmp_path):
     assert all(formula.startswith("=") and "\0" not in formula for formula in formulas)
 
 
+@pytest.mark.slow  # writes and runs files
 def test_the_weights_of_a_sum_are_a_row_below_what_they_multiply(tmp_path):
     export(build("splines"), tmp_path / "model.xlsx")
     book = openpyxl.load_workbook(tmp_path / "model.xlsx")

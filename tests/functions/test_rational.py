@@ -18,6 +18,7 @@ def drawn(even, seed=0):
     return top, np.abs(bottom) * (np.arange(5) > 0) if even else bottom
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("even", [True, False])
 def test_it_is_what_its_name_says(even):
     top, bottom = drawn(even)

@@ -174,6 +174,7 @@ def test_it_is_suggested_and_only_where_it_is_true():
         assert suggested(model)["function"].tolist() == ["planck", "exp"]
 
 
+@pytest.mark.slow  # takes a while
 def test_formula_holds_and_simplifies_it():
     from tests.symbolic.made import spline_layer
 

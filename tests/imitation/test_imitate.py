@@ -35,7 +35,7 @@ from tests import interrupting
 
 
 @pytest.fixture(autouse=True)
-def fewer(monkeypatch):
+def fewer(monkeypatch, few_folds):
     monkeypatch.setattr(_imitate, "BETWEEN", 400)
     monkeypatch.setattr(_imitate, "BEYOND", 300)
 
@@ -64,6 +64,7 @@ def pipeline(model):
     return make_pipeline(coded, model)
 
 
+@pytest.mark.slow  # trains networks
 def test_a_function_is_followed_and_its_measures_are_those_of_its_model():
     x = drawn()
     found = followed(curve, x)
@@ -88,7 +89,7 @@ def test_a_function_is_followed_and_its_measures_are_those_of_its_model():
 
 @pytest.mark.slow  # grows networks
 def test_a_receipt_speaks_of_the_imitation_and_warns():
-    found = followed(lambda x: np.sign(np.sin(20 * x[:, 0])), drawn(), max_edges=3)
+    found = followed(lambda x: np.sign(np.sin(20 * x[:, 0])), drawn(150), max_edges=3)
     text = found.receipt.summary()
     assert "held out of its fit (not of the function's), the imitation differs from the" in text
     words = "WARNING: the imitation shows what the function does, but do not use it in its place:"
@@ -105,7 +106,7 @@ def test_a_receipt_names_the_output_that_is_followed_least():
     def outputs(x):
         return np.stack([x[:, 0], np.sign(np.sin(20 * x[:, 1]))], 1)
 
-    receipt = followed(outputs, drawn(), max_edges=6).receipt
+    receipt = followed(outputs, drawn(150), max_edges=6).receipt
     assert receipt.worst_output == "y2"
     words = f"(RMSE {receipt.relative_rmse:.2%} of the standard deviation of y2, the worst output)"
     assert words in receipt.summary()
@@ -130,6 +131,7 @@ def test_a_pipeline_takes_frames_with_categories():
     assert set(found.worst.worst_row) <= set(found.held_out.index)
 
 
+@pytest.mark.slow  # trains networks
 def test_a_table_gives_names_units_and_the_target():
     x = frame().assign(price=np.arange(300.0))
     table = kanlens.read_table(x, target="price", units={"price": "EUR", "dose": "mg"})
@@ -141,7 +143,7 @@ def test_a_table_gives_names_units_and_the_target():
 
 @pytest.mark.slow  # grows networks
 def test_classes_are_followed_by_their_log_odds(tmp_path):
-    x = frame()
+    x = frame(150)
     for labels in (["no", "yes"], ["high", "low", "middle"]):
         y = np.array(labels)[(x["dose"] * len(labels) / 10).astype(int)]
         model = pipeline(RandomForestClassifier(30, random_state=0)).fit(x, y)
@@ -193,8 +195,8 @@ def test_rows_have_the_form_of_the_data():
         kinds.append((type(x), x.dtype))
         return x.sum(1)
 
-    followed(record, torch.from_numpy(drawn()).float())
-    followed(record, drawn().astype(np.float32))
+    followed(record, torch.from_numpy(drawn(150)).float())
+    followed(record, drawn(150).astype(np.float32))
     assert set(kinds) == {(torch.Tensor, torch.float32), (np.ndarray, np.dtype("float32"))}
 
 
@@ -218,6 +220,7 @@ def test_rows_between_and_beyond_keep_types_and_ranges():
     assert len(same) < 200
 
 
+@pytest.mark.slow  # trains networks
 def test_regions_name_the_columns_where_the_network_fails():
     def jump(x):
         return x[:, 2] + 4 * (x[:, 0] > 0.5) * np.sin(40 * x[:, 1])
@@ -244,6 +247,7 @@ def test_intervals_of_regions():
     assert _interval(features["gap=missing"], np.ones(2)) == "gap is missing"
 
 
+@pytest.mark.slow  # trains networks
 def test_the_end_of_the_time_and_an_interrupt_leave_a_network(monkeypatch):
     words = (
         "imitate: expected growth to end within time_limit=0, got the end of the time. The network"
@@ -289,6 +293,6 @@ def test_other_mistakes_are_one_line():
     with pytest.raises(DataError, match="rows and 3 classes from the model, got ndarray"):
         followed(curve, drawn(), class_labels=["a", "b", "c"])
     partial = functools.partial(lambda scale, x: scale * x[:, 0], 2.0)
-    assert followed(partial, drawn()).fidelity > 0.999
+    assert followed(partial, drawn(150)).fidelity > 0.999
     fitted = LinearRegression().fit(drawn(), curve(drawn()))
-    assert followed(fitted.predict, drawn()).teacher == "predict"
+    assert followed(fitted.predict, drawn(60)).teacher == "predict"

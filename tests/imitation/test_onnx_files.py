@@ -57,6 +57,7 @@ def linear(path: Path, kind: int = 1) -> None:
     onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), path)
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("kind", [1, 11])
 def test_one_input_of_all_columns(tmp_path, kind):
     linear(tmp_path / "sum.onnx", kind)
@@ -69,6 +70,7 @@ def test_one_input_of_all_columns(tmp_path, kind):
         followed(tmp_path / "sum.onnx", frame()[["dose", "town"]])
 
 
+@pytest.mark.slow  # trains networks
 def test_one_input_may_have_the_name_of_a_column(tmp_path):
     linear(tmp_path / "sum.onnx")
     frame = pd.DataFrame(np.random.default_rng(0).uniform(size=(60, 2)), columns=["v", "x"])
@@ -103,6 +105,7 @@ def test_probabilities_are_followed(tmp_path):
     assert found.receipt.teacher == "model.onnx"
 
 
+@pytest.mark.slow  # trains networks
 def test_maps_of_probabilities_name_the_classes(tmp_path):
     from onnx import helper
 

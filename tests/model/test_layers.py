@@ -146,6 +146,7 @@ def test_forward_and_backward_never_build_batch_out_in(mode):
     assert largest.elements >= batch * n_out * n_in  # the check can tell
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_fine_grid_is_read_where_splines_are_not_zero(order):
     layer = rich(spline_order=order, grid_size=150)

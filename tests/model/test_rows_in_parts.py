@@ -27,6 +27,7 @@ def results(model, x):
         return [*found, torch.tensor(scores.to_numpy()), small.model(x[:, : small.model.widths[0]])]
 
 
+@pytest.mark.slow  # takes a while
 def test_few_rows_at_once_give_what_all_give(model, monkeypatch):
     x = 1.4 * torch.rand(90, 3, generator=torch.Generator().manual_seed(1)).double() - 0.7
     whole = results(model, x)

@@ -56,6 +56,7 @@ def near(values, other, rows):
     return abs(ranks[0] - ranks[1]) <= np.sqrt(EXPECTED / len(rows)) + 1e-9
 
 
+@pytest.mark.slow  # takes a while
 def test_a_pair_is_empty_where_no_row_is_near_and_six_would_be():
     draw = np.random.default_rng(0)
     level, kind = draw.normal(size=100), draw.integers(0, 2, 100)

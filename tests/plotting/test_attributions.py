@@ -269,6 +269,7 @@ def test_importance_can_be_any_method(ax):
     assert ax.get_xlabel() == f"{what}\nfor y"
 
 
+@pytest.mark.slow  # draws pictures
 def test_slopes_are_no_contributions(ax):
     steep = dataclasses.replace(found(), reference=torch.full((60,), torch.nan))
     assert attribution(steep, kind="beeswarm", ax=ax).get_xlabel() == "value for strength"

@@ -209,6 +209,7 @@ def test_a_band_is_that_of_the_numbers(layer, model, ax):
         edge(net, layer, 0, 1, data=rows, band=True, ax=ax)
 
 
+@pytest.mark.slow  # draws pictures
 def test_long_names_break_at_spaces():
     name, room = "outcome=customer buys more", 1.35
     found = words_for("effect on", name, "log-odds", room)

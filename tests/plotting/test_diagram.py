@@ -153,6 +153,7 @@ def test_a_new_figure_fits_and_is_the_only_one(model):
     assert high - low == pytest.approx(height)
 
 
+@pytest.mark.slow  # draws pictures
 def test_names_that_need_room_stand_at_their_nodes(model):
     names = ["<script>alert(1)</script>", "b", "c", "kind"]
     ax = Figure(figsize=(3.6, 3.8)).add_axes((0, 0, 1, 1))
@@ -222,6 +223,7 @@ def test_errors_say_what_to_pass(model):
     assert pyplot.get_fignums() == []  # a refused call leaves no figure
 
 
+@pytest.mark.slow  # draws pictures
 def test_hidden_names_do_not_overlap_where_there_is_little_room():
     axes = Figure(figsize=(3.3, 3.3)).subplots()
     network(KAN([9, 8, 1]), ax=axes, hidden_names=True)

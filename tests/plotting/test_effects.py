@@ -175,6 +175,7 @@ def test_what_is_refused():
         effect({}, 0)
 
 
+@pytest.mark.slow  # draws pictures
 def test_several_models_are_their_mean_and_spread(ax):
     models = [made([3, 3, 1], seed=seed) for seed in range(4)]
     each = torch.stack([computed(one, 1, ROWS).values for one in models])

@@ -36,6 +36,7 @@ def front(scores, *, metric="R2", variance=2.0, added=(), edges=None):
     return Frontier(steps=steps, metric_name=metric, _growth=None, _losses=losses, **facts)
 
 
+@pytest.mark.slow  # draws pictures
 def test_scores_have_errors_and_the_simplest_is_marked(ax):
     result = front([0.5, 0.8, 0.9, 0.85], added=["curves alone"])
     assert frontier(result, ax=ax) is ax

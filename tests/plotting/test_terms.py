@@ -109,6 +109,7 @@ def test_one_of_several_classes_is_named_and_a_note_is_wrapped():
     assert words.get_window_extent().y0 >= 0
 
 
+@pytest.mark.slow  # draws pictures
 def test_bands_are_shaded(ax):
     random = np.random.default_rng(0)
     frame = pd.DataFrame({"a": random.uniform(size=200), "k": random.choice(["u", "v"], 200)})

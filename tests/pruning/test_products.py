@@ -38,6 +38,7 @@ def test_propagation_is_a_full_run(widths, scaled_nodes):
     assert torch.equal(state.output, before)
 
 
+@pytest.mark.slow  # takes a while
 @settings(deadline=None, max_examples=40)
 @given(
     st.sampled_from(WIDTHS),

@@ -181,6 +181,7 @@ def test_products_go_whole(widths):
     assert result.at(-1).shape == model.shape
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("classes", [2, 3])
 def test_classes_are_refitted_where_they_are_unsure(draw, classes):
     x = draw(400)

@@ -219,6 +219,7 @@ def test_choices_classes_and_their_probabilities(browser: Browser) -> None:
     assert set(asked.shares()) == {"new", "rooms"}  # green is the most frequent
 
 
+@pytest.mark.slow  # writes reports
 def test_an_empty_number_is_a_missing_cell(browser: Browser) -> None:
     size = [0.5, None, 2.5, 4.25, 10.0, 3.125]
     table = read_table(pd.DataFrame({"size": size, "y": range(6)}), target="y")
@@ -525,6 +526,7 @@ def test_the_page_can_be_printed(browser: Browser, hostile: Report) -> None:
     assert page.pdf(format="A4").startswith(b"%PDF")
 
 
+@pytest.mark.slow  # writes reports
 def test_every_section_can_be_chosen_on_a_usual_screen(browser: Browser) -> None:
     page = browser.show({"left_out": "it was not requested", "functions": {}})
     page.set_viewport_size({"width": 1280, "height": 720})

@@ -40,12 +40,14 @@ def content(content_of: Build, model: KAN, rows: torch.Tensor, y: torch.Tensor) 
     return content_of(model, (rows, y))
 
 
+@pytest.mark.slow  # writes reports
 def test_content_is_plain_json(content: dict[str, Any]) -> None:
     assert set(content) == KEYS
     assert content["schema_version"] == 1
     assert json.loads(json.dumps(content, allow_nan=False)) == content
 
 
+@pytest.mark.slow  # writes reports
 def test_importance_is_the_mean_size_of_the_attribution(
     content: dict[str, Any], model: KAN, rows: torch.Tensor
 ) -> None:
@@ -75,6 +77,7 @@ def test_shares_outside_the_grids_are_those_of_the_trace(content_of: Build, mode
     assert [one["name"] for one in outside["units"]] == ["h1_1", "h1_2"]
 
 
+@pytest.mark.slow  # writes reports
 def test_edges_are_ordered_and_measured(
     content: dict[str, Any], model: KAN, rows: torch.Tensor
 ) -> None:
@@ -90,6 +93,7 @@ def test_edges_are_ordered_and_measured(
     assert first[0]["relative"] == 1.0
 
 
+@pytest.mark.slow  # writes reports
 def test_masked_edges_are_not_listed(content_of: Build, model: KAN, rows: torch.Tensor) -> None:
     model.layers[0].mask[0, 1] = 0
     found = content_of(model, rows)
@@ -119,6 +123,7 @@ def test_a_row_predicted_right_is_no_largest_error(model: KAN, rows: torch.Tenso
         assert all(reason.startswith("among the least certain") for reason in others)
 
 
+@pytest.mark.slow  # writes reports
 def test_rows_add_up_and_include_the_worst(
     content: dict[str, Any], model: KAN, rows: torch.Tensor, y: torch.Tensor
 ) -> None:
@@ -143,6 +148,7 @@ def test_rows_add_up_and_include_the_worst(
         ]
 
 
+@pytest.mark.slow  # writes reports
 def test_the_comparison_is_complete(content: dict[str, Any]) -> None:
     comparison = content["comparison"]
     assert [one["method"] for one in comparison["methods"]] == [*METHODS, "random"]
@@ -153,6 +159,7 @@ def test_the_comparison_is_complete(content: dict[str, Any]) -> None:
     assert set(comparison["importance"]) == set(METHODS)
 
 
+@pytest.mark.slow  # writes reports
 def test_of_the_metrics_only_those_that_the_page_shows_are_computed(
     content: dict[str, Any],
 ) -> None:
@@ -175,6 +182,7 @@ def test_a_comparison_with_other_metrics_keeps_its_gaps(
     assert found[0]["infidelity"] is None
 
 
+@pytest.mark.slow  # writes reports
 def test_pruning_and_training_are_taken_over(
     content_of: Build, model: KAN, rows: torch.Tensor, y: torch.Tensor
 ) -> None:
@@ -229,6 +237,7 @@ def test_methods_are_compared_without_truth_where_that_would_have_to_be_sampled(
     assert found["comparison"]["methods"][0]["infidelity"] is not None
 
 
+@pytest.mark.slow  # writes reports
 def test_results_that_are_passed_are_not_made_again(
     content_of: Build,
     model: KAN,

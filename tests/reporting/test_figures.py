@@ -20,6 +20,7 @@ from tests.reporting.page import Page
 Run = Callable[..., Analysis]
 
 
+@pytest.mark.slow  # writes reports
 def test_only_the_strongest_features_are_drawn(
     analyzed: Run, model: KAN, rows: torch.Tensor
 ) -> None:
@@ -38,6 +39,7 @@ def test_levels_too_wide_to_tell_nodes_apart_are_not_drawn(analyzed: Run) -> Non
     assert draw_flows(analysis, 20) is None
 
 
+@pytest.mark.slow  # writes reports
 def test_effects_without_a_value_somewhere_are_left_out(analyzed: Callable[..., Analysis]) -> None:
     layers = [KANLinear(2, 1, functions=[["x", "x"]]), KANLinear(1, 1, functions=[["log"]])]
     model = KAN.from_layers(layers, KAN([2, 1]).schema).double()

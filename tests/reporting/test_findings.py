@@ -78,6 +78,7 @@ def test_baselines_of_classes_are_judged_by_accuracy_as_the_model_is() -> None:
     assert list(scores)[2:] == ["logistic regression", "gradient boosting"]
 
 
+@pytest.mark.slow  # writes reports
 def test_baselines_are_cross_validated_on_rows_of_unknown_use() -> None:
     model, (x, y), history = trained()
     subject = read_subject(model, (x, y), None)
@@ -127,6 +128,7 @@ def test_directions_are_rank_correlations() -> None:
     assert set(directions(slopes).values()) == {None}
 
 
+@pytest.mark.slow  # writes reports
 def test_findings_say_what_the_numbers_are(content_of: Build) -> None:
     model, data, history = trained()
     content = content_of(model, data, history=history)
@@ -177,6 +179,7 @@ def test_what_moves_a_model_is_not_said_of_a_target_it_does_not_predict(
     assert drivers.endswith(". This says nothing about y, because the model does not predict it.")
 
 
+@pytest.mark.slow  # writes reports
 def test_a_classifier_and_a_formula_have_their_words(content_of: Build) -> None:
     model, data, _ = trained(classes=True)
     content = content_of(model, data)
@@ -192,6 +195,7 @@ def test_a_classifier_and_a_formula_have_their_words(content_of: Build) -> None:
         assert words in text
 
 
+@pytest.mark.slow  # writes reports
 def test_columns_of_a_table_have_no_direction(content_of: Build) -> None:
     generator = np.random.default_rng(0)
     frame = pd.DataFrame({"size": generator.normal(size=60), "kind": ["a", "b", "c"] * 20})

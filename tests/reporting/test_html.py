@@ -104,6 +104,7 @@ def pictures() -> dict[str, Any]:
     return {**single, **none, **several}
 
 
+@pytest.mark.slow  # writes reports
 def test_control_characters_are_escaped(
     model: Any, rows: torch.Tensor, analyzed: Callable[..., Any]
 ) -> None:
@@ -134,6 +135,7 @@ def test_what_is_missing_is_said_in_words(bare: dict[str, Any]) -> None:
     assert "Models compared" not in text
 
 
+@pytest.mark.slow  # writes reports
 def test_the_page_of_an_imitation_says_first_that_it_is_one(
     model: Any, rows: torch.Tensor, content_of: Callable[..., dict[str, Any]]
 ) -> None:
@@ -146,6 +148,7 @@ def test_the_page_of_an_imitation_says_first_that_it_is_one(
     assert "not about the original" not in render_page(content_of(model, rows), pictures())
 
 
+@pytest.mark.slow  # writes reports
 def test_what_was_proven_has_a_section(bare: dict[str, Any], model: Any) -> None:
     proven = certify(model, [(-1, 1)] * 3, max_boxes=8, progress=False)
     content = {**bare, "certificate": json.loads(proven.to_json())}
@@ -173,6 +176,7 @@ def test_the_page_says_what_the_loss_of_a_pruning_is_against(
     assert "The loss against the targets went from" in texts[1]
 
 
+@pytest.mark.slow  # writes reports
 def test_the_page_says_which_rows_the_model_had_not_seen(
     model: Any, rows: torch.Tensor, y: torch.Tensor, analyzed: Callable[..., Any]
 ) -> None:
@@ -208,6 +212,7 @@ def test_formula_words() -> None:
         assert formula_words(receipt) == f"On {rows}, {words}model 0.910."
 
 
+@pytest.mark.slow  # writes reports
 def test_a_page_says_first_why_a_formula_does_not_stand_for_its_model(
     bare: dict[str, Any], model: Any, rows: torch.Tensor
 ) -> None:
@@ -237,6 +242,7 @@ def test_a_page_says_first_why_a_formula_does_not_stand_for_its_model(
     assert "Formula Warning" not in Page(render_page({**bare, "formula": found}, pictures())).text
 
 
+@pytest.mark.slow  # writes reports
 def test_the_page_says_why_there_are_no_interactions(
     rows: torch.Tensor, analyzed: Callable[..., Any]
 ) -> None:

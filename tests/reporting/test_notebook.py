@@ -25,7 +25,7 @@ NAMES = (HOSTILE, *(f"a rather long name of feature {i}" for i in range(5)))
 
 @cache
 def results() -> dict[str, Any]:
-    x = torch.rand(40, len(NAMES), generator=seeded(), dtype=torch.float64)
+    x = torch.rand(30, len(NAMES), generator=seeded(), dtype=torch.float64)
     frame = pd.DataFrame(x.numpy(), columns=list(NAMES)).assign(target=x[:, 0].square().numpy())
     table = kanlens.read_table(frame, target="target")
     model = kanlens.KAN([len(NAMES), 1, 1], generator=seeded()).double()

@@ -62,6 +62,7 @@ def broken(widths: list[int]) -> KAN:
     return model
 
 
+@pytest.mark.slow  # writes reports
 def test_numbers_are_those_made_by_hand(
     described: Described, model: KAN, rows: torch.Tensor, y: torch.Tensor
 ) -> None:
@@ -114,6 +115,7 @@ def test_classes_agree_by_their_share(described: Described, rows: torch.Tensor) 
     assert "r2" not in own
 
 
+@pytest.mark.slow  # writes reports
 def test_changes_are_those_made_by_hand(
     described: Described, model: KAN, rows: torch.Tensor
 ) -> None:
@@ -171,6 +173,7 @@ def test_a_passed_attribution_is_not_mixed_with_another_background(
     assert [*own["importance"].values()] != pytest.approx(passed.values.abs().mean(0).tolist())
 
 
+@pytest.mark.slow  # writes reports
 def test_a_model_that_cannot_be_explained_leaves_the_others(
     described: Described, model: KAN, rows: torch.Tensor, y: torch.Tensor
 ) -> None:

@@ -100,6 +100,7 @@ def test_large_models_leave_out_what_would_take_long() -> None:
     assert plan.method == "secant"
 
 
+@pytest.mark.slow  # writes reports
 def test_methods_that_were_asked_for_are_all_run() -> None:
     names = ["captum_kernel_shap", "gradient_x_input", "captum_kernel_shap"]
     plan = make_plan(subject([60, 40, 1], rows=30), None, names, 200)

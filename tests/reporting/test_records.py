@@ -90,6 +90,7 @@ def parabola() -> KAN:
     return model
 
 
+@pytest.mark.slow  # writes reports
 def test_a_formula_comes_with_its_receipt(
     parabola: KAN, content_of: Callable[..., dict[str, Any]]
 ) -> None:
@@ -105,6 +106,7 @@ def test_a_formula_comes_with_its_receipt(
     assert "formula_far" not in str(found)
 
 
+@pytest.mark.slow  # writes reports
 def test_auto_makes_the_formula(parabola: KAN, content_of: Callable[..., dict[str, Any]]) -> None:
     x = torch.rand(60, 2, generator=seeded(), dtype=torch.float64) * 2 - 1
     found = content_of(parabola, x, symbolize=True)
@@ -113,6 +115,7 @@ def test_auto_makes_the_formula(parabola: KAN, content_of: Callable[..., dict[st
     assert names == {(0, "x^2"), (1, "sin")}
 
 
+@pytest.mark.slow  # writes reports
 def test_the_formulas_are_those_of_symbolize(content_of: Callable[..., dict[str, Any]]) -> None:
     x = torch.rand(60, 1, generator=seeded(), dtype=torch.float64) * 2 - 1
     y = x[:, 0].exp() + 0.1 * torch.randn(60, generator=seeded(1), dtype=torch.float64)
@@ -123,6 +126,7 @@ def test_the_formulas_are_those_of_symbolize(content_of: Callable[..., dict[str,
     assert found["equation"] == f"{result.output_names[0]} = {result.get_best()['equation']}"
 
 
+@pytest.mark.slow  # writes reports
 def test_a_network_that_is_too_wide_has_no_formula_and_the_report_says_why(
     content_of: Callable[..., dict[str, Any]],
 ) -> None:
@@ -172,6 +176,7 @@ def test_the_trend_of_an_edge_in_words() -> None:
     assert _trend(0.25, False) == "raises it on 25% of the rows, lowers it on the others"
 
 
+@pytest.mark.slow  # writes reports
 def test_only_names_that_stand_in_an_equation_are_explained(
     parabola: KAN, content_of: Callable[..., dict[str, Any]]
 ) -> None:
@@ -206,6 +211,7 @@ def test_pairs_are_the_interactions_strongest_first(
     assert 0 < found["share"] < 1
 
 
+@pytest.mark.slow  # writes reports
 def test_flows_are_those_of_the_secant(content_of: Build, model: KAN, rows: torch.Tensor) -> None:
     found = content_of(model, rows)["flows"]
     paths = attribute(
@@ -222,6 +228,7 @@ def test_one_layer_has_neither(content_of: Build, rows: torch.Tensor) -> None:
     assert found["flows"] is None
 
 
+@pytest.mark.slow  # writes reports
 def test_categories_of_a_column_are_one(content_of: Build) -> None:
     table = hostile_table()
     found = content_of(hostile_model(table), table)["interactions"]

@@ -75,6 +75,7 @@ def test_the_twin_of_classes_is_as_the_schema_says(hostile: Report) -> None:
     assert faults(twin) == []
 
 
+@pytest.mark.slow  # writes reports
 def test_wrong_twins_are_told(full: dict[str, Any]) -> None:
     def wrong(change: Callable[[dict[str, Any]], Any]) -> list[str]:
         twin = copy.deepcopy(full)

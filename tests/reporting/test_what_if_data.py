@@ -228,6 +228,7 @@ def unpacked(one: dict[str, Any]) -> Any:
     return np.frombuffer(base64.b64decode(one["float64"]), "<f8").reshape(one["shape"]).tolist()
 
 
+@pytest.mark.slow  # writes reports
 def test_numbers_cannot_end_their_script(content_of: Any, model: KAN, rows: torch.Tensor) -> None:
     panel = panel_of(model, rows)
     panel["controls"][0]["name"] = "</script><!--<script>\u2028&"

@@ -75,6 +75,7 @@ def test_the_base_is_integrated_to_twelve_digits(base, span):
     assert curvature(layer).item() == pytest.approx(exact, rel=1e-12)
 
 
+@pytest.mark.slow  # takes a while
 @given(st.integers(0, 50), st.floats(0.1, 9.0), st.floats(-5.0, 5.0))
 def test_curvature_scales_and_does_not_see_straight_lines(seed, factor, constant):
     layer = rich(seed, base_activation="zero")
@@ -98,6 +99,7 @@ def test_order_one_has_only_the_curvature_of_its_base():
     assert (curvature(layer)[1] > 0).all()
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 def test_gradcheck(order):
     layer = rich(spline_order=order, grid_size=3)

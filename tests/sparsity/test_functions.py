@@ -80,6 +80,7 @@ layers = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.slow  # takes a while
 @given(layers, st.integers(1, 40), st.floats(0.1, 4.0), st.booleans())
 def test_norms_are_their_definitions(options, count, scale, centered):
     layer = rich(**options)
@@ -262,6 +263,7 @@ def test_messages(name):
 # --- a layer's own way ----------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("rows", [300, 30_000])
 def test_an_edge_from_a_constant_column_has_no_gradient(rows):
     for seed in range(20):

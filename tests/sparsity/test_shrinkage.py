@@ -50,6 +50,7 @@ def test_the_matrix_of_the_moments_is_the_covariance_of_the_basis(extrapolation)
     assert_close(means, values.mean(0), rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("centered", [True, False])
 @given(st.integers(0, 50), st.floats(0.01, 3.0))
 def test_the_step_minimises_its_objective(centered, seed, strength):

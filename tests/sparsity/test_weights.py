@@ -109,6 +109,7 @@ def test_weight_l1_belongs_to_the_function(seed, factor, negative, given_x):
     assert_close(sparsity.weight_l1(moved, x), expected, rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.slow  # takes a while
 @given(
     st.integers(0, 1000),
     st.sampled_from(["identity", "zero"]),

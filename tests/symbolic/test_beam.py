@@ -56,6 +56,7 @@ def three():
     return model, work, choices, goal, families
 
 
+@pytest.mark.slow  # derives formulas
 def test_the_beam_finds_what_single_changes_miss(three):
     model, work, choices, goal, families = three
     before = copy.deepcopy(work.state_dict())
@@ -69,6 +70,7 @@ def test_the_beam_finds_what_single_changes_miss(three):
     assert work.layers[0].functions == (("arctan",) * 3,)
 
 
+@pytest.mark.slow  # derives formulas
 def test_layers_behind_a_change_are_sampled_anew(monkeypatch):
     """What reaches the second layer after a change is what its functions are fitted to."""
     layers = [[[torch.tanh, torch.square]], [[torch.exp]]]
@@ -95,6 +97,7 @@ def test_layers_behind_a_change_are_sampled_anew(monkeypatch):
     assert state.function((0, 0, 0)) == "tanh"
 
 
+@pytest.mark.slow  # derives formulas
 def test_a_change_to_what_is_not_defined_is_survived():
     layers = [[[torch.tanh, torch.square]], [[torch.exp]]]
     model, work, choices, goal, families = assigned(layers, [(-2.0, 2.0)] * 2)

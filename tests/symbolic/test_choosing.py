@@ -49,6 +49,7 @@ def test_an_exponential_that_explodes_on_other_rows_is_not_the_formula(rule):
     assert inside.sympy().has(sympy.exp)  # the same, but for the outliers
 
 
+@pytest.mark.slow  # derives formulas
 def test_rows_to_judge_choose_where_they_show_that_a_shorter_formula_is_better():
     model, _ = spline_network([[[lambda v: v, lambda v: 0.05 * torch.exp(3 * v)]]], [(-1, 1)] * 2)
     x, y = table(600, [])
@@ -68,6 +69,7 @@ def test_rows_to_judge_choose_where_they_show_that_a_shorter_formula_is_better()
         assert all(losses[best.name] < other for other in shorter)
 
 
+@pytest.mark.slow  # derives formulas
 def test_the_search_leaves_out_what_explodes_on_rows_it_has_not_seen():
     used = np.linspace(0, 2999, 2000).round().astype(int)
     unseen = np.setdiff1d(np.arange(3000), used)

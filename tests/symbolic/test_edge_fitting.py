@@ -60,6 +60,7 @@ def true_r2(fits):
     return torch.stack([fits.r2[k, k] for k in range(len(NAMES))])
 
 
+@pytest.mark.slow  # derives formulas
 def test_every_family_finds_its_members():
     fits = fit_edges(samples(members()), FAMILIES)
     worst = {name: float(1 - r2) for name, r2 in zip(NAMES, true_r2(fits), strict=True)}
@@ -77,6 +78,7 @@ def test_parameters_describe_the_edge_in_its_own_units():
         assert_close((values - points.y[k]).square().sum(), fits.sse[k, k], rtol=1e-4, atol=1e-9)
 
 
+@pytest.mark.slow  # derives formulas
 def test_size_of_an_edge_does_not_matter():
     """A sine of amplitude 1e-6 is as much a sine as one of amplitude 1e6."""
     small = fit_edges(samples(members(1e-6, 3.0)), FAMILIES)

@@ -78,6 +78,7 @@ def test_many_edges_share_a_line_per_layer(replaced, monkeypatch):
     np.testing.assert_allclose(parts.sum(axis=0), difference, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow  # derives formulas
 def test_the_receipt_holds_the_budget():
     model, x, y = toy()
     receipt = symbolize(model, x, y).receipt

@@ -75,6 +75,7 @@ def test_suggestions_of_a_wide_layer_come_in_parts(monkeypatch):
     assert len(some) == 6 * 2
 
 
+@pytest.mark.slow  # derives formulas
 def test_progress_is_shown(made, monkeypatch):
     model, x, y = made
     bars = []

@@ -32,6 +32,7 @@ def x(generator):
     return torch.rand(200, 2, generator=generator, dtype=torch.float64) * 2 - 1
 
 
+@pytest.mark.slow  # derives formulas
 def test_refit_finds_the_numbers_again(generator, x):
     truth = network(generator, outputs=1)
     target = truth(x).detach()

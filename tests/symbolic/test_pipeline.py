@@ -26,6 +26,7 @@ def result(made):
     return symbolize(*made)
 
 
+@pytest.mark.slow  # derives formulas
 def test_the_formula_of_the_toy_problem_is_exact(made, result):
     _, x, y = made
     truth = sympy.exp(sympy.sin(sympy.pi * x1) + x2**2)
@@ -71,6 +72,7 @@ def test_the_front_and_its_table(made, result):
         assert np.square(gap).mean() / y.var() == pytest.approx(loss, rel=1e-9, abs=1e-25)
 
 
+@pytest.mark.slow  # derives formulas
 def test_the_way_from_splines_to_functions_is_on_the_front():
     """Where the model is what is to be explained, each spline kept is worth its price."""
     model, x = spline_network([[[wiggly, torch.square, torch.sin]]], [(-2.0, 2.0)] * 3)
@@ -111,6 +113,7 @@ def test_rules_of_selection():
         symbolize(model, x, y, model_selection="bets")
 
 
+@pytest.mark.slow  # derives formulas
 def test_best_does_not_explain_less_than_r2_min_allows():
     """The exponential makes 10 % of the variance, noise 20 %: PySR's rule alone would drop it."""
     generator = torch.Generator().manual_seed(0)
@@ -170,6 +173,7 @@ CASES = {  # layers of functions, ranges, and the formula
 }
 
 
+@pytest.mark.slow  # derives formulas
 @pytest.mark.parametrize("name", CASES)
 def test_formulas_are_found_behind_splines(name):
     layers, ranges, truth = CASES[name]
@@ -193,6 +197,7 @@ def test_an_edge_that_no_function_fits_stays_a_spline():
     np.testing.assert_allclose(values, found.predict(x)[:, 0])
 
 
+@pytest.mark.slow  # derives formulas
 def test_harmful_functions_are_taken_back():
     """Every edge fits to R2 0.95; together they would be far off, so some stay splines."""
     model, x = spline_network(
@@ -234,6 +239,7 @@ def test_a_model_of_constants():
     assert suggest(model, torch.zeros(20, 2).double()).empty
 
 
+@pytest.mark.slow  # derives formulas
 def test_units_of_the_data():
     layers = [[[torch.square]]]
     model, x = spline_network(layers, [(-1.0, 1.0)], names=["blood sugar"])
@@ -249,6 +255,7 @@ def test_units_of_the_data():
     assert "blood sugar" in suggest(model, 5 + 2 * x)["formula"][0]
 
 
+@pytest.mark.slow  # derives formulas
 def test_classification_gives_the_formula_of_the_logits():
     model, x = spline_network([[[lambda v: 3 * v, torch.square]]], [(-1.0, 1.0)] * 2)
     classes = {"task": "classification", "class_labels": ("no", "yes")}
@@ -261,6 +268,7 @@ def test_classification_gives_the_formula_of_the_logits():
     assert symbolize(model, x, labels).receipt.accuracy == 1.0
 
 
+@pytest.mark.slow  # derives formulas
 def test_choices_can_be_limited(made):
     model, x, y = made
     found = symbolize(model, x, y, functions=["cos", "exp", "square"], refine=False, snap=False)

@@ -273,6 +273,7 @@ def test_what_rounding_leaves_open_counts_as_explained(offset):
     assert not x1.explains or abs(offset) > 1e14
 
 
+@pytest.mark.slow  # derives formulas
 def test_noise_is_not_explained_by_as_many_numbers_as_rows():
     """A polynomial through all points says nothing; with a row to spare for each, it is tested."""
     draw = np.random.default_rng(0)
@@ -332,6 +333,7 @@ def test_constants_have_the_standard_errors_of_scipy():
     assert [np.isinf(both[value]) for value in values] == [True, True, False]
 
 
+@pytest.mark.slow  # derives formulas
 def test_a_discovered_formula_names_its_constants_and_their_errors():
     draw = np.random.default_rng(1)
     x = draw.uniform(0, 3, 150)

@@ -98,6 +98,7 @@ def test_a_large_offset(rows):
     assert error(read(rows + 1e6, truth(rows), [2, 1]), rows + 1e6, truth(rows)) < 1e-6
 
 
+@pytest.mark.slow  # derives formulas
 @pytest.mark.parametrize("kind", ["tensor", "array", "booleans"])
 def test_whole_numbers(kind):
     x = torch.randint(-5, 6, (200, 2), generator=torch.Generator().manual_seed(0))
@@ -153,6 +154,7 @@ def test_a_model_whose_output_is_not_finite_is_refused(rows):
             call(model, rows)
 
 
+@pytest.mark.slow  # derives formulas
 def test_functions_are_defined_on_the_rarest_rows():
     """A root that fits all but the outermost rows, and is undefined there, is not taken."""
     x = torch.linspace(0.0, 1.0, 2000, dtype=torch.float64)[:, None]
@@ -170,6 +172,7 @@ def test_functions_are_defined_on_the_rarest_rows():
     assert np.isfinite(symbolize(model, x).predict(x)).all()
 
 
+@pytest.mark.slow  # derives formulas
 def test_a_row_with_a_wrong_target_is_left_out(rows):
     model = KAN([2, 1], generator=torch.Generator().manual_seed(0)).double()
     fit(model, (rows, truth(rows)), steps=8, progress=False)

@@ -85,6 +85,7 @@ def test_the_check_rejects_long_formulas_and_those_without_a_term(grown, result)
     assert not acceptable(model, long, lambda rows: result.predict(rows)[:, 0])
 
 
+@pytest.mark.slow  # derives formulas
 def test_terms_of_one_edge_are_found_one_by_one():
     """A line with a kink, which is no function of the library, and a parabola."""
     kinked = [[lambda x: x + 3 * torch.relu(x - 0.25), lambda x: 2 * x**2]]
@@ -97,6 +98,7 @@ def test_terms_of_one_edge_are_found_one_by_one():
     assert complexity(formula.expression) <= 24
 
 
+@pytest.mark.slow  # derives formulas
 def test_a_product_is_a_term_of_its_own():
     curves = [[None, torch.exp], [lambda x: x, None], [None, lambda x: x]]
     first = spline_layer(curves, [(-1.0, 1.0)] * 2)

@@ -37,6 +37,7 @@ def table(rows=120, *, classes=0, outputs=1):
     return kanlens.read_table(frame, target=names)
 
 
+@pytest.mark.slow  # trains networks
 def test_scores_are_over_all_folds_of_the_network():
     data = table(60)
     found = kanlens.fit_default(data, generator=seeded(), progress=False)
@@ -100,6 +101,7 @@ def test_rows_for_testing_judge_where_no_others_do_and_are_known_again(monkeypat
     assert (model.record.scores, model.record.rows) == ({}, 0)
 
 
+@pytest.mark.slow  # trains networks
 def test_the_last_rows_judge_whatever_training_held_out(monkeypatch):
     monkeypatch.setattr(baselines, "MAX_BOOSTING_WIDTH", 2)  # no boosting
     data = table()

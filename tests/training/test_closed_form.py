@@ -67,6 +67,7 @@ def test_the_network_computes_the_outputs_of_the_fit(fits, kind):
     assert model.widths == (3, {"two outputs": 2, "three classes": 3}.get(kind, 1))
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("classes", [False, True])
 def test_rows_of_a_fold_have_no_part_in_their_predictions(monkeypatch, classes):
     judged, score = [], closed.score
@@ -98,7 +99,7 @@ def test_rows_of_a_fold_have_no_part_in_their_predictions(monkeypatch, classes):
 def test_classes_are_a_penalized_logistic_regression(monkeypatch, fits, classes):
     for module in (closed, small):
         monkeypatch.setattr(module, "CHANGE", 0.0)
-    monkeypatch.setattr(closed, "CYCLES", 12)
+    monkeypatch.setattr(closed, "CYCLES", 8)
     monkeypatch.setattr(default, "MEMBERS", 2)  # folds: only the choice of curves depends on them
     monkeypatch.setattr(small, "PASSES", 5)
     for module in (components, curves):
@@ -182,6 +183,7 @@ def test_noise_in_many_columns_is_not_predicted(columns):
     assert float(result.model(fresh).detach().var()) < 0.2
 
 
+@pytest.mark.slow  # trains networks
 def test_levels_of_a_category_share_a_variance(fits):
     draw = np.random.default_rng(0)
     kinds = draw.choice(list("abcdef"), 200)
@@ -220,6 +222,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("case", CASES)
 def test_unusual_columns_and_targets(case):
     x, y = CASES[case](*rows())
@@ -247,6 +250,7 @@ def test_a_constant_target_is_predicted():
     assert float(outputs[:, 0].detach().std()) > 0.5
 
 
+@pytest.mark.slow  # trains networks
 def test_separable_classes_do_not_fail():
     x, _ = rows()
     result = fitted(x, np.where(x[:, 0] > 0, "a", "b"))
@@ -262,6 +266,7 @@ def test_weights_that_leave_one_fold_do_not_fail():
     assert np.isfinite([result.loss, result.validation_loss, result.metric]).all()
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("extrapolation", ["constant", "linear", "zero"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_models_of_each_kind(tmp_path, extrapolation, dtype):
@@ -331,6 +336,7 @@ def test_variances_are_pooled_where_that_predicts_better(fits):
     assert not fits[-1][0].pooled
 
 
+@pytest.mark.slow  # trains networks
 def test_curves_have_rough_parts_where_these_predict_better():
     x = np.random.default_rng(0).uniform(-1, 1, (400, 2))
     noise = 0.1 * np.random.default_rng(1).normal(size=400)

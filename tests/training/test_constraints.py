@@ -19,6 +19,8 @@ from kanlens.training._constraints import (
 from kanlens.training._curve_design import ColumnCurves, CurveDesign, make_curve
 from kanlens.training._small_network import SmallNetwork
 
+pytestmark = pytest.mark.usefixtures("few_folds")
+
 KNOTS = np.array([0.0, 0.5, 0.7, 2.0, 2.1, 5.0])
 CURVES = {
     "increasing": np.sqrt,
@@ -115,6 +117,7 @@ def heights(model, column, out=0):
     return edge.breakpoints, edge.coefficients
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("how", [{}, {"hidden": ()}])
 def test_curves_have_their_shapes_where_noise_and_data_say_otherwise(how):
     shapes = {"a": "increasing", "b": "increasing", "c": "concave", "d": "convex"}
@@ -133,7 +136,7 @@ def test_curves_have_their_shapes_where_noise_and_data_say_otherwise(how):
 @pytest.mark.slow  # trains networks
 def test_a_network_with_a_product_keeps_a_shape_that_is_certified_and_attacked(tmp_path):
     shapes = {"a": "increasing", "b": "decreasing"}
-    model = train(rows(300), shapes, max_edges="few")
+    model = train(rows(200), shapes, max_edges="few")
     assert any(nodes.grouping.arities for nodes in model.nodes)  # of c and d
     model = kanlens.load(kanlens.save(model, tmp_path / "m.safetensors"))
     assert model.constraints == shapes
@@ -155,7 +158,7 @@ def test_a_network_with_a_product_keeps_a_shape_that_is_certified_and_attacked(t
 @pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("classes", [2, 3])
 def test_logits_of_classes_have_shapes(classes):
-    frame = rows(200)
+    frame = rows(100)
     frame["y"] = pd.qcut(frame["y"], classes, labels=list("lmh"[:classes])).astype(str)
     model = train(frame, {"d": "increasing"}, hidden=())
     for out in range(len(model.output_names)):
@@ -196,6 +199,7 @@ def pairs(model, column, seed=1, count=20000):
         return model(torch.from_numpy(rows)).numpy()
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("how", [{"hidden": ()}, {"max_edges": "few"}])
 def test_all_shapes_are_proven_and_hold_far_beyond_the_data(how):
     frame = rows().assign(a=lambda f: 8 * f["a"] - 4, b=lambda f: f["b"] - 0.4)
@@ -228,6 +232,7 @@ def test_a_shape_that_the_range_does_not_hold_is_trained_with_a_warning():
         train(frame, {"a": "positive"}, hidden=(), build=build)
 
 
+@pytest.mark.slow  # trains networks
 def test_every_path_of_a_deep_network_is_monotone_after_training():
     table = kanlens.read_table(rows(300), target="y")
     names, generator = table.schema.feature_names, torch.Generator().manual_seed(0)
@@ -245,6 +250,7 @@ def test_every_path_of_a_deep_network_is_monotone_after_training():
     assert proven_shapes(model) == {}
 
 
+@pytest.mark.slow  # trains networks
 def test_training_by_gradients_keeps_no_shape():
     model = train(rows(100), {"a": "increasing"}, hidden=())
     kanlens.fit(model, kanlens.read_table(rows(100), target="y"), steps=1, progress=False)

@@ -54,6 +54,7 @@ def run_on(x, y, model, seed=0, weights=None):
     return run
 
 
+@pytest.mark.slow  # trains networks
 def test_the_network_is_the_mean_of_its_members():
     x, y = table(product)
     model = built([48], 5, outputs=1)
@@ -67,6 +68,7 @@ def test_the_network_is_the_mean_of_its_members():
     assert len(model.background) == 90
 
 
+@pytest.mark.slow  # trains networks
 def test_hidden_units_of_training_rows_are_where_the_functions_were_learned(monkeypatch):
     monkeypatch.setattr("kanlens.training._training_loop.COST", -1.0)  # as if grids cost
     x, y = table(product)
@@ -111,6 +113,7 @@ def test_members_do_not_see_their_folds():
     assert float(moved[[0, 1, 3, 4, 5]].min()) > 1e-4
 
 
+@pytest.mark.slow  # trains networks
 def test_every_row_is_judged_by_a_member_that_has_not_seen_it():
     x, y = table(product)
     found = fit_default((x, y), build=built, generator=seeded(), progress=False)
@@ -158,6 +161,7 @@ def test_no_hidden_layer_where_none_pays(monkeypatch):
     assert found.metric > 0.9
 
 
+@pytest.mark.slow  # trains networks
 def test_noise_is_not_fitted():
     x, _ = table(product)
     noise = torch.randn(90, 1, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -168,6 +172,7 @@ def test_noise_is_not_fitted():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_folds")
 def test_classes_and_several_outputs():
     x, y = table(lambda x: torch.cat((x[:, :1] * x[:, 1:], x[:, :1]), 1))
     labels = np.array(["a", "b", "c"])[(y > 0).sum(1).numpy()]
@@ -279,6 +284,7 @@ def test_an_interrupt_of_another_process_ends_all(monkeypatch):
         assert found.interrupted
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("briefest")
 @pytest.mark.parametrize("rows", [2, 3, 7])
 def test_few_rows(rows):
@@ -312,6 +318,7 @@ def test_weights_enter_the_loss_of_a_single_network():
 
 @pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("briefest")
+@pytest.mark.usefixtures("few_folds")
 def test_the_rows_choose_the_default_network():
     x, y = table(product)
     state = torch.get_rng_state()
@@ -343,6 +350,7 @@ def test_the_rows_choose_the_default_network():
 SHAPES = {(5,): (2, 5, 1), (16,): (2, 16, 1), ((1, 7),): (2, 8, 1), (5, 3): (2, 5, 3, 1)}
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("briefest")
 @pytest.mark.parametrize("hidden", SHAPES)
 def test_a_shape_alone_is_trained_by_the_recipe(hidden, monkeypatch):
@@ -378,6 +386,7 @@ def test_rows_held_out_of_a_single_network_are_not_learned():
     assert not torch.equal(outputs[2], outputs[1])
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("briefest")
 def test_a_given_shape_goes_on_from_its_checkpoint_alone(tmp_path, monkeypatch):
     rows, path = table(product), tmp_path / "run"

@@ -26,6 +26,7 @@ def size_of(net):
     return sum(float(kanlens.sparsity.weight_l1(layer).sum()) for layer in net.layers)
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize(
     ("optimizer", "options", "least"),
     [
@@ -48,6 +49,7 @@ def test_regression_is_learned(network, waves, optimizer, options, least):
     assert_close(net.output_shift, waves[1][kept].mean(0))
 
 
+@pytest.mark.slow  # trains networks
 def test_two_and_three_classes_are_learned(network):
     x = torch.linspace(-2, 2, 60, dtype=torch.float64)[:, None]
     two = run(network((1, 1)), (x, (x[:, 0].abs() > 1).numpy()))
@@ -77,6 +79,7 @@ def test_float32(network, waves):
     assert result.loss < 1.0
 
 
+@pytest.mark.slow  # trains networks
 def test_the_same_generator_gives_the_same_bytes(network, waves):
     def bytes_of(seed):
         net = network()
@@ -89,6 +92,7 @@ def test_the_same_generator_gives_the_same_bytes(network, waves):
     assert torch.equal(torch.get_rng_state(), before)  # torch's own are left alone
 
 
+@pytest.mark.slow  # trains networks
 def test_without_generator_torchs_own_decides(network, waves):
     def trained(seed):
         with torch.random.fork_rng():
@@ -123,6 +127,7 @@ def test_training_never_ends_worse_than_it_began(network, waves):
     assert_close(dict(net.state_dict()), before, rtol=0, atol=0)
 
 
+@pytest.mark.slow  # trains networks
 def test_the_penalty_decides_which_state_is_best(network, waves):
     plain = run(network(), waves, steps=8)
     sparse = run(network(), waves, steps=8, penalty="weight_l1", strength=0.3)
@@ -167,6 +172,7 @@ def test_grids_move_on_schedule(network, waves):
         assert (result.history[0]["grid_error"] > 0) == moved
 
 
+@pytest.mark.slow  # trains networks
 def test_grids_follow_hidden_values_at_the_end_unless_it_costs(network, waves, monkeypatch):
     def outside(cost):
         monkeypatch.setattr("kanlens.training._training_loop.COST", cost)
@@ -285,6 +291,7 @@ def test_no_steps_scale_and_nothing_else(network, waves):
     assert_close(list(net.parameters()), weights, rtol=0, atol=0)
 
 
+@pytest.mark.slow  # trains networks
 def test_an_imported_model_that_no_step_improves_says_so_and_names_the_way_on(network, waves):
     draw = torch.Generator().manual_seed(1)
     x, y = waves[0], torch.randn(60, 1, dtype=torch.float64, generator=draw)

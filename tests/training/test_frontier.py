@@ -41,6 +41,7 @@ def front():
     return traced(table())
 
 
+@pytest.mark.slow  # trains networks
 def test_the_product_pays_and_the_network_is_small(front):
     step = front.steps[front.index()]
     assert step.added == "b * c"
@@ -77,6 +78,7 @@ def test_the_simplest_is_within_one_standard_error_of_the_best(front):
         assert (rise.mean() <= error) == (place == front.index())
 
 
+@pytest.mark.slow  # trains networks
 def test_scores_are_of_rows_that_networks_have_not_seen(monkeypatch):
     """Targets that only held-out rows have leave their own predictions as they are."""
     found = {}
@@ -125,16 +127,17 @@ def test_a_category_counts_once_and_its_levels_are_edges():
 
 
 @pytest.mark.slow  # trains networks
+@pytest.mark.usefixtures("few_folds")
 def test_several_outputs_and_classes():
-    data = table()
+    data = table(150)
     x, y = data.x, data.y
     both = traced((x, torch.cat((y, x[:, :1]), 1)))
-    assert both.simplest(x).shape == (300, 2)
+    assert both.simplest(x).shape == (150, 2)
     assert both.steps[both.index()].score > both.steps[0].score
     labels = np.array(["low", "middle", "high"])[np.digitize(y[:, 0].numpy(), [-0.5, 0.5])]
-    three = traced((x, labels), max_edges=10)
+    three = traced((x, labels), max_edges=6)
     assert three.metric_name == "accuracy"
-    assert three.simplest(x).shape == (300, 3)
+    assert three.simplest(x).shape == (150, 3)
     assert three.steps[three.index()].score > 0.5
 
 
@@ -157,6 +160,7 @@ def test_interactions_are_read_by_name():
         traced(data, max_edges=0)
 
 
+@pytest.mark.slow  # trains networks
 def test_an_interrupt_leaves_the_sizes_so_far(monkeypatch):
     path = _growth.GrowthPath
     monkeypatch.setattr(path, "add", interrupting.once(path.add, 6))
@@ -170,6 +174,7 @@ def test_an_interrupt_leaves_the_sizes_so_far(monkeypatch):
 TIME = r"frontier: expected growth to end within time_limit=0.0, got the end of the time. The sizes"
 
 
+@pytest.mark.slow  # trains networks
 def test_no_time_is_curves_alone():
     with pytest.warns(KanlensWarning, match=TIME):
         front = traced(table(), time_limit=0.0)
@@ -192,6 +197,7 @@ def test_weights_and_groups():
     assert traced((data.x, data.y), groups=groups).folds == 5
 
 
+@pytest.mark.slow  # trains networks
 def test_growth_is_on_some_rows_and_the_last_fit_on_all(monkeypatch):
     monkeypatch.setattr(_frontier_result, "GROWTH_ROWS", 120)
     front = traced(table())
@@ -216,6 +222,7 @@ def test_a_small_network_is_a_choice_of_training_by_default(front):
         kanlens.fit_default(table(), hidden=(), max_edges=8)
 
 
+@pytest.mark.slow  # trains networks
 def test_training_by_default_and_growth_are_one_path(front):
     generator = seeded(1)
 
@@ -255,6 +262,7 @@ def test_the_edges_of_a_size_are_those_of_its_model():
     assert traced(kanlens.read_table(frame.assign(y=noise), target="y")).steps[0].edges == 0
 
 
+@pytest.mark.slow  # trains networks
 def test_an_interrupt_of_training_keeps_the_terms_so_far(monkeypatch, tmp_path):
     path = _growth.GrowthPath
     monkeypatch.setattr(path, "add", interrupting.once(path.add, 6))
@@ -266,6 +274,7 @@ def test_an_interrupt_of_training_keeps_the_terms_so_far(monkeypatch, tmp_path):
 
 
 @pytest.mark.slow  # trains networks
+@pytest.mark.usefixtures("few_folds")
 def test_estimators_grow_small_networks():
     data = table()
     x, y = data.x.numpy(), data.y[:, 0].numpy()
@@ -283,12 +292,12 @@ def test_estimators_grow_small_networks():
 
 @pytest.mark.slow  # trains networks
 def test_fewer_edges_than_columns_are_the_strongest_columns():
-    front = traced(table(), max_edges=2, interactions=0)
+    front = traced(table(100), max_edges=2, interactions=0)
     assert [step.edges for step in front.steps] == [2]
     model = front.simplest
     assert model.edges_alive <= 2
     assert bool(model.layers[0].mask[0, 0])  # a has the largest effect of its own
-    data = table()
+    data = table(100)
     both = traced((data.x, torch.cat((data.y, data.x[:, 3:]), 1)), max_edges=2, interactions=0)
     assert both.simplest.layers[0].mask.sum(1).tolist() == [1, 1]
     for wrong in (0, "some", True):
@@ -298,6 +307,7 @@ def test_fewer_edges_than_columns_are_the_strongest_columns():
         traced(data, time_limit=-1)
 
 
+@pytest.mark.slow  # trains networks
 def test_the_model_keeps_the_scores_of_all_sizes(front, tmp_path):
     model = front.simplest
     record = model.growth
@@ -311,6 +321,7 @@ def test_the_model_keeps_the_scores_of_all_sizes(front, tmp_path):
     assert loaded.growth is None
 
 
+@pytest.mark.slow  # trains networks
 def test_columns_that_growth_left_at_zero_have_no_edge():
     draws = np.random.default_rng(0)
     frame = pd.DataFrame(draws.uniform(-1, 1, (150, 6)), columns=list("abcdef"))
@@ -357,10 +368,11 @@ def test_growth_goes_on_where_an_interrupt_or_the_time_ended_it(monkeypatch, tmp
 
 
 @pytest.mark.slow  # trains networks
+@pytest.mark.usefixtures("few_folds")
 def test_training_by_default_goes_on_with_growth(monkeypatch, tmp_path):
     y = np.array(["low", "middle", "high"])[np.digitize(table(100).y[:, 0].numpy(), [-0.5, 0.5])]
     data = (table(100).x, y)
-    options = {"max_edges": 10, "progress": False}
+    options = {"max_edges": 8, "progress": False}
     whole = kanlens.fit_default(data, generator=seeded(1), **options)
     options |= {"checkpoint": tmp_path / "run", "checkpoint_every": 0}
     with monkeypatch.context() as patch:
@@ -418,6 +430,7 @@ def test_other_models_are_named_and_installed(monkeypatch):
         traced(table(50), references=["ebm"])
 
 
+@pytest.mark.slow  # trains networks
 def test_an_interrupt_of_other_models_keeps_the_sizes(monkeypatch):
     monkeypatch.setattr(_frontier, "fit_default", interrupting.once(kanlens.fit_default))
     with pytest.warns(InterruptedWarning, match="The sizes so far are returned"):

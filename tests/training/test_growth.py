@@ -72,6 +72,7 @@ def test_a_gain_is_that_of_the_marginal_likelihood():
     assert abs(gain - sorted(gains)[-4]) > 1e-3  # another variance is another gain
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("seed", range(3))
 def test_pairs_that_are_there_are_found_and_no_others(seed, monkeypatch):
     monkeypatch.setattr(_growth, "MIN_GAIN", 6.0)  # cross-validation is as strict
@@ -113,6 +114,7 @@ def test_a_link_goes_when_products_make_it_needless():
     assert network.link is None
 
 
+@pytest.mark.slow  # trains networks
 def test_interactions_are_those_allowed():
     x = drawn(400, 4)
     y = x[:, 0] * x[:, 1] + x[:, 2] * x[:, 3] + 0.1 * np.random.default_rng(0).normal(size=400)

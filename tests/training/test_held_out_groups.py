@@ -74,6 +74,7 @@ def held_out_by_each_way():
         yield "discover", match_rows(x, torch.from_numpy(table.x[table.held_out])), 135
 
 
+@pytest.mark.slow  # trains networks
 def test_copies_are_held_out_together_everywhere():
     for call, held_out, rows in held_out_by_each_way():
         assert len(held_out) == rows, call

@@ -39,9 +39,9 @@ def additive(noisy):
 @pytest.fixture(scope="module")
 def classifier():
     draw = np.random.default_rng(1)
-    x = draw.normal(size=(300, 2))
+    x = draw.normal(size=(150, 2))
     labels = np.array(["low", "mid", "high"])[
-        (x[:, 0] + draw.normal(size=300) > 0) + 1 * (x[:, 1] > 1)
+        (x[:, 0] + draw.normal(size=150) > 0) + 1 * (x[:, 1] > 1)
     ]
     table = kanlens.read_table(pd.DataFrame(x, columns=["u", "v"]).assign(k=labels), target="k")
     return kanlens.fit_default(table, hidden=(), progress=False, generator=seeded()).model, table
@@ -186,7 +186,9 @@ def copied(model):
     return again
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("outputs", [1, 3])
+@pytest.mark.usefixtures("few_folds")
 def test_probabilities_have_the_least_log_loss_of_a_scale_and_shifts(outputs):
     draw = np.random.default_rng(outputs)
     logits = draw.normal(size=(500, outputs)) * 3
@@ -224,6 +226,8 @@ def test_probabilities_have_the_least_log_loss_of_a_scale_and_shifts(outputs):
         assert -np.log(moved[places]).mean() > -np.log(now[places]).mean()
 
 
+@pytest.mark.slow  # trains networks
+@pytest.mark.usefixtures("few_folds")
 def test_a_threshold_has_the_least_cost_of_rows_held_out():
     draw = np.random.default_rng(5)
     x = draw.normal(size=(300, 2))
@@ -251,7 +255,8 @@ def test_a_threshold_has_the_least_cost_of_rows_held_out():
     for wrong in ((1.0,), (1.0, -1.0), (0.0, 1.0), 5.0, (1.0, float("nan"))):
         with pytest.raises(InvalidValueError, match="cost of a false positive"):
             model.find_threshold(cost=wrong)
-    three = kanlens.KANClassifier(hidden=(), random_state=0).fit(x, x[:, 0].round().clip(-1, 1))
+    three = kanlens.KANClassifier(hidden=(), random_state=0)
+    three.fit(x[:40], x[:40, 0].round().clip(-1, 1))
     with pytest.raises(MethodError, match="two classes"):
         three.find_threshold()
 
@@ -277,6 +282,7 @@ def test_only_classes_have_probabilities(additive):
         kanlens.calibrate(additive, probabilities=True)
 
 
+@pytest.mark.slow  # trains networks
 def test_estimators_return_intervals_and_sets():
     draw = np.random.default_rng(3)
     x = draw.uniform(-1, 1, (120, 2))
@@ -312,6 +318,7 @@ def test_the_command_writes_intervals_and_the_share_covered(additive, noisy, tmp
     assert facts["covered"] == inside.mean()
 
 
+@pytest.mark.slow  # trains networks
 def test_support_names_features_and_pairs_outside_the_data(tmp_path, capsys):
     from kanlens.cli import main
 

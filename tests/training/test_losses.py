@@ -104,6 +104,7 @@ def test_working_errors_are_slopes_of_losses(name):
         assert change / 2e-6 == pytest.approx(-2 * own[row] * errors[row], rel=1e-4, abs=1e-4)
 
 
+@pytest.mark.slow  # trains networks
 def test_the_partial_likelihood_is_that_of_statsmodels():
     from statsmodels.duration.hazard_regression import PHReg
 
@@ -162,6 +163,7 @@ def test_hazards_and_concordance_are_those_of_all_pairs():
         assert hazard(np.array([time]))[0] == pytest.approx(sum(steps))
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("loss", list(TWEEDIE))
 def test_log_linear_means_are_found_as_by_a_generalized_linear_model(loss):
     import statsmodels.api as sm
@@ -179,6 +181,7 @@ def test_log_linear_means_are_found_as_by_a_generalized_linear_model(loss):
     assert mean(np.exp(eta), own) < 0.2 * mean(np.exp(eta), np.full(len(y), y.mean()))
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("loss", ["quantile", "absolute_error", "huber"])
 def test_robust_losses_follow_the_quantile_and_no_outlier(loss):
     x, _eta, y = drawn(loss)
@@ -191,6 +194,7 @@ def test_robust_losses_follow_the_quantile_and_no_outlier(loss):
     assert abs(far - own).mean() < 0.4
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("small", [False, True])
 def test_several_quantiles_do_not_cross(small, tmp_path):
     levels = [0.1, 0.5, 0.51, 0.9]
@@ -213,6 +217,7 @@ def test_several_quantiles_do_not_cross(small, tmp_path):
     pd.testing.assert_frame_equal(kanlens.predict(loaded, rows), values)
 
 
+@pytest.mark.slow  # trains networks
 def test_growth_finds_products_on_the_log_scale():
     x, _, _ = drawn("poisson", 600)
     y = np.random.default_rng(3).poisson(np.exp(1 + 2 * x[:, 0] * x[:, 1])).astype(float)
@@ -233,6 +238,7 @@ def test_networks_with_hidden_layers_are_trained_by_the_loss():
     assert again.model.loss.name == "gamma"
 
 
+@pytest.mark.slow  # trains networks
 def test_exposure_and_offset_have_the_likelihood_of_an_offset():
     import statsmodels.api as sm
 
@@ -256,6 +262,7 @@ def test_exposure_and_offset_have_the_likelihood_of_an_offset():
     assert logs(torch.tensor(x)).detach().numpy()[:, 0] == pytest.approx(np.log(rates))
 
 
+@pytest.mark.slow  # trains networks
 def test_events_are_signs_of_times():
     x, _, y = drawn("cox", 150)
     frame = pd.DataFrame(x, columns=COLUMNS).assign(time=abs(y), dead=(y > 0).astype(int))
@@ -270,6 +277,7 @@ def test_events_are_signs_of_times():
     )
 
 
+@pytest.mark.slow  # trains networks
 def test_survival_is_that_of_breslows_baseline():
     draw = np.random.default_rng(0)
     x = draw.uniform(-1, 1, (500, 1))
@@ -302,6 +310,7 @@ def test_files_keep_the_loss(tmp_path):
     assert "loss" not in json.dumps(dataclasses.replace(model.config, schema=plain).to_json())
 
 
+@pytest.mark.slow  # trains networks
 def test_intervals_are_those_of_responses():
     x, _eta, y = drawn("gamma")
     model = trained("gamma", x, y).model
@@ -342,6 +351,8 @@ def test_wrong_losses_and_values_are_refused_in_a_line(options, words):
     assert "\n" not in str(raised.value)
 
 
+@pytest.mark.slow  # trains networks
+@pytest.mark.usefixtures("few_folds")
 def test_estimators_take_losses_and_class_weights():
     from sklearn.base import clone
     from sklearn.utils.class_weight import compute_sample_weight
@@ -371,6 +382,7 @@ def test_estimators_take_losses_and_class_weights():
         kanlens.KANRegressor(class_weight="balanced").fit(x, times)
 
 
+@pytest.mark.slow  # trains networks
 def test_prune_bands_formulas_and_labels_are_of_the_log_scale():
     x, _, y = drawn("gamma")
     model = trained("gamma", x, y).model
@@ -392,6 +404,7 @@ def test_prune_bands_formulas_and_labels_are_of_the_log_scale():
     assert result.receipt.r2 > 0.3
 
 
+@pytest.mark.slow  # trains networks
 def test_commands_train_by_a_loss_and_exports_name_its_scale(tmp_path):
     from kanlens.cli import main
 

@@ -10,6 +10,8 @@ from kanlens.errors import DataError, InvalidValueError
 from kanlens.model._losses import LOSSES
 from tests.training.test_losses import COLUMNS, drawn, trained
 
+pytestmark = pytest.mark.usefixtures("few_folds")
+
 
 def test_growth_with_cox_survives_heavy_tails():
     draw = np.random.default_rng(0)
@@ -23,6 +25,7 @@ def test_growth_with_cox_survives_heavy_tails():
     assert np.isfinite(errors).all()
 
 
+@pytest.mark.slow  # trains networks
 def test_the_default_takes_several_quantiles():
     x, _, y = drawn("quantile", 60)
     model = kanlens.KANRegressor(loss="quantile", quantile=[0.1, 0.9], random_state=0).fit(x, y)
@@ -55,6 +58,7 @@ def test_counts_of_0_and_1_and_codes_of_events_are_refused_in_words():
         trained("cox", x, 1 + y, event=1 + frame["claims"])
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("levels", [[0.1, 0.9], [0.1, 0.5, 0.9]])
 def test_several_quantiles_are_of_one_target(levels):
     x, _, y = drawn("quantile", 60)

@@ -18,6 +18,8 @@ from kanlens.model._network import describe
 from kanlens.training._objective import outside_words
 from kanlens.training._training_loop import settle_range
 
+pytestmark = pytest.mark.usefixtures("few_folds")
+
 N = 160
 
 
@@ -80,6 +82,7 @@ def test_other_ways_beyond_the_range_hold_nothing():
     assert abs(float(ends[2] - ends[1])) > 0.1  # it goes on
 
 
+@pytest.mark.slow  # trains networks
 def test_a_bad_cell_moves_no_prediction_and_hardly_the_training():
     x, y = rows()
     spoiled = x.clone()
@@ -109,6 +112,7 @@ def test_later_data_widen_the_range():
     assert_close(model.input_high, 2 * x.amax(0))
 
 
+@pytest.mark.slow  # trains networks
 def test_files_and_pruned_networks_keep_the_range_and_formulas_have_none(model, tmp_path):
     again = kanlens.load(kanlens.save(model, tmp_path / "model.safetensors"))
     assert again.holds_inputs
@@ -205,6 +209,7 @@ def test_estimators_warn():
     assert_close(far[0], found.predict(np.array([[end, 0.0]]))[0])
 
 
+@pytest.mark.slow  # trains networks
 def test_estimators_and_commands_take_the_other_ways(tmp_path):
     x, y = rows()
     straight = kanlens.KANRegressor(hidden=(), steps=1, extrapolation="linear", random_state=0)

@@ -60,6 +60,7 @@ def test_the_path_runs_from_full_to_dead(path):
     assert losses == sorted(losses)
 
 
+@pytest.mark.slow  # trains networks
 def test_the_chosen_model_has_the_planted_structure(path):
     step = path.steps[path.best]
     assert step.features == ("x1", "x2")
@@ -91,6 +92,7 @@ def test_the_numbers_of_a_step_are_those_of_its_model(path):
     assert_close(path.constant_loss, shifted.square().mean().item())
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("short_polish")
 def test_the_model_that_was_given_is_left_alone():
     net = kanlens.KAN([4, 1], generator=seeded(0)).double()
@@ -104,6 +106,7 @@ def test_the_model_that_was_given_is_left_alone():
     assert found.stopped_because == "all strengths done"
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("short_polish")
 def test_each_step_begins_where_the_last_one_ended(network, monkeypatch):
     starts: list[Tensor] = []
@@ -119,6 +122,7 @@ def test_each_step_begins_where_the_last_one_ended(network, monkeypatch):
         assert_close(start, step.model.layers[0].spline_weight.detach(), rtol=0, atol=0)
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("penalty", ["activation_l1", {"weight_l1": 1.0, "curvature": 1e-4}])
 def test_other_penalties_make_edges_small(network, penalty):
     options = {"penalty": penalty, "strengths": [0.0, 0.02], "entropy_weight": 1.0}
@@ -129,6 +133,7 @@ def test_other_penalties_make_edges_small(network, penalty):
     assert found.penalty == weights
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("short_polish")
 def test_classes_and_products(network):
     x, y = planted()

@@ -51,6 +51,7 @@ def test_irrelevant_features_die_and_the_others_do_not(network, widths, optimize
     assert result.metric > 0.98
 
 
+@pytest.mark.slow  # trains networks
 def test_without_the_step_no_edge_is_zero(network):
     net = network((5, 1))
     run(net, planted(), proximal=False, entropy_weight=0.0)
@@ -91,6 +92,7 @@ def test_a_strength_beyond_all_kills_everything_and_a_fit_without_brings_edges_b
     assert result.metric > 0.98
 
 
+@pytest.mark.slow  # trains networks
 def test_the_objective_never_rises(network):
     net, (x, y) = network((5, 2, 1)), planted()
     objective = Objective(
@@ -139,6 +141,7 @@ def test_optimizers_leave_edges_that_are_zero(network, weights):
         assert (seen != 0).reshape(2, 5, -1).any(2).sum() == 8
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("short_polish")
 def test_masked_and_frozen_weights_stay(network):
     net = network((5, 2, 1))
@@ -151,6 +154,7 @@ def test_masked_and_frozen_weights_stay(network):
     assert torch.equal(net.layers[1].base_weight, base)
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("short_polish")
 @pytest.mark.parametrize("widths", [(5, 2, 1), (5, (1, 1), 1), (5, 2, 3)])
 def test_products_and_classes(network, widths):

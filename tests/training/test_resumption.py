@@ -149,6 +149,7 @@ def test_checkpoints_are_written_by_the_clock(tmp_path):
     assert read_state(tmp_path / "c")["at"] == 70.1
 
 
+@pytest.mark.slow  # trains networks
 def test_without_a_generator_a_run_resumes_too(network, waves, tmp_path, monkeypatch):
     options = {**ADAM, "generator": None}
     with torch.random.fork_rng():
@@ -174,6 +175,7 @@ def test_a_finished_run_resumes_to_its_result(network, waves, tmp_path):
     assert len(again.history) == 6
 
 
+@pytest.mark.slow  # trains networks
 def test_a_refit_resumes(network, waves, tmp_path, monkeypatch):
     def trained():
         net = network()

@@ -52,6 +52,7 @@ def networks_of(model, x, y, *, products=True, fine=False):
     return networks
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("fine", [False, True])
 def test_the_kan_has_the_outputs_of_the_networks(fine):
     frame, y = rows()
@@ -68,6 +69,7 @@ def test_the_kan_has_the_outputs_of_the_networks(fine):
         assert made.edges_alive == sum(int((layer.mask != 0).sum()) for layer in made.layers)
 
 
+@pytest.mark.slow  # trains networks
 def test_classes_are_logits():
     frame, y = rows()
     labels = pd.cut(y, [-np.inf, 0.9, 1.6, np.inf], labels=["low", "middle", "high"]).astype(str)
@@ -82,6 +84,7 @@ def test_classes_are_logits():
         assert float(right.double().mean()) > 0.7
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("side", [0, 1])
 def test_sums_are_the_linear_model_of_what_moves(side):
     model, x, targets = prepared(*rows())

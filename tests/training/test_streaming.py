@@ -59,6 +59,7 @@ def test_every_row_comes_once_and_in_another_order_in_every_epoch(source):
     assert found.rows == ROWS - 4
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("processes", [2, 5])
 def test_batches_do_not_depend_on_the_number_of_processes(source, processes):
     whole = list(stream(source).batches(3))
@@ -75,6 +76,7 @@ def test_batches_do_not_depend_on_the_number_of_processes(source, processes):
     assert all(rows >= 64 for _, _, rows in whole[: len(whole) // 2])
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("done", [1, 15])
 def test_what_is_done_is_passed_over(source, done):
     whole = list(stream(source).batches(4))
@@ -215,6 +217,7 @@ def test_the_work_of_a_model_on_the_rows_that_are_held_counts(large, monkeypatch
     assert held[1] > 5 * held[100] > 25 * held[1000]
 
 
+@pytest.mark.slow  # trains networks
 def test_training_by_default_counts_the_network_it_may_choose(large, monkeypatch):
     numbers, held = [], fit.held_rows
 

@@ -8,6 +8,7 @@ import torch
 import kanlens
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.filterwarnings("ignore:.*none of the known categories")
 @pytest.mark.parametrize("blank", [False, True])
 def test_unknown_categories_are_outside_the_data(blank):

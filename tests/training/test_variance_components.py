@@ -91,6 +91,7 @@ def test_the_score_is_the_slope_of_the_deviance(known):
     assert abs(slopes).min() > 1e-2
 
 
+@pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("exact")
 @pytest.mark.parametrize("effect", [0.0, 1.0])
 @pytest.mark.parametrize("prior", [0.0, 0.25])

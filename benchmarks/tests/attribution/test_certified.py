@@ -52,6 +52,7 @@ def test_teeth_a_wrong_certificate_is_broken(monkeypatch):
     assert "range" in row["claims"]
 
 
+@pytest.mark.slow  # runs an experiment
 def test_random_networks_are_of_every_kind():
     shapes, bases, dtypes, kinds = set(), set(), set(), set()
     for seed in range(60):

@@ -120,6 +120,7 @@ def test_random_numbers_add_up_and_are_always_the_same():
     assert abs(first["rank_agreement"]) < 0.8
 
 
+@pytest.mark.slow  # runs an experiment
 def test_summary_and_picture_hold_refusals_too():
     keys = [("bilinear", "shapley"), ("exp_sin", "shapley"), ("exp_sin", "additive")]
     keys += [("exp_sin", "captum_integrated_gradients"), ("exp_sin", "gradient")]

@@ -73,6 +73,7 @@ def test_faults_are_seen(change, expected):
     assert scored(name="ishigami")["leakage"] is None  # it has no feature that does nothing
 
 
+@pytest.mark.slow  # runs an experiment
 def test_values_of_other_features_are_far_off_though_they_add_up():
     scores = scored(change=lambda values: values.roll(1, 1))
     assert scores["shapley_error"] > 1

@@ -172,6 +172,7 @@ def test_an_attack_finds_a_fall_of_one_step_between_neighbors():
 def test_smoke_scores_every_network(tmp_path, monkeypatch):
     networks = [name for name in models.PEERS if "kanlens" in name]
     monkeypatch.setattr(experiments, "taking_part", lambda: (networks, {"EBM": "left out"}))
+    monkeypatch.setattr("kanlens.training._fit_default.FOLDS", 2)
     monkeypatch.setattr(imitation, "missing", lambda _: "left out")
     monkeypatch.setattr(directions, "missing", lambda _: "left out")
     found = READABLE.run(SMALL, tmp_path, progress=False)

@@ -53,6 +53,7 @@ def timed(setup, folder, **options):
     return SPEED.run(setup, folder, parts=["timing"], progress=False, **options)
 
 
+@pytest.mark.slow  # runs an experiment
 def test_a_finished_cell_is_not_measured_again(tmp_path):
     first = timed(SMALL, tmp_path)
     assert first.measured == 1

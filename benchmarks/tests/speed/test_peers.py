@@ -20,7 +20,6 @@ CELLS = ("9x4->3 G5", "9x4->3 G50", "9x4->3 G5 order 2", "9x4->3 G5 order 5")
 OWN_CELLS = (  # for which other tests compile kernels too
     *CELLS[:2],
     "9x4->3 G5 order 1 float64",
-    "9x4->3 G5 order 5 float64",
     "9x4->3 G5 non-uniform",
 )
 QUICK = Settings(schedule=Schedule(rounds=2, least=2, seconds=0.1, turn=0.001))

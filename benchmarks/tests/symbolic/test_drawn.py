@@ -67,6 +67,7 @@ def test_the_judge_takes_the_formula_and_no_other(name):
     assert found["reason"] == "structure"
 
 
+@pytest.mark.slow  # runs an experiment
 def test_a_smoke_unit_is_looked_for_and_summed_up():
     keys = DRAWN.plan(SMOKE).keys
     assert len(keys) == 2

@@ -46,6 +46,7 @@ def test_identification_keeps_its_promise_on_one_seed(grid_size, noise):
     assert rows["first"].sum() / rows["edges"].sum() >= TARGETS[grid_size, noise] - slack
 
 
+@pytest.mark.slow  # runs an experiment
 def test_identification_has_teeth(monkeypatch):
     """Names at random are not found right."""
 

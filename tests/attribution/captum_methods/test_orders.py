@@ -47,6 +47,7 @@ def test_units_cost_no_digits(size, problem):
     torch.testing.assert_close(scaled / size, plain, rtol=1e-8, atol=1e-13)
 
 
+@pytest.mark.slow  # takes a while
 def test_only_features_with_a_path_are_ordered(network, draw):
     model, x, rows = network([20, 2, 1]), draw(3, 20), draw(3, 20, seed=2)
     model.layers[0].mask[:, 6:] = 0
@@ -96,6 +97,7 @@ def test_sampling_is_as_close_to_the_exact_values_as_it_says(network, draw):
     torch.testing.assert_close(found.reference, exact.reference)
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("n_samples", [5, 100, 700])
 def test_sampling_is_complete_to_rounding(n_samples, problem):
     given = problem([4, 3, 1], batch=6)
@@ -104,6 +106,7 @@ def test_sampling_is_complete_to_rounding(n_samples, problem):
     assert float(gap.abs().max()) < 1e-13
 
 
+@pytest.mark.slow  # takes a while
 def test_outputs_farther_away_than_the_samples_are_noticed(problem):
     """Between x and the mean the output may be far from both: the totals must hold that too."""
     given = problem([2, 2, 1], batch=1)

@@ -37,6 +37,7 @@ def test_a_window_wider_than_the_table_is_refused(problem):
         captum_occlusion(problem([3, 1]), window=4)
 
 
+@pytest.mark.slow  # takes a while
 def test_permutation_is_the_mean_over_all_shuffles_that_move_something(problem):
     given = problem([3, 4, 1], batch=3)
     expected = torch.zeros_like(given.x)

@@ -58,6 +58,7 @@ def test_values_are_what_brute_force_finds(widths, extrapolation):
     check(model, 2 * normal(3, widths[0]), normal(2, widths[0], seed=2))
 
 
+@pytest.mark.slow  # takes a while
 @settings(max_examples=12, deadline=None)
 @given(
     features=st.integers(1, 3),
@@ -143,6 +144,7 @@ def test_what_a_jump_adds_is_missing_and_said(layer):
     assert found.evaluations < 300
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("name", ["1/x", "1/x^2", "tan"])
 def test_a_pole_ends_the_search(name):
     model = with_function(name, 0, (1.7, 0.11, 0.8, 0.2))

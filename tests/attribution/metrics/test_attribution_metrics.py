@@ -150,6 +150,7 @@ def strange(network) -> dict[str, Case]:
     return found
 
 
+@pytest.mark.slow  # takes a while
 def test_no_legal_attribution_stops_a_metric(network):
     for label, found in strange(network).items():
         for name, metric in METRICS.items():

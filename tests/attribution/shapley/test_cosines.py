@@ -57,6 +57,7 @@ def test_a_bound_that_is_not_measured_is_found_out():
     assert distance(edge, shifted) > series.error
 
 
+@pytest.mark.slow  # takes a while
 @given(st.data())
 @settings(max_examples=25, deadline=None)
 def test_the_bound_holds_for_any_spline_in_any_units(data):

@@ -60,6 +60,7 @@ def test_every_kind_of_network_is_met_within_the_errors(kind):
     check(game, enumerated(game).values, tolerance=0.0, most=4 * 2 * MIN_PAIRS)
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("widths", [[12, 4, 3, 1], [10, (2, 2), 2, 1], [9, 12, 2, 1]])
 def test_games_of_many_players_are_met_within_the_errors(widths):
     game = game_of(build(widths))
@@ -68,6 +69,7 @@ def test_games_of_many_players_are_met_within_the_errors(widths):
     assert float(found.standard_error.max()) < 0.01 * float(exact.std())
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("rows", [1, 30])
 @pytest.mark.parametrize("tolerance", [1.0, 0.05])
 def test_errors_are_honest(rows, tolerance):
@@ -326,6 +328,7 @@ def variance_of_single_orders(game, evaluations):
     return float(gains.var(2).mean()) * (game.size - 1) / evaluations
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize(
     ("widths", "pairs", "polynomials"),
     [([20, 8, 4, 1], 4, 100), ([18, (2, 2), 1], 4, 150), ([30, 6, 1], 3, 60)],

@@ -75,6 +75,7 @@ def test_values_and_interactions_are_exact_for_a_series(players, terms, path):
             np.testing.assert_allclose(pairs[p].numpy(), expected, atol=ROUNDING, rtol=0)
 
 
+@pytest.mark.slow  # takes a while
 @given(st.data())
 @settings(max_examples=25, deadline=None)
 def test_no_value_is_outside_its_bound(data):
@@ -139,6 +140,7 @@ def test_many_players_of_a_quadratic():
     assert_close(found, pairs, rtol=0, atol=1e-11)
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("degree", [1, 3])
 def test_many_players_of_a_spline(degree):
     counts, (one, other) = (33, 67), (0.08, -0.03)

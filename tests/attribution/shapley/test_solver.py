@@ -79,6 +79,7 @@ def test_bounds_of_several_games_add_up_below_the_tolerance(draw):
     assert bool((error <= found.bound + 1e-14).all())
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("budget", [1, 40])
 def test_blocks_of_cosines_change_nothing(budget, draw, monkeypatch):
     problem = asked("two layers", draw)
@@ -177,6 +178,7 @@ def test_sampling_takes_tolerance_and_generator(draw):
     assert "stopped by time limit" in hasty.remark
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("name", ["1/x", "sign"])
 def test_poles_and_jumps_are_sampled(name, draw, monkeypatch):
     monkeypatch.setattr(values, "LIMIT", 3)

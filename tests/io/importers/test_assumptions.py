@@ -181,6 +181,7 @@ def test_other_libraries_say_what_they_assume(make, words):
 # --- tested ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("name", ["tanh", "elu", "relu"])
 def test_the_base_that_fits_the_rows_is_taken(name):
     state, layers = small_network()
@@ -241,6 +242,7 @@ def test_classes_tell_the_base_too():
     assert re.search(rf"; {said}accuracy 0\.929 on 1000 rows$", model.provenance)
 
 
+@pytest.mark.slow  # takes a while
 def test_the_width_of_gaussians_is_found():
     double = series_doubles.network(series_doubles.fast_kan, (2, 3, 1))
     state = {key: one for key, one in double.state.items() if "denominator" not in key}

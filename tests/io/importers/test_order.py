@@ -320,6 +320,7 @@ def prelu(count=1):
     return module
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize(
     ("between", "after"),
     [([prelu()], []), ([prelu(4)], [nn.Tanh()]), ([nn.BatchNorm1d(4), prelu()], [prelu(2)])],

@@ -143,6 +143,7 @@ def test_other_models_of_keras_are_refused_by_the_name_of_a_layer(tmp_path, monk
         import_model(path)
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("size", [1, 2])
 def test_a_convolution_is_a_network_of_its_patch(size):
     double, known = doubles.convolution(size=size), {"spline_order": 3, "grid_range": (-1, 1)}

@@ -44,6 +44,7 @@ def fitted(data, **options):
     return model
 
 
+@pytest.mark.slow  # takes a while
 def test_a_table_gives_what_training_on_it_gives(tmp_path):
     table = read_table(FRAME, target="price", units={"size": "mm"}, impute="median")
     same(import_model(STATE, data=table), fitted(table))
@@ -71,6 +72,7 @@ def test_ranges_quantiles_and_edge_moments_are_those_of_the_rows():
         torch.testing.assert_close(layer.statistics.edge_std, edges.std(0, correction=0))
 
 
+@pytest.mark.slow  # takes a while
 def test_pairs_and_frames_without_target():
     table = read_table(FRAME, target="price")
     pair = (table.x, table.y)
@@ -90,6 +92,7 @@ def test_feature_names_are_the_columns_in_the_order_of_the_inputs():
     assert model.background.tolist() == [[2.0, 0.0], [3.5, 1.0]]
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("y", [["b", "a", "c"], np.array([1, 0, 2]), torch.tensor([1.0, 0.0, 2.0])])
 def test_a_task_makes_classes_of_whatever_targets(y):
     state = kanlens.KAN([1, 3]).state_dict()

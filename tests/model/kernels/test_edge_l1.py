@@ -31,6 +31,7 @@ def function_layer(function, *, grid_size=5, spline_order=3, n_out=2):
 # --- against the definition ---------------------------------------------------------------------
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize(("order", "dtype"), KINDS, ids=str)
 def test_norms_and_gradients_are_those_of_the_definition(order, dtype):
     @given(cases(order, dtype).filter(lambda case: len(case.x) > 0))

@@ -43,6 +43,7 @@ def test_gradcheck_on_all_inputs(order, mode):
         assert gradcheck(function, (case.x.requires_grad_(), *tensors))
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("order", ORDERS[1:])
 def test_gradgradcheck_on_all_inputs(order):
     case = smooth(spline_order=order)

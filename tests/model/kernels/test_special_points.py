@@ -126,6 +126,7 @@ def test_grids_far_from_zero_and_of_any_size(dtype):
 anything = st.floats(allow_nan=True, allow_infinity=True, width=32)
 
 
+@pytest.mark.slow  # takes a while
 @pytest.mark.parametrize("mode", MODES)
 @settings(max_examples=25, deadline=None)
 @given(values=st.lists(anything, min_size=1, max_size=8), grid=st.sampled_from(GRIDS))

@@ -79,6 +79,7 @@ def test_one_interval(order, mode):
         check(make(grid_size=1, spline_order=order, extrapolation=mode, grid=grid))
 
 
+@pytest.mark.slow  # takes a while
 def test_more_rows_than_a_block_holds():
     for batch in (127, 128, 129, 1100, 20_000):
         check(make(batch=batch, n_in=2, n_out=3))
