@@ -38,6 +38,7 @@ FEW, LUMPED = 1e-3, 0.2  # least density of residuals at 0 over a uniform one; s
 OUTLIERS = 0.9  # quantile of absolute residuals of a line from which Huber's loss is linear
 NORMAL_IQR = 1.349  # interquartile range of a normal distribution, in standard deviations
 MOST = 30.0  # largest log of a scaled mean in working responses
+LARGEST = 88.0  # log of a response, which is finite in float32
 
 
 class Loss:
@@ -81,7 +82,7 @@ class Loss:
     def response(self, output: V) -> V:
         """Return the mean, quantile or relative hazard for outputs, a tensor or an array."""
         exp = torch.exp if isinstance(output, Tensor) else np.exp
-        return exp(output) if self.log else output
+        return exp(output.clip(max=LARGEST)) if self.log else output
 
     def unit(self, scaling: Scaling) -> Tensor:
         """Return the size (out,) of a scaled response of 1."""

@@ -37,6 +37,7 @@ from kanlens.training._training_loop import TrainingRun
 
 Data: TypeAlias = "Table | Source | tuple[Any, Any]"
 ADJUSTED = {"exposure": "{} per {}", "offset": "{} less {}", "event": "hazard of {1}"}
+MAX_LOG = 100.0  # size of an offset that is a log
 SAMPLE = 200_000  # rows of a source larger than memory that are held, at most
 
 
@@ -368,11 +369,19 @@ def _adjusted(
         return data, sample_weight
     targets, numbers = _numbers(y).reshape(len(y), -1), _numbers(values)[:, None]
     sound = len(numbers) == len(targets) and bool(numbers.isfinite().all())
-    kinds = {"exposure": "positive numbers", "event": "numbers 0 and 1"}
-    right = {"exposure": numbers > 0, "event": (numbers == 0) | (numbers == 1)}.get(name)
-    if not sound or not (right is None or bool(right.all())):
-        expected = f"{len(targets)} {kinds.get(name, 'numbers')}"
-        raise InvalidValueError("fit", expected, "others", "Correct them", argument=name)
+    most = MAX_LOG if loss.log else 1e100
+    kind, right = {
+        "exposure": ("positive numbers", numbers > 0),
+        "event": ("numbers 0 and 1", (numbers == 0) | (numbers == 1)),
+        "offset": (f"numbers of size at most {most:g}", numbers.abs() <= most),
+    }[name]
+    if not sound or not bool(right.all()):
+        got, advice = "others", "Correct them"
+        if isinstance(values, str):
+            got, advice = repr(values), "Pass its numbers, and data without it"
+        elif len(numbers) != len(targets):
+            got, advice = f"{len(numbers)}", "Pass one for each row, or a column of the table"
+        raise InvalidValueError("fit", f"{len(targets)} {kind}", got, advice, argument=name)
     targets, factor = loss.adjusted(name, targets, numbers)
     if factor is not None:
         own = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=float)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -151,7 +152,7 @@ def predict(
     interval: float | None = None,
     by: str | None = None,
     support: bool = False,
-    times: Sequence[float] = (),
+    times: float | Sequence[float] = (),
 ) -> pd.DataFrame:
     """Predict every row, with intervals or sets that hold a share of new rows.
 
@@ -168,7 +169,7 @@ def predict(
         Whether a last column, ``outside the data``, names the features of each row outside the bulk
         of the training data, and the pairs of other features whose values none of the 100 rows kept
         with the model come near, although six would if the two were independent.
-    times : sequence of float
+    times : float or sequence of float
         For the loss "cox": times of the columns ``survival <time>``, the probabilities that there
         is no event until then. The baseline hazard is that of the rows held out of training.
 
@@ -184,7 +185,7 @@ def predict(
     Raises
     ------
     InvalidValueError
-        If `interval` is not between 0 and 1, or `by` is no categorical column.
+        If `interval` is not between 0 and 1, `by` is no categorical column, or a time is negative.
     MethodError
         If the model has no rows held out, or too few, or has changed since.
     DTypeError, ShapeError, DataError
@@ -209,9 +210,9 @@ def predict(
     if interval is not None:
         widths = conformal_widths(network, rows, interval, by, call="predict")
     frame = _predictions(network, output, widths)
-    if len(times):
+    if np.size(times):
         shares = survival(network, output, times, call="predict").cpu().numpy()
-        frame[[f"survival {time:g}" for time in times]] = shares
+        frame[[f"survival {time:.15g}" for time in np.ravel(times)]] = shares
     return frame.assign(**{OUTSIDE: unsupported(network, rows)}) if support else frame
 
 

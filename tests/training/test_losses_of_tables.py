@@ -3,10 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn import metrics
 
 import kanlens
-from kanlens.errors import DataError, InvalidValueError
+from kanlens.errors import DataError, InvalidValueError, KanlensWarning
 from kanlens.model._losses import LOSSES
 from tests.training.test_losses import COLUMNS, drawn, trained
 
@@ -63,3 +64,46 @@ def test_several_quantiles_are_of_one_target(levels):
     with pytest.raises(InvalidValueError, match="quantile to be shares"):
         trained("quantile", x, y, quantile=[])
     assert len(trained("quantile", x, y, quantile=np.array(levels)).model.output_names) > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"loss": "quantile", "quantile": "a"}, "shares between 0 and 1, increasing, got 'a'"),
+        ({"loss": "tweedie", "power": "1.5"}, "power to be from 1 to 2, got '1.5'"),
+        ({"loss": "poisson", "offset": np.full(9, 800.0)}, "offset 9 numbers of size at most 100"),
+        ({"loss": "poisson", "exposure": np.ones(10)}, "exposure 9 positive numbers, got 10"),
+        ({"loss": "poisson", "exposure": "years"}, "positive numbers, got 'years'. Pass its"),
+    ],
+)
+def test_options_of_a_loss_of_the_wrong_kind_are_refused_in_a_line(options, words):
+    with pytest.raises(InvalidValueError, match=words):
+        trained(x=np.arange(9.0)[:, None], y=np.arange(9.0), **options)
+
+
+@pytest.mark.slow
+def test_few_events_have_finite_hazards_and_a_warning():
+    draw = np.random.default_rng(1)
+    x, times = draw.normal(size=(60, 3)), -draw.exponential(1, 60)
+    times[np.argsort(x[:, 0])[-2:]] = 0.01, 0.011
+    with pytest.warns(KanlensWarning, match="hazards whose ratios are below 1e.06") as caught:
+        model = trained("cox", x, times, hidden=None, max_edges="few").model
+    assert len(caught) == 1
+    frame = kanlens.predict(model, x, times=[0.1, 1.0])
+    assert np.isfinite(frame.to_numpy()).all()
+    assert frame.iloc[:, 1:].min(axis=None) >= 0
+    draw = np.random.default_rng(3)
+    x, times = draw.normal(size=(60, 3)), -draw.exponential(1, 60)
+    times[x[:, 0].argmax()] *= -1
+    model = trained("cox", x, times).model
+    assert model(torch.tensor(x)).detach().numpy() == pytest.approx(0, abs=1e-6)  # no drift
+
+
+def test_times_are_numbers():
+    x, _, y = drawn("cox", 60)
+    model = trained("cox", x, y).model
+    assert list(kanlens.predict(model, x, times=1)) == ["y", "survival 1"]
+    assert list(kanlens.predict(model, x, times=[1e6, 1e6 + 1]))[2] == "survival 1000001"
+    for times in (["a"], [np.nan], [-1.0], None):
+        with pytest.raises(InvalidValueError, match="times to be numbers of at least 0"):
+            kanlens.predict(model, x, times=times)
