@@ -114,7 +114,7 @@ def best_constant(model: KAN, y: Tensor, weights: Tensor | None = None) -> Tenso
 def score(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> float:
     """Return R2, a mean over targets that vary, accuracy, D2 of the loss, or the concordance.
 
-    D2 is the share of the loss of the best constant that is avoided; it takes weights (batch,).
+    D2 is a mean over outputs; it takes weights (batch,).
     """
     loss = model.loss
     if loss.classes:
@@ -122,16 +122,22 @@ def score(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) 
     if not loss.separable:
         return concordance(*(part[:, 0].double().cpu().numpy() for part in (output, y)))
     if not loss.linear:
-        output, y = output.double(), y.double()
-        constant = best_constant(model, y, weights).expand_as(y)
-        own, least = (task_loss(model, part, y, weights) for part in (output, constant))
-        return 1 - float(own / least)
+        shares = explained(model, output.double(), y.double(), weights)
+        return float(shares[shares.isfinite()].mean())
     varies = deviations(y.to(output)) > 0
     y, size = y.double(), y.double().abs().amax(0)
     size = torch.where(size > 0, size, 1.0).log2().floor().exp2()  # squares must not underflow
     error = ((output.double() - y) / size).square().mean(0)
     spread = (y / size).var(0, correction=0)
     return float((1 - error / spread)[varies].mean())
+
+
+def explained(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the D2 (out,): the share of the loss of the best constant that is avoided."""
+    scaling, constant = (model.output_shift, model.output_scale), best_constant(model, y, weights)
+    rows = [model.loss.rows(part.expand_as(y), y, scaling) for part in (output, constant)]
+    own, least = (part.mean(0) if weights is None else weights.to(part) @ part for part in rows)
+    return 1 - own / least
 
 
 def classes(output: Tensor) -> Tensor:  # (batch, out) -> (batch,)
