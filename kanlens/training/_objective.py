@@ -134,10 +134,11 @@ def score(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) 
 
 def explained(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
     """Return the D2 (out,): the share of the loss of the best constant that is avoided."""
-    scaling, constant = (model.output_shift, model.output_scale), best_constant(model, y, weights)
+    constant, own = best_constant(model, y, weights), slice(y.shape[1])  # as in `row_losses`
+    scaling = model.output_shift[own], model.output_scale[own]
     rows = [model.loss.rows(part.expand_as(y), y, scaling) for part in (output, constant)]
-    own, least = (part.mean(0) if weights is None else weights.to(part) @ part for part in rows)
-    return 1 - own / least
+    left, whole = (part.mean(0) if weights is None else weights.to(part) @ part for part in rows)
+    return 1 - left / whole
 
 
 def classes(output: Tensor) -> Tensor:  # (batch, out) -> (batch,)

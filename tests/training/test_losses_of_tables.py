@@ -7,6 +7,7 @@ import torch
 from sklearn import metrics
 
 import kanlens
+from kanlens.cli import main
 from kanlens.errors import DataError, InvalidValueError, KanlensWarning
 from kanlens.model._losses import LOSSES
 from tests.training.test_losses import COLUMNS, drawn, trained
@@ -107,3 +108,27 @@ def test_times_are_numbers():
     for times in (["a"], [np.nan], [-1.0], None):
         with pytest.raises(InvalidValueError, match="times to be numbers of at least 0"):
             kanlens.predict(model, x, times=times)
+
+
+@pytest.mark.slow  # five commands
+def test_commands_of_hazards_and_of_several_quantiles(tmp_path, capsys):
+    x, _, y = drawn("cox", 150)
+    frame = pd.DataFrame(x, columns=COLUMNS).assign(time=abs(y), dead=(y > 0).astype(int))
+    data, model, table = (str(tmp_path / name) for name in ("d.csv", "m.safetensors", "p.csv"))
+    frame.to_csv(data, index=False)
+    words = ["train", data, "--target", "time", "--loss", "cox", "--event", "dead"]
+    assert main([*words, "--hidden", "0", "-o", model, "--quiet"]) == 0
+    assert main(["predict", model, data, "--times", "0.5,1", "-o", table]) == 0
+    assert "concordance" in capsys.readouterr().out
+    shares = kanlens.predict(kanlens.load(model), frame, times=[0.5, 1])
+    pd.testing.assert_frame_equal(pd.read_csv(table), shares)
+    assert main(["predict", model, data, "--times", "soon", "-o", table]) == 2
+    assert main(["symbolize", model, data, "-o", str(tmp_path / "s.safetensors")]) == 0
+    assert "standard errors" not in capsys.readouterr().out
+    frame.drop(columns="dead").to_csv(data, index=False)
+    words = ["train", data, "--target", "time", "--loss", "quantile", "--quantile", "0.1,0.4,0.9"]
+    assert main([*words, "--hidden", "0", "-o", model, "--quiet"]) == 0
+    assert kanlens.load(model).output_index(None, call="test") == 1
+    capsys.readouterr()
+    assert main(["attribute", model, data, "-o", table, "--method", "secant"]) == 0
+    assert "about time quantile 0.4, the middle quantile" in capsys.readouterr().err
