@@ -49,6 +49,7 @@ UNSEEN = (
     "rows that it has not seen",
 )
 QUANTILES = (0.05, 0.95)
+ALONE = 2  # most values beyond the limit that are held at the next one
 FENCE = 10.0  # limit of a feature beyond these quantiles, in their distance
 SPARE = (5, 30)  # outermost values: their maximum, and rows for each
 HISTORY = 20  # steps and slopes that LBFGS keeps
@@ -550,8 +551,9 @@ def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None
 def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
     """Extend the range of features to x (batch, in), cut off at `FENCE`.
 
-    The limit is relative to `QUANTILES`, of the distinct values if most values are equal. A model
-    that does not clip features is unchanged. With `beyond`, a range is also extended by the
+    The limit is relative to `QUANTILES`, of the distinct values if most values are equal; a range
+    ends before at most `ALONE` values beyond it, of which nothing can be learned. A model that does
+    not clip features is unchanged. With `beyond`, a range is also extended by the
     distance between its `SPARE` outermost values, to include likely new values.
     """
     if not model.holds_inputs:
@@ -562,7 +564,10 @@ def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
     room = FENCE * (ends[1] - ends[0])
     least, most = (torch.as_tensor(end).to(x) for end in (ends[0] - room, ends[1] + room))
     few = 1 + min(SPARE[0], len(x) // SPARE[1]) * beyond
-    last, first = x.topk(few, dim=0).values, x.topk(few, dim=0, largest=False).values
+    far = torch.stack([x < least, x > most])
+    far &= far.sum(1, keepdim=True) <= ALONE
+    last = x.masked_fill(far[1], -torch.inf).topk(few, dim=0).values
+    first = x.masked_fill(far[0], torch.inf).topk(few, dim=0, largest=False).values
     free = least == most  # constant columns
     low, high = first[0] - (first[-1] - first[0]), last[0] + (last[0] - last[-1])
     low = low.where(free, low.maximum(least))
