@@ -15,7 +15,9 @@ quick: ## tests but for the slow ones
 	$(PYTHON) -m pytest -n auto -m "not slow"
 
 coverage: ## lines that no test runs
-	$(PYTHON) -m pytest -n auto --cov=kanlens --cov-report=term-missing:skip-covered
+	$(PYTHON) -m coverage run -m pytest -n auto
+	$(PYTHON) -m coverage combine --quiet
+	$(PYTHON) -m coverage report --show-missing --skip-covered
 
 lint: ## style and format
 	$(PYTHON) -m ruff check .

@@ -86,24 +86,19 @@ class _Demonstration:
         return self._table_job("breast-cancer", frame, "diagnosis")
 
     def _table_job(self, name: str, frame: Any, target: str) -> dict[str, Any]:
-        from kanlens.training._baselines import add_record
+        """Train the default network, grow the simplest, and derive its formula."""
         from kanlens.training._objective import judge
 
         say = self.terminal.say
+        options: Any = {"generator": self.generator, "progress": self.terminal.progress}
         table = kanlens.read_table(frame, target=target)
         training, test = table.split(0.25, self.generator)
-        widths = [len(table.schema.features), 3, len(table.schema.outputs)]
-        model = kanlens.KAN(widths, grid_size=3, generator=self.generator).double()
-        options = {"steps": 20, "penalty": "weight_l1", "strength": 0.01, "grid_updates": 6}
-        history = self._fit(model, training, **options)
-        add_record(history, training, test)
-        before = judge(model, test)
-        say(f"   trained a KAN {list(model.widths)}: test {_words(before)}")
-        pruned = kanlens.prune(model, training.x, training.y, budget=0.02, progress=False)
-        small = pruned.model
-        say(f"   pruned to {_shape(small)}: test {_words(judge(small, test))}")
-        symbolic = self._read(small, training)
-        return self._write(name, small, test, symbolic, history, pruned)
+        default = kanlens.fit_default(training, **options).model
+        say(f"   default: {_shape(default)}: test {_words(judge(default, test))}")
+        front = kanlens.frontier(training, references=["default"], **options)
+        model, rows = front.simplest, test.keep(front.simplest.feature_names)
+        say(f"   simplest: {_shape(model)}: test {_words(judge(model, rows))}")
+        return self._write(name, model, test, self._read(model, training))
 
     def _fit(self, model: KAN, table: Table, **options: Any) -> Any:
         return kanlens.fit(
@@ -117,7 +112,8 @@ class _Demonstration:
     def _read(self, model: KAN, table: Table) -> SymbolicResult:
         """Derive a formula, and print it with its receipt."""
         rows = table.keep(model.feature_names)
-        symbolic = kanlens.symbolize(model, rows.x, rows.y, generator=self.generator)
+        target = rows.y if model.task == "classification" else None  # numbers are noisy
+        symbolic = kanlens.symbolize(model, rows.x, target, generator=self.generator)
         formula = symbolic.get_best()["equation"]
         self.terminal.say(f"   formula: {formula if len(formula) < 160 else formula[:157] + '...'}")
         first = symbolic.receipt.summary().splitlines()[0]

@@ -47,12 +47,11 @@ def predict(
     kan = kanlens.load(model)
     without = "predictions have no score"
     rows = open_rows(data, kan, column, terminal, without=without)
-    way: dict[str, Any] = {"interval": interval, "by": by, "support": support}
-    way["times"] = number("--times", times) if times else ()
+    way: dict[str, Any] = {"interval": interval, "by": by, "times": number("--times", times)}
     sums, covered, outside = ScoreSums(kan), list[float](), list[int]()
 
     def predicted(table: Table) -> pd.DataFrame:
-        frame = kanlens.predict(kan, table.x, **way)
+        frame = kanlens.predict(kan, table.x, support=support, **way)
         ends = frame.drop(columns=OUTSIDE) if support else frame
         outside.append(int((frame[OUTSIDE] != "").sum()) if support else 0)
         if table.y is not None:

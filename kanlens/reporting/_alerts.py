@@ -79,8 +79,8 @@ def _performance(content: Content) -> Alerts:
     if performance["task"] == "regression":
         value, metric = performance["score"], performance["metric"]
         poor = value is not None and value < POOR[metric]
-        own = f"{metric.replace('2', '²')} {number(value)}"
-        text = f"The model explains little of the target ({own})."
+        words = f"({metric.replace('2', '²')} {number(value)})"
+        text = f"The model explains little of the target {words}."
     else:
         accuracy, majority = performance["accuracy"], performance["majority_share"]
         poor = accuracy <= majority
@@ -245,8 +245,8 @@ def broken(content: Content, limits: list[tuple[str, str, float]]) -> list[str]:
     """Return the limits that a report breaks, in words."""
     gaps = [gap_of(method) for method in content["comparison"]["methods"] if method["complete"]]
     formula, words = content["formula"], []
-    scores = content["performance"] or {}
-    scores = {scores.get("metric", "").lower(): scores.get("score"), **scores}
+    own = content["performance"] or {}
+    scores = {own.get("metric", "").lower(): own.get("score"), **own}
     values = {name: scores.get(name) for name in SCORES} | {
         "completeness": max(gaps, default=None),
         "offgrid": content["model"]["outside"]["all"],

@@ -268,11 +268,15 @@ def _pairs_and_flows(
 
 
 def _terms(subject: Subject, x: Tensor) -> Terms | None:
-    """Return the terms of a network that is still as it grew."""
+    """Return the terms of a network that is still as it grew, with bands on the rows it grew on.
+
+    On other rows, bands would be those of another fit, and curves could lie outside.
+    """
     model, growth = subject.model, subject.model.growth
     if growth is None or growth.weights != fingerprint(model.state_dict().values()):
         return None
-    y = subject.y if subject.y is None else subject.y[spread(subject.rows, TRACED)]
+    y = subject.y if growth.rows == subject.rows and not subject.held_out else None
+    y = y if y is None else y[spread(subject.rows, TRACED)]
     return terms(model, x, y, target=subject.target)
 
 

@@ -15,7 +15,7 @@ from kanlens.model._training_record import fingerprint
 from kanlens.plotting._formats import counted, listed, number, percent, with_unit
 from kanlens.reporting._report_data import Subject, spread
 from kanlens.training._baselines import baseline_scores, named_scores, poor_fit, training_record
-from kanlens.training._objective import metric_name, score
+from kanlens.training._objective import score
 
 CLEAR = 0.5  # rank correlation of values and contributions from which there is one direction
 DRIVERS = 3  # features that are named
@@ -53,9 +53,9 @@ def measure_baselines(subject: Subject, history: Any) -> dict[str, Any] | None:
     own = score(model, subject.output[judged], y[judged])
     if not (others := baseline_scores(model, subject.x, y, splits)):
         return None
-    named = named_scores(metric_name(model), {"network": own, **others})
+    named = named_scores(model.loss.metric, {"network": own, **others})
     about = {"rows": len(judged), "folds": len(splits), "changed": False, "held_out": False}
-    return {**about, "metric": metric_name(model), "models": named}
+    return {**about, "metric": model.loss.metric, "models": named}
 
 
 def _same_rows(subject: Subject, history: Any) -> bool:
@@ -153,10 +153,9 @@ def _drivers(content: Content) -> str:
     if not ranked:
         return "No feature changes the output on these rows."
     unseen, performance = content["baselines"], content["performance"] or {}
-    outputs = performance.get("outputs") or [{"name": target, "score": 1.0, **performance}]
-    own = [output["score"] or 0.0 for output in outputs if output["name"] == target]
-    chance = 0.5 if performance.get("metric") == "concordance" else 0.0
-    explains = own[0] > chance  # else a constant predicts the target as well
+    outputs = performance.get("outputs") or [{"score": 1.0, **performance}]
+    own = next(output["score"] or 0.0 for output in outputs if output.get("name", target) == target)
+    explains = own > 0.5 * (performance.get("metric") == "concordance")  # a constant's score
     if unseen and unseen["held_out"] and poor_fit(unseen["models"]):
         explains = False
     texts = []

@@ -102,13 +102,12 @@ def read_subject(model: KAN, data: object, target: int | str | None) -> Subject:
     names: Any = rows.index if hasattr(rows, "iloc") else range(len(x))
     counted = list(names) == list(range(len(x)))
     targets = None if y is None else prepare_target(model, y, len(x), call="report")
-    survival = not model.loss.separable  # hazards are not errors of times
     with torch.no_grad():
         output = torch.cat([model(part) for part in x.split(PART)])
     return Subject(
         model=model,
         x=x,
-        y=None if survival else targets,
+        y=targets if model.loss.separable else None,  # hazards are not errors of times
         output=output,
         source=source,
         names=tuple(int(k) if isinstance(k, int | np.integer) else str(k) for k in names),
@@ -116,7 +115,7 @@ def read_subject(model: KAN, data: object, target: int | str | None) -> Subject:
         target=index,
         held_out=_held_out(model, data, x, targets),
         weights=None if weights is None else torch.as_tensor(weights),
-        times=targets if survival else None,
+        times=None if model.loss.separable else targets,
     )
 
 
@@ -179,9 +178,9 @@ def wrong_rows(subject: Subject) -> Any:
 def measure_performance(subject: Subject) -> dict[str, Any] | None:
     """Return scores of the model as plain JSON types; None without targets.
 
-    Regression has one record per output in "outputs", and the score of the loss: "metric" is R2,
-    the share "explained" of a measure, D2 or the concordance. Classification has one record per
-    class in "classes", "confusion" (true x predicted) and "calibration".
+    Regression has one record per output in "outputs", and the "score" of the loss: a "metric" of a
+    measure "explained". Classification has one record per class in "classes", "confusion" (true x
+    predicted) and "calibration".
     """
     loss, about = subject.model.loss, {"task": "regression", "rows": subject.rows}
     about |= {"metric": loss.metric, "explained": loss.measure}
@@ -198,14 +197,10 @@ def measure_performance(subject: Subject) -> dict[str, Any] | None:
         for i, column in enumerate(subject.model.schema.outputs)
     ]
     r2 = [record["r2"] for record in records]
-    mean = None if None in r2 else float(np.mean(r2))
-    scores = r2
-    if not loss.linear:
-        parts = subject.output.double(), subject.y.double(), subject.weights
-        scores = explained(subject.model, *parts).tolist()
-    for record, value in zip(records, scores, strict=True):
-        record["score"] = value
-    whole = mean if loss.linear else float(np.mean(scores))
+    parts = subject.output.double(), subject.y.double(), subject.weights
+    scores = r2 if loss.linear else explained(subject.model, *parts).tolist()
+    records = [record | {"score": own} for record, own in zip(records, scores, strict=True)]
+    mean, whole = (None if None in own else float(np.mean(own)) for own in (r2, scores))
     return {**about, "score": whole, "r2": mean, "outputs": records}
 
 

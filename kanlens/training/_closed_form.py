@@ -30,7 +30,7 @@ from kanlens.splines import _spline as spline
 from kanlens.training._constraints import check_proven, fixed_places, is_bent, settle_ends, shaped
 from kanlens.training._curve_design import ColumnCurves, CurveBasis, CurveDesign, make_curve
 from kanlens.training._link import DEGREE, INTERVALS, Link
-from kanlens.training._objective import metric_name, score, task_loss
+from kanlens.training._objective import score, task_loss
 from kanlens.training._result import FitResult, mean_and_error
 from kanlens.training._small_network import SmallNetwork
 from kanlens.training._training_loop import settle_range, settle_scaling
@@ -94,7 +94,7 @@ def closed_form_result(
         best_step=best + 1,
         loss=loss,
         validation_loss=history[best]["validation_loss"],
-        metric_name=metric_name(model),
+        metric_name=model.loss.metric,
         metric=history[best]["metric"],
         held_out=torch.arange(len(folds)),
         seconds=time.perf_counter() - started,
@@ -206,7 +206,7 @@ def choose_curves(
     """
     scaled = model.scale_inputs(x).double().cpu().numpy()
     columns = make_columns(model, scaled)
-    sample = columns if rows is None else take_rows(columns, rows)
+    sample = columns if rows is None else [column.take(rows) for column in columns]
 
     def losses(held: Sequence[Array], **how: bool) -> Array:
         _, *fits = cross_fit(sample, targets, weights, model.loss, held, **how)
@@ -227,11 +227,6 @@ def choose_curves(
     return columns, pooled
 
 
-def take_rows(columns: Sequence[ColumnCurves], rows: Array) -> list[ColumnCurves]:
-    """Return the columns restricted to some rows."""
-    return [ColumnCurves(own.index, own.design.take(rows), own.shape, own.zero) for own in columns]
-
-
 def cross_fit(
     columns: Sequence[ColumnCurves],
     targets: Array,
@@ -241,8 +236,11 @@ def cross_fit(
     **how: bool,
 ) -> list[list[SmallNetwork]]:
     """Return networks fitted to all rows, and networks fitted without each fold."""
-    parts = [weights, *(_without(weights, rows) for rows in held)]
-    return [fit_outputs(columns, targets, own, loss, **how) for own in parts]
+    fits = [fit_outputs(columns, targets, weights, loss, **how)]
+    for rows in held:
+        own, rest = _without(weights, rows), [column.clipped(rows) for column in columns]
+        fits.append(fit_outputs(rest, targets, own, loss, **how))
+    return fits
 
 
 def _without(weights: Array, rows: Array) -> Array:

@@ -21,9 +21,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from scipy.sparse import csr_array, hstack
 
 from kanlens.data._cell_parsing import Array
+from kanlens.training._training_loop import likely_range
 from kanlens.training._variance_components import MIN_INFORMATION, NormalEquations
 
 MAX_INTERVALS, MAX_BREAKPOINTS = 256, 1500  # of one curve; of all curves, approximately
@@ -292,6 +294,26 @@ class ColumnCurves:
     def values(self, places: Array) -> Array:
         """Return the design matrix (batch, q) of some coefficients."""
         return self.design.columns(np.arange(self.design.matrix.shape[0]), places)
+
+    def take(self, rows: Array) -> ColumnCurves:
+        """Return the curves on some rows."""
+        return ColumnCurves(self.index, self.design.take(rows), self.shape, self.zero)
+
+    def clipped(self, held: Array) -> ColumnCurves:
+        """Return the curve with held-out rows far beyond the others at the nearest of these.
+
+        A network clips new rows to the range of its training data, and these are new to a fold's.
+        """
+        order = np.arange(self.design.matrix.shape[0])
+        if self.levels or len(held) == len(order):
+            return self
+        x = self.design.matrix @ self.design.curves[0].breakpoints
+        others = np.delete(order, held)
+        low, high = map(float, likely_range(torch.from_numpy(x[others])))
+        far = held[(x[held] < low) | (x[held] > high)]
+        for row in far.tolist():
+            order[row] = others[np.abs(x[others] - x[row]).argmin()]
+        return self.take(order) if len(far) else self
 
     @cached_property
     def smooth_values(self) -> Array:

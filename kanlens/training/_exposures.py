@@ -138,6 +138,5 @@ def _adjusted(
     if factor is not None:
         own = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
         sample_weight = factor[:, 0].numpy() * own if own.shape == (len(y),) else own
-    if isinstance(data, Table):
-        return replace(data, y=targets), sample_weight
-    return (data[0], targets), sample_weight
+    pair = replace(data, y=targets) if isinstance(data, Table) else (data[0], targets)
+    return pair, sample_weight

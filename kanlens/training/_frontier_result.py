@@ -40,13 +40,12 @@ from kanlens.training._closed_form import (
     joint_edges,
     offsets,
     scaled_targets,
-    take_rows,
     to_kan,
 )
 from kanlens.training._constraints import check_proven, settle_ends
 from kanlens.training._curve_design import ColumnCurves
 from kanlens.training._growth import GrowthPath, GrowthStep, read_interactions
-from kanlens.training._objective import metric_name, row_losses, score, task_loss
+from kanlens.training._objective import row_losses, score, task_loss
 from kanlens.training._options import FitOptions
 from kanlens.training._result import FitResult, mean_and_error
 from kanlens.training._training_loop import settle_range, settle_scaling
@@ -115,7 +114,7 @@ class Growth:
         self.held = held_rows(np.where(weights > 0, folds.numpy()[self.rows], -1))
         own = (self.model, self.x, targets, weights, self.held, self.rows)
         self.columns, pooled = choose_curves(*own)
-        sample = take_rows(self.columns, self.rows)
+        sample = [column.take(self.rows) for column in self.columns]
         started = cross_fit(sample, targets, weights, self.model.loss, self.held, pooled=pooled)
         for place in range(targets.shape[1]):
             networks = [parts[place].copy() for parts in started]
@@ -347,7 +346,7 @@ def _scored(growth: Growth, seconds: float, cut: bool) -> Frontier:
         steps.append(step)
     return Frontier(
         steps=tuple(steps),
-        metric_name=metric_name(model),
+        metric_name=model.loss.metric,
         rows=len(order),
         folds=len(growth.held),
         seconds=seconds,

@@ -146,11 +146,6 @@ def classes(output: Tensor) -> Tensor:  # (batch, out) -> (batch,)
     return (output[:, 0] > 0).long() if output.shape[1] == 1 else output.argmax(1)
 
 
-def metric_name(model: KAN) -> str:
-    """Return the name of the metric of `score`."""
-    return model.loss.metric
-
-
 @torch.no_grad()
 def predict(
     model: Model,
@@ -159,7 +154,7 @@ def predict(
     interval: float | None = None,
     by: str | None = None,
     support: bool = False,
-    times: float | Sequence[float] = (),
+    times: float | Sequence[float] | None = None,
 ) -> pd.DataFrame:
     """Predict every row, with intervals or sets that hold a share of new rows.
 
@@ -176,7 +171,7 @@ def predict(
         Whether a last column, ``outside the data``, names the features of each row outside the bulk
         of the training data, and the pairs of other features whose values none of the 100 rows kept
         with the model come near, although six would if the two were independent.
-    times : float or sequence of float
+    times : float or sequence of float, optional
         For the loss "cox": times of the columns ``survival <time>``, the probabilities that there
         is no event until then. The baseline hazard is that of the rows held out of training.
 
@@ -217,7 +212,7 @@ def predict(
     if interval is not None:
         widths = conformal_widths(network, rows, interval, by, call="predict")
     frame = _predictions(network, output, widths)
-    if np.size(times):
+    if times is not None and np.size(times):
         shares = survival(network, output, times, call="predict").cpu().numpy()
         frame[[f"survival {time:.15g}" for time in np.ravel(times)]] = shares
     return frame.assign(**{OUTSIDE: unsupported(network, rows)}) if support else frame
@@ -330,13 +325,13 @@ class ScoreSums:
     def score(self) -> dict[str, float]:
         """Return the metric."""
         if self.model.task == "classification":
-            return {metric_name(self.model): self.right / self.rows}
+            return {self.model.loss.metric: self.right / self.rows}
         if self.parts:
             output, y = map(torch.cat, zip(*self.parts, strict=True))
-            return {metric_name(self.model): score(self.model, output, y)}
+            return {self.model.loss.metric: score(self.model, output, y)}
         rounding = torch.finfo(self.model.dtype).eps * self.largest
         varies = (self.squares / self.rows).sqrt() > rounding
-        return {metric_name(self.model): float((1 - self.errors / self.squares)[varies].mean())}
+        return {self.model.loss.metric: float((1 - self.errors / self.squares)[varies].mean())}
 
 
 def judge(model: KAN, table: Table) -> dict[str, float]:

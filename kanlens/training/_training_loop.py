@@ -28,7 +28,7 @@ from kanlens.model._spline_forward import Average
 from kanlens.model._trace import store_statistics
 from kanlens.training._checkpointing import check_identity, identity_of
 from kanlens.training._constraints import MonotonePaths, check_proven
-from kanlens.training._objective import Objective, metric_name, row_losses, score, task_loss
+from kanlens.training._objective import Objective, row_losses, score, task_loss
 from kanlens.training._options import FitOptions
 from kanlens.training._process_group import Ranks, add_up
 from kanlens.training._proximal import ProximalSteps
@@ -49,7 +49,6 @@ UNSEEN = (
     "rows that it has not seen",
 )
 QUANTILES = (0.05, 0.95)
-ALONE = 2  # most values beyond the limit that are held at the next one
 FENCE = 10.0  # limit of a feature beyond these quantiles, in their distance
 SPARE = (5, 30)  # outermost values: their maximum, and rows for each
 HISTORY = 20  # steps and slopes that LBFGS keeps
@@ -248,7 +247,7 @@ class TrainingRun:
         while not self.stopped_because:
             self._one_step(self.step in grid_steps)
             record = self.history[-1]
-            metric = f"{metric_name(self.model)} {record['metric']:.4f}"
+            metric = f"{self.model.loss.metric} {record['metric']:.4f}"
             self.advance(0 if self.stream else 1, note=f"loss {record['loss']:.3e}  {metric}")
             monitor = self._monitor(record)
             if self.failed or not math.isfinite(record["loss"] + monitor):
@@ -515,7 +514,7 @@ class TrainingRun:
             best_step=int(best["step"]),
             loss=best["loss"],
             validation_loss=best["validation_loss"],
-            metric_name=metric_name(self.model),
+            metric_name=self.model.loss.metric,
             metric=best["metric"],
             held_out=held_out,
             seconds=seconds,
@@ -551,9 +550,8 @@ def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None
 def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
     """Extend the range of features to x (batch, in), cut off at `FENCE`.
 
-    The limit is relative to `QUANTILES`, of the distinct values if most values are equal; a range
-    ends before at most `ALONE` values beyond it, of which nothing can be learned. A model that does
-    not clip features is unchanged. With `beyond`, a range is also extended by the
+    The limit is relative to `QUANTILES`, of the distinct values if most values are equal. A model
+    that does not clip features is unchanged. With `beyond`, a range is also extended by the
     distance between its `SPARE` outermost values, to include likely new values.
     """
     if not model.holds_inputs:
@@ -563,18 +561,20 @@ def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
         ends[:, i] = np.quantile(x[:, i].unique().cpu().double().numpy(), QUANTILES)
     room = FENCE * (ends[1] - ends[0])
     least, most = (torch.as_tensor(end).to(x) for end in (ends[0] - room, ends[1] + room))
-    few = 1 + min(SPARE[0], len(x) // SPARE[1]) * beyond
-    far = torch.stack([x < least, x > most])
-    far &= far.sum(1, keepdim=True) <= ALONE
-    last = x.masked_fill(far[1], -torch.inf).topk(few, dim=0).values
-    first = x.masked_fill(far[0], torch.inf).topk(few, dim=0, largest=False).values
+    low, high = likely_range(x, beyond=beyond)
     free = least == most  # constant columns
-    low, high = first[0] - (first[-1] - first[0]), last[0] + (last[0] - last[-1])
     low = low.where(free, low.maximum(least))
     high = high.where(free, high.minimum(most))
     ranged = model.input_low.isfinite() & model.input_high.isfinite()
     model.input_low.copy_(torch.where(ranged, low.minimum(model.input_low), low))
     model.input_high.copy_(torch.where(ranged, high.maximum(model.input_high), high))
+
+
+def likely_range(x: Tensor, *, beyond: bool = True) -> tuple[Tensor, Tensor]:
+    """Return the ends (...) of values x (batch, ...), extended as by `settle_range`."""
+    few = 1 + min(SPARE[0], len(x) // SPARE[1]) * beyond
+    last, first = x.topk(few, dim=0).values, x.topk(few, dim=0, largest=False).values
+    return first[0] - (first[-1] - first[0]), last[0] + (last[0] - last[-1])
 
 
 def check_footprint(model: KAN, options: FitOptions, x: Tensor) -> None:

@@ -17,6 +17,8 @@ import kanlens
 from kanlens.data._tables import Table
 from kanlens.model._network import KAN
 from kanlens.reporting import Report
+from kanlens.reporting._analysis import _terms
+from kanlens.reporting._report_data import read_subject
 from tests.reporting.conftest import HOSTILE, TEMPLATE, seeded
 from tests.reporting.page import Page
 from tests.reporting.test_schema import faults
@@ -61,6 +63,17 @@ def test_the_first_pictures_are_terms_and_sizes(written: Report) -> None:
     assert {" * ".join(names) for names in pair} & {one["added"] for one in growth["steps"]}
     assert len(growth["terms"]) >= 2
     assert faults(written.content) == []
+
+
+def test_bands_are_shown_on_the_rows_of_growth_alone() -> None:
+    """On others they would be those of another fit, which a curve may leave."""
+    model, table = grown()
+    for count in (len(table.x), 90):
+        subject = read_subject(model, (table.x[:count], table.y[:count]), None)
+        shown = _terms(subject, subject.x)
+        assert shown is not None
+        bands = [e.band for one in shown.terms for side in one.factors for e in side]
+        assert any(band is not None for band in bands) == (count > 90)
 
 
 @pytest.mark.slow

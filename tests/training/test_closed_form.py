@@ -359,3 +359,15 @@ def test_copies_of_rows_do_not_choose_rough_parts():
         )
         chosen.append([len(column.design.curves[0].parts) for column in columns])
     assert chosen == [[2, 2]] * 2
+
+
+@pytest.mark.parametrize("edges", [None, 6])
+def test_a_wrong_cell_is_clipped_where_its_row_is_held_out(edges):
+    """As the network clips new rows: a line from the others would run to it."""
+    draw = np.random.default_rng(0)
+    x = draw.normal(size=(60, 2))
+    y = x @ [1.0, 2.0] + 0.1 * draw.normal(size=60)
+    x[7, 0] = 1e9
+    options = {"max_edges": edges} if edges else {"hidden": ()}
+    data = torch.from_numpy(x), torch.from_numpy(y)
+    assert kanlens.fit_default(data, progress=False, generator=seeded(), **options).metric > 0.9

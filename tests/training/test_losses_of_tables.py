@@ -105,7 +105,7 @@ def test_times_are_numbers():
     model = trained("cox", x, y).model
     assert list(kanlens.predict(model, x, times=1)) == ["y", "survival 1"]
     assert list(kanlens.predict(model, x, times=[1e6, 1e6 + 1]))[2] == "survival 1000001"
-    for times in (["a"], [np.nan], [-1.0], None):
+    for times in (["a"], [np.nan], [-1.0], "soon"):
         with pytest.raises(InvalidValueError, match="times to be numbers of at least 0"):
             kanlens.predict(model, x, times=times)
 
