@@ -95,7 +95,8 @@ def attribute(
     max_memory : str or int, optional
         As for `trace`.
     generator : torch.Generator, optional
-        For methods that sample. Default: torch's default generator, whose state is restored.
+        For methods that sample, those of Captum too, whose results it determines. Default: torch's
+        default generator, whose state is restored.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
     **options

@@ -286,13 +286,13 @@ def borrowed_randomness(generator: torch.Generator | None, device: torch.device)
     before = np.random.get_state()  # noqa: NPY002 - captum draws from it
     with torch.random.fork_rng(devices=cuda):
         try:
-            if generator is not None:
-                drawn = int(torch.randint(2**62, (), generator=generator, device=generator.device))
-                torch.default_generator.manual_seed(drawn)
-                for index in cuda:
-                    torch.cuda.default_generators[index].manual_seed(drawn)
-                fresh = np.random.RandomState(drawn % 2**32)
-                np.random.set_state(fresh.get_state())  # noqa: NPY002
+            own = torch.default_generator if generator is None else generator
+            drawn = int(torch.randint(2**62, (), generator=own, device=own.device))
+            torch.default_generator.manual_seed(drawn)
+            for index in cuda:
+                torch.cuda.default_generators[index].manual_seed(drawn)
+            fresh = np.random.RandomState(drawn % 2**32)
+            np.random.set_state(fresh.get_state())  # noqa: NPY002
             yield
         finally:
             np.random.set_state(before)  # noqa: NPY002

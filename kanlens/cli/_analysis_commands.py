@@ -133,15 +133,16 @@ def symbolize(
     without = "the formula is compared with the model only"
     rows = read_rows(data, kan, column, terminal, without=without)
     tests = read_test(test, kan, column, terminal)
+    scored = kan.loss.separable  # else times are no targets of hazards
     result = kanlens.symbolize(
         kan,
         rows.x,
-        rows.y,
+        rows.y if scored else None,
         r2_min=r2_min,
         functions=split_names(functions) or None,
         model_selection=model_selection,
         x_test=None if tests is None else tests.x,
-        y_test=None if tests is None else tests.y,
+        y_test=tests.y if tests is not None and scored else None,
         generator=None if seed is None else seeded(seed),
         progress=terminal.progress,
     )

@@ -27,7 +27,7 @@ from kanlens.model._losses import loss_of
 from kanlens.model._network import KAN
 from kanlens.model._statistics import deviations
 from kanlens.training._baselines import named_scores, poor_fit
-from kanlens.training._fit import adjusted
+from kanlens.training._exposures import adjusted, with_targets
 from kanlens.training._fit_default import losing
 from kanlens.training._objective import outside_words
 from kanlens.training._options import choose_loss
@@ -43,7 +43,8 @@ def output_to_explain(terminal: Terminal, kan: KAN, text: str | None, x: torch.T
     index = explained_output(kan, output_index(text), x, call=terminal.call)
     names = kan.output_names
     if text is None and len(names) > 1:
-        default = f"about {names[index]}, the class that is predicted for most rows"
+        reason = "class that is predicted for most rows" if kan.class_labels else "middle quantile"
+        default = f"about {names[index]}, the {reason}"
         terminal.say(f"{default}; --output-name takes another of {', '.join(names)}")
     return index
 
@@ -178,6 +179,8 @@ def open_rows(
     """Open a table for a model; print its target and rows out of range."""
     names = column_names(target, data)
     rows = open_for_model(data, kan, call=terminal.call, target=names or None)
+    if isinstance(rows, Table):
+        rows, _ = with_targets(kan, rows)
     table = rows if isinstance(rows, Table) else rows.read(0, FIRST)
     print_target(table, kan.schema, names, terminal, without)
     if rows is table:

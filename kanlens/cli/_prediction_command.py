@@ -11,6 +11,7 @@ from kanlens._lazy import pd
 from kanlens._runtime import progress_bar
 from kanlens.cli._command import command
 from kanlens.cli._console import Terminal
+from kanlens.cli._options import number
 
 if TYPE_CHECKING:
     from kanlens import KAN, Table
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     interval="Share of new rows that the interval of each prediction is to cover, or the set of "
     "classes, such as 0.9.",
     by="Categorical column, in each category of which the share holds.",
+    times="Times of survival probabilities (loss cox), comma-separated.",
     support="Name the features and pairs of each row outside the training data.",
 )
 def predict(
@@ -32,6 +34,7 @@ def predict(
     interval: float | None = None,
     by: str | None = None,
     support: bool = False,
+    times: str | None = None,
     output: Path = Path("predictions.csv"),
     terminal: Terminal,
 ) -> None:
@@ -43,10 +46,11 @@ def predict(
     kan = kanlens.load(model)
     without = "predictions have no score"
     rows = open_rows(data, kan, column, terminal, without=without)
+    way: dict[str, Any] = {"interval": interval, "by": by, "times": number("--times", times)}
     sums, covered, outside = ScoreSums(kan), list[float](), list[int]()
 
     def predicted(table: Table) -> pd.DataFrame:
-        frame = kanlens.predict(kan, table.x, interval=interval, by=by, support=support)
+        frame = kanlens.predict(kan, table.x, support=support, **way)
         ends = frame.drop(columns=OUTSIDE) if support else frame
         outside.append(int((frame[OUTSIDE] != "").sum()) if support else 0)
         if table.y is not None:

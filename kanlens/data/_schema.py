@@ -88,6 +88,8 @@ class Schema:
         Key into `LOSSES` of the loss of a regression.
     loss_parameter : float, tuple of float or None
         Its quantile, one for each output, or power, None for the default.
+    per_row : tuple of pairs of str
+        The columns "target" that were measured, and those of "exposure", "offset" or "event".
     """
 
     features: tuple[Feature, ...]
@@ -98,6 +100,7 @@ class Schema:
     format: CellFormat = PLAIN
     loss: str = "squared_error"
     loss_parameter: float | tuple[float, ...] | None = None
+    per_row: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         for what in ("feature_names", "output_names"):
@@ -130,6 +133,7 @@ class Schema:
         if self.target is None:
             return ()
         several = self.task == "regression" and len(self.outputs) > 1
+        several = several and not isinstance(self.loss_parameter, tuple)  # quantiles of one
         return self.output_names if several else (self.target,)
 
     def renamed(self, form: str, column: str) -> Schema:
@@ -217,6 +221,7 @@ class Schema:
         rest = {key: data[key] for key in keys if key in data}
         if isinstance(rest.get("loss_parameter"), list):
             rest["loss_parameter"] = tuple(map(float, rest["loss_parameter"]))
+        rest["per_row"] = tuple((str(name), str(own)) for name, own in data.get("per_row", ()))
         labels, cells = tuple(data.get("class_labels", ())), data.get("format", {})
         cells = CellFormat(**{**cells, "missing": tuple(cells.get("missing", ()))})
         return cls(features=features, outputs=outputs, class_labels=labels, format=cells, **rest)

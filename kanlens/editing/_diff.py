@@ -31,7 +31,7 @@ from kanlens.data._tables import Table
 from kanlens.errors import InvalidValueError, ShapeError
 from kanlens.model._analysis import BUDGET, float64_copy, over_rows
 from kanlens.model._network import KAN, PerRow, Rows, Targets
-from kanlens.training._objective import metric_name, row_losses, score
+from kanlens.training._objective import row_losses, score
 
 Place: TypeAlias = tuple[int, int, int]  # layer, out, in
 
@@ -115,7 +115,7 @@ def compare_outputs(
         loss = row_losses(model, output, target).numpy()
         columns[f"loss_{end}"] = np.repeat(loss[:, None], len(names), 1)
         losses[f"loss_{end}"] = float(loss.mean())
-        losses[f"{metric_name(model)}_{end}"] = score(model, output, target)
+        losses[f"{model.loss.metric}_{end}"] = score(model, output, target)
     rows = pd.DataFrame({"row": np.tile(index, len(names)), "output": np.repeat(names, len(index))})
     rows = rows.assign(**{name: column.T.ravel() for name, column in columns.items()})
     tables: dict[str, Any] = {

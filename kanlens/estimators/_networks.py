@@ -29,7 +29,7 @@ from kanlens.model._network import KAN, Inputs, PerRow, Rows, Targets
 from kanlens.model._survival import concordance
 from kanlens.symbolic import symbolize
 from kanlens.training import FitResult, fit, fit_default
-from kanlens.training._fit import adjusted
+from kanlens.training._exposures import adjusted
 from kanlens.training._objective import outside_words, predict
 from kanlens.training._options import choose_loss
 

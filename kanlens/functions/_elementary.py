@@ -233,8 +233,9 @@ def slope_of(function: Scalar) -> Scalar:
     """Return the derivative of a function by automatic differentiation."""
 
     def derivative(u: Tensor) -> Tensor:
-        with torch.enable_grad():
-            point = u if u.requires_grad else u.detach().requires_grad_()
+        with torch.inference_mode(mode=False), torch.enable_grad():
+            own = u.clone() if u.is_inference() else u
+            point = own if u.requires_grad else own.detach().requires_grad_()
             total = function(point).sum()
             if not total.requires_grad:
                 return torch.zeros_like(u)

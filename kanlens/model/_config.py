@@ -139,6 +139,7 @@ class KANConfig:
                 del nodes["normalized"], nodes["eps"]
         if data["schema"]["loss"] == "squared_error":
             del data["schema"]["loss"], data["schema"]["loss_parameter"]
+        data["schema"] = {k: own for k, own in data["schema"].items() if own or k != "per_row"}
         optional = ("nodes", "provenance", *UNTRAINED)
         parts = {name: part for name, part in data.items() if part or name not in optional}
         return json.dumps(parts, sort_keys=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import base64
 import math
 import numbers
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -29,7 +30,7 @@ from torch import Tensor
 from kanlens._checks import check_choice
 from kanlens.data._cell_parsing import Array
 from kanlens.data._schema import Schema
-from kanlens.errors import InvalidValueError, MethodError
+from kanlens.errors import InvalidValueError, KanlensWarning, MethodError
 from kanlens.model._losses import Loss
 from kanlens.model._survival import cumulative_hazard
 from kanlens.model._training_record import fingerprint
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from kanlens.model._network import KAN
 
 MAX_ROWS = 2000  # rows kept, drawn at random; the coverage of 0.9 then varies by 0.007
+MAX_RATIO = 1e6  # of the hazards of two rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +113,10 @@ def keep_held_out(
     finite = all(bool(part.isfinite().all()) for part in parts)
     if not (len(x) and finite):
         return
+    if not model.loss.separable and float(parts[0].max() - parts[0].min()) > math.log(MAX_RATIO):
+        expected, got = f"hazards whose ratios are below {MAX_RATIO:g}", "larger ones"
+        advice = "Columns may separate the few events: add rows with events, or leave columns out"
+        warnings.warn(KanlensWarning("fit", expected, got, advice), stacklevel=4)
     codes = {name: encoded(own, "<u2") for name, own in category_codes(model.schema, x).items()}
     outputs, y = parts
     model.held_out = HeldOut(
@@ -156,16 +162,21 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
     return halves if loss.classes else halves * loss.unit(scaling)
 
 
-def survival(model: KAN, output: Tensor, times: Sequence[float], *, call: str) -> Tensor:
+def survival(model: KAN, output: Tensor, times: float | Sequence[float], *, call: str) -> Tensor:
     """Return the shares (row, time) of rows with log hazards (row, 1) without an event so far.
 
     The baseline hazard is Breslow's, of the rows held out of training.
     """
     if model.loss.separable:
         raise MethodError(call, "times only with loss='cox'", model.loss.name, "Leave times out")
+    places = np.ravel(times)
+    if places.dtype.kind not in "iuf" or not (places >= 0).all():
+        fields = "to be numbers of at least 0", repr(times), "For example [1.0, 2.5]"
+        raise InvalidValueError(call, *fields, argument="times")
     sums, targets = (part[:, 0] for part in current_held_out(model, call).arrays)
-    hazard = cumulative_hazard(sums, targets, np.ones(len(sums)))(np.asarray(times, dtype=float))
-    return torch.exp(-output.exp() * torch.from_numpy(hazard).to(output))
+    hazard = cumulative_hazard(sums - sums.max(), targets, np.ones(len(sums)))(places)
+    logs = torch.from_numpy(hazard).log() - sums.max()
+    return torch.exp(-(output + logs.to(output)).exp())
 
 
 def category_codes(schema: Schema, x: Tensor) -> dict[str, Array]:

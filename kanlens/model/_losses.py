@@ -37,7 +37,7 @@ BANDWIDTH = 0.2  # of the kernel that smooths the check loss, over the median ab
 FEW, LUMPED = 1e-3, 0.2  # least density of residuals at 0 over a uniform one; spread over 90 %
 OUTLIERS = 0.9  # quantile of absolute residuals of a line from which Huber's loss is linear
 NORMAL_IQR = 1.349  # interquartile range of a normal distribution, in standard deviations
-MOST = 30.0  # largest log of a scaled mean in working responses
+MOST, LARGEST = 30.0, 88.0  # log of a scaled mean in working responses; of a float32 response
 
 
 class Loss:
@@ -48,6 +48,7 @@ class Loss:
     """
 
     name, metric, scale = "squared_error", "R2", ""
+    measure = "variance"  # of which the metric is an explained share
     linear, classes, separable, log, known = True, False, True, False, False
 
     usual = 0.0  # parameter: power of the mean in the variance, or share of targets below
@@ -81,7 +82,7 @@ class Loss:
     def response(self, output: V) -> V:
         """Return the mean, quantile or relative hazard for outputs, a tensor or an array."""
         exp = torch.exp if isinstance(output, Tensor) else np.exp
-        return exp(output) if self.log else output
+        return exp(output.clip(max=LARGEST)) if self.log else output
 
     def unit(self, scaling: Scaling) -> Tensor:
         """Return the size (out,) of a scaled response of 1."""
@@ -177,7 +178,7 @@ class _ByRows(Loss):
 class Tweedie(_ByRows):
     """The deviance of a Tweedie distribution: 1 is Poisson's, 2 that of gamma; log link."""
 
-    name, scale, log = "tweedie", "log mean", True
+    name, scale, log, measure = "tweedie", "log mean", True, "Tweedie deviance"
     usual = 1.5
 
     def check(self, y: Array) -> str:
@@ -223,20 +224,19 @@ class Tweedie(_ByRows):
 class Poisson(Tweedie):
     """The deviance of counts, or of rates; log link."""
 
-    name, scale, usual = "poisson", "log rate", 1.0
+    name, scale, usual, measure = "poisson", "log rate", 1.0, "Poisson deviance"
 
 
 class Gamma(Tweedie):
     """The deviance of positive amounts; log link."""
 
-    name, usual = "gamma", 2.0
+    name, usual, measure = "gamma", 2.0, "gamma deviance"
 
 
 class Quantile(_ByRows):
     """The check loss of a quantile."""
 
-    name, factor = "quantile", 2.0
-    usual = 0.5
+    name, factor, usual, measure = "quantile", 2.0, 0.5, "pinball loss"
 
     def settle(self, x: Tensor, y: Tensor) -> Scaling:
         """Return the quantile, and the standard deviation by the interquartile range."""
@@ -283,7 +283,7 @@ class Quantile(_ByRows):
 class AbsoluteError(Quantile):
     """The absolute error, whose best constant is the median."""
 
-    name, factor = "absolute_error", 1.0
+    name, factor, measure = "absolute_error", 1.0, "absolute error"
 
     def of_errors(self, left: Tensor) -> Tensor:
         """Return absolute scaled errors."""
@@ -293,7 +293,7 @@ class AbsoluteError(Quantile):
 class Huber(Quantile):
     """Huber's loss: squared, but linear from a residual on, the scale of the output."""
 
-    name, factor = "huber", 2.0
+    name, factor, measure = "huber", 2.0, "Huber loss"
 
     def settle(self, x: Tensor, y: Tensor) -> Scaling:
         """Return the median, and the residual of a linear fit from which the loss is linear."""
@@ -321,7 +321,7 @@ class Cox(_ByRows):
     """Minus the log partial likelihood, with Breslow's ties, of times; if censored, negative."""
 
     name, scale, metric, log = "cox", "log hazard", "concordance", True
-    separable, known, factor = False, True, 2.0
+    separable, known, factor, measure = False, True, 2.0, ""
 
     def check(self, y: Array) -> str:
         """Return the targets expected if some of y (batch, out) are not, else ""."""

@@ -459,7 +459,10 @@ grid_range, enable_standalone_scale_spline
         return as_tensor(x, call).to(self.input_shift)
 
     def output_index(self, target: int | str | None, *, call: str) -> int:
-        """Return the index of an output, given by index or name (None: the only one)."""
+        """Return the index of an output, by index or name (None: the only one, or the median)."""
+        if target is None and self.loss.levels:
+            off = [abs(level - 0.5) for level in self.loss.levels]
+            target = off.index(min(off))
         return find_output(self.output_names, self.class_labels, target, call)
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ RANKED = 5  # features below which a correlation of ranks is chance
 GAP = 0.01  # relative completeness gap of a method that is made to be complete
 FORMULA_RMSE_LIMIT = 0.1  # relative RMSE of a formula
 CONSTANT_EDGE_RATIO = 0.01  # relative deviation of an edge that hardly varies
-POOR = 0.3  # R2
+POOR = {"R2": 0.3, "D2": 0.1, "concordance": 0.55}  # scores below which a fit is poor
 CONTINUED = "There the functions are extrapolated."
 HELD = "There it is clipped to the range."
 LIMIT = re.compile(r"\s*(\w+)\s*([<>])\s*([-+.\w]+)\s*")
@@ -77,9 +77,10 @@ def _performance(content: Content) -> Alerts:
         yield _alert("no_targets", text, warning=False)
         return
     if performance["task"] == "regression":
-        r2 = performance["r2"]
-        poor = r2 is not None and r2 < POOR
-        text = f"The model explains little of the target (R² {number(r2)})."
+        value, metric = performance["score"], performance["metric"]
+        poor = value is not None and value < POOR[metric]
+        words = f"({metric.replace('2', '²')} {number(value)})"
+        text = f"The model explains little of the target {words}."
     else:
         accuracy, majority = performance["accuracy"], performance["majority_share"]
         poor = accuracy <= majority
@@ -219,7 +220,7 @@ def _data(content: Content) -> Alerts:
 # --- limits for scripts ----------------------------------------------------------------------
 
 
-SCORES = ("r2", "accuracy", "log_loss", "auc")
+SCORES = ("r2", "d2", "concordance", "accuracy", "log_loss", "auc")
 LIMITED = ("completeness", "offgrid", "warnings", "formula", *SCORES)
 
 
@@ -244,7 +245,9 @@ def broken(content: Content, limits: list[tuple[str, str, float]]) -> list[str]:
     """Return the limits that a report breaks, in words."""
     gaps = [gap_of(method) for method in content["comparison"]["methods"] if method["complete"]]
     formula, words = content["formula"], []
-    values = {name: (content["performance"] or {}).get(name) for name in SCORES} | {
+    own = content["performance"] or {}
+    scores = {own.get("metric", "").lower(): own.get("score"), **own}
+    values = {name: scores.get(name) for name in SCORES} | {
         "completeness": max(gaps, default=None),
         "offgrid": content["model"]["outside"]["all"],
         "warnings": sum(alert["level"] == "warning" for alert in content["alerts"]),

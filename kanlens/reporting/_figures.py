@@ -142,6 +142,7 @@ def _performance(analysis: Analysis, content: dict[str, Any]) -> Iterator[Pictur
         shown = classes[1:] if two else classes[: len(STYLE.series)]
         yield draw(partial(_paint_roc, shown), (3.2, 3.1))
         yield draw(partial(_paint_calibration, performance), (3.2, 3.1))
+    if not performance.get("outputs"):
         return
     place, picks = subject.target, spread(subject.rows, POINTS)
     targets = cast("Tensor", subject.y)

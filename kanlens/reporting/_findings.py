@@ -15,7 +15,7 @@ from kanlens.model._training_record import fingerprint
 from kanlens.plotting._formats import counted, listed, number, percent, with_unit
 from kanlens.reporting._report_data import Subject, spread
 from kanlens.training._baselines import baseline_scores, named_scores, poor_fit, training_record
-from kanlens.training._objective import metric_name, score
+from kanlens.training._objective import score
 
 CLEAR = 0.5  # rank correlation of values and contributions from which there is one direction
 DRIVERS = 3  # features that are named
@@ -50,10 +50,12 @@ def measure_baselines(subject: Subject, history: Any) -> dict[str, Any] | None:
     least = len(subject.labels) or 2  # different targets to learn from
     if any(len(y[learned].unique(dim=0)) < least for learned, _ in splits):
         return None
-    own = {"network": score(model, subject.output[judged], y[judged])}
-    named = named_scores(metric_name(model), own | baseline_scores(model, subject.x, y, splits))
+    own = score(model, subject.output[judged], y[judged])
+    if not (others := baseline_scores(model, subject.x, y, splits)):
+        return None
+    named = named_scores(model.loss.metric, {"network": own, **others})
     about = {"rows": len(judged), "folds": len(splits), "changed": False, "held_out": False}
-    return {**about, "metric": metric_name(model), "models": named}
+    return {**about, "metric": model.loss.metric, "models": named}
 
 
 def _same_rows(subject: Subject, history: Any) -> bool:
@@ -89,13 +91,17 @@ def _quality(content: Content) -> str:
     if performance is None:
         return f"How well the model predicts {target} is not known: the data have no targets."
     rows = f"the {counted(performance['rows'], 'row')} of {content['data']['source']}"
-    if performance["task"] == "regression":
+    if performance["task"] == "regression" and not performance["outputs"]:
+        share = percent(performance["score"], 0)
+        text = f"On {rows} the model ranks {share} of comparable pairs of rows correctly "
+        text += f"(concordance {number(performance['score'])})"
+    elif performance["task"] == "regression":
         output = next(output for output in performance["outputs"] if output["name"] == target)
         error = with_unit(number(output["median_absolute_error"]), output["unit"])
-        r2 = output["r2"]
-        share = "no share" if r2 is None or r2 <= 0 else percent(r2, 0)
-        text = f"On {rows} the model explains {share} of the variance of {target} (R² {number(r2)})"
-        text += f"; the median absolute error is {error}"
+        value, metric = output["score"], performance["metric"].replace("2", "²")
+        share = "no share" if value is None or value <= 0 else percent(value, 0)
+        text = f"On {rows} the model explains {share} of the {performance['explained']} of {target}"
+        text += f" ({metric} {number(value)}); the median absolute error is {error}"
     else:
         text = f"On {rows} the accuracy is {percent(performance['accuracy'])}"
         most = percent(performance["majority_share"])
@@ -113,7 +119,7 @@ def _on_new_rows(content: Content) -> str:
     elif training is not None and training["held_out_rows"]:
         rows, name = counted(training["held_out_rows"], "held-out row"), training["metric_name"]
         value = _score(name, training["metric"])
-        text = f"Training ended with {name.replace('R2', 'R²')} {value} on {rows}. "
+        text = f"Training ended with {name.replace('2', '²')} {value} on {rows}. "
     elif not unseen and content.get("growth", {}).get("headline"):
         growth = content["growth"]
         rows = counted(growth["rows"], "row")
@@ -124,7 +130,7 @@ def _on_new_rows(content: Content) -> str:
         return text.rstrip()
     own, *scores = [_score(baselines["metric"], model["score"]) for model in baselines["models"]]
     names = [model["name"] for model in baselines["models"][1:]]
-    metric, rows = baselines["metric"].replace("R2", "R²"), counted(baselines["rows"], "row")
+    metric, rows = baselines["metric"].replace("2", "²"), counted(baselines["rows"], "row")
     if not baselines["held_out"]:
         pairs = listed([f"{value} ({name})" for value, name in zip(scores, names, strict=True)])
         return f"{text}Simple models reach {metric} {pairs} on rows not used to train them."
@@ -146,9 +152,10 @@ def _drivers(content: Content) -> str:
     ranked = [feature for feature in features if feature["importance"]][:DRIVERS]
     if not ranked:
         return "No feature changes the output on these rows."
-    unseen, outputs = content["baselines"], (content["performance"] or {}).get("outputs") or []
-    r2 = [output["r2"] or 0.0 for output in outputs if output["name"] == target]  # of a regression
-    explains = not r2 or r2[0] > 0  # else a constant predicts the target as well
+    unseen, performance = content["baselines"], content["performance"] or {}
+    outputs = performance.get("outputs") or [{"score": 1.0, **performance}]
+    own = next(output["score"] or 0.0 for output in outputs if output.get("name", target) == target)
+    explains = own > 0.5 * (performance.get("metric") == "concordance")  # a constant's score
     if unseen and unseen["held_out"] and poor_fit(unseen["models"]):
         explains = False
     texts = []

@@ -126,7 +126,7 @@ def _explained(analysis: Analysis, subject: Subject) -> Attribution | str:
 
 def _described(subject: Subject, own: Subject) -> dict[str, Any]:
     """Return structure and scores of a model, and its agreement."""
-    model, keys, y = subject.model, ["r2"], own.output
+    model, keys, y = subject.model, ["r2"], own.predicted
     if model.task == "classification":
         keys, y = ["accuracy", "log_loss"], own.logits.argmax(1)
     scores = agreement = None

@@ -24,7 +24,8 @@ from kanlens.model._held_out import current_held_out, probabilities
 from kanlens.model._network import KAN
 from kanlens.model._training_record import row_hashes
 from kanlens.training._baselines import giveaways
-from kanlens.training._objective import classes
+from kanlens.training._exposures import with_targets
+from kanlens.training._objective import classes, explained, score
 
 Array = np.ndarray[Any, np.dtype[Any]]
 BINS = 10  # of a calibration curve
@@ -45,6 +46,8 @@ class Subject:
     index: str | None  # name of the column with these names; None where rows are counted from 0
     target: int  # index of the output that is explained
     held_out: int | None  # number of rows held out of training, if known
+    weights: Tensor | None = None  # (rows,) of the targets, such as exposures
+    times: Tensor | None = None  # signed times (rows, 1) in place of targets
 
     @property
     def rows(self) -> int:
@@ -91,27 +94,28 @@ class Subject:
 
 def read_subject(model: KAN, data: object, target: int | str | None) -> Subject:
     """Read data of any form, and run the model on them."""
-    features, y, source = _rows_of(model, data)
+    features, y, source, weights = _rows_of(model, data)
     x = model.prepare(features, call="report")
     check_rows("report", x, least=2)
     index = explained_output(model, target, x, call="report")
     rows: Any = getattr(data, "frame", data[0] if isinstance(data, tuple) else data)
     names: Any = rows.index if hasattr(rows, "iloc") else range(len(x))
     counted = list(names) == list(range(len(x)))
-    y = y if model.loss.separable else None  # hazards are not errors of times
     targets = None if y is None else prepare_target(model, y, len(x), call="report")
     with torch.no_grad():
         output = torch.cat([model(part) for part in x.split(PART)])
     return Subject(
         model=model,
         x=x,
-        y=targets,
+        y=targets if model.loss.separable else None,  # hazards are not errors of times
         output=output,
         source=source,
         names=tuple(int(k) if isinstance(k, int | np.integer) else str(k) for k in names),
         index=None if counted else str(names.name or ""),
         target=index,
         held_out=_held_out(model, data, x, targets),
+        weights=None if weights is None else torch.as_tensor(weights),
+        times=None if model.loss.separable else targets,
     )
 
 
@@ -131,21 +135,19 @@ def _held_out(model: KAN, data: Any, x: Tensor, y: Tensor | None) -> int | None:
     return record.count_held_out(row_hashes(x, y))
 
 
-def _rows_of(model: KAN, data: Any) -> tuple[Any, Any, str]:
-    """Return x, y or None, and their source."""
-    if isinstance(data, Table):
-        same = data.feature_names == model.feature_names
-        same = same and data.schema.class_labels == model.class_labels
-        if same or model.schema == default_schema(model.widths[0], model.widths[-1]):
-            return data.x, data.y, data.source
-        table = read_features(data.frame, model.schema, call="report")
-        return table.x, table.y, data.source
-    if isinstance(data, str | os.PathLike) or hasattr(data, "iloc"):
-        table = read_features(data, model.schema, call="report")
-        return table.x, table.y, table.source
+def _rows_of(model: KAN, data: Any) -> tuple[Any, Any, str, Any]:
+    """Return x, y or None, their source, and weights or None."""
     if isinstance(data, tuple) and len(data) == 2:
-        return data[0], data[1], "DataFrame" if hasattr(data[0], "iloc") else "arrays"
-    return data, None, "arrays"
+        return data[0], data[1], "DataFrame" if hasattr(data[0], "iloc") else "arrays", None
+    if not (isinstance(data, Table | str | os.PathLike) or hasattr(data, "iloc")):
+        return data, None, "arrays", None
+    table, plain = data, default_schema(model.widths[0], model.widths[-1])
+    same = isinstance(data, Table) and data.feature_names == model.feature_names
+    same = same and data.schema.class_labels == model.class_labels
+    if not (same or (isinstance(data, Table) and model.schema == plain)):
+        table = read_features(getattr(data, "frame", data), model.schema, call="report")
+    table, weights = with_targets(model, table)
+    return table.x, table.y, getattr(data, "source", table.source), weights
 
 
 def spread(rows: int, most: int) -> Tensor:
@@ -176,9 +178,15 @@ def wrong_rows(subject: Subject) -> Any:
 def measure_performance(subject: Subject) -> dict[str, Any] | None:
     """Return scores of the model as plain JSON types; None without targets.
 
-    Regression has one record per output in "outputs"; classification one per class in "classes",
-    "confusion" (true x predicted) and "calibration".
+    Regression has one record per output in "outputs", and the "score" of the loss: a "metric" of a
+    measure "explained". Classification has one record per class in "classes", "confusion" (true x
+    predicted) and "calibration".
     """
+    loss, about = subject.model.loss, {"task": "regression", "rows": subject.rows}
+    about |= {"metric": loss.metric, "explained": loss.measure}
+    if subject.times is not None:
+        value = score(subject.model, subject.output, subject.times)
+        return {**about, "score": value, "r2": None, "outputs": []}
     if subject.y is None:
         return None
     if subject.model.task == "classification":
@@ -189,8 +197,11 @@ def measure_performance(subject: Subject) -> dict[str, Any] | None:
         for i, column in enumerate(subject.model.schema.outputs)
     ]
     r2 = [record["r2"] for record in records]
-    mean = None if None in r2 else float(np.mean(r2))
-    return {"task": "regression", "rows": subject.rows, "r2": mean, "outputs": records}
+    parts = subject.output.double(), subject.y.double(), subject.weights
+    scores = r2 if loss.linear else explained(subject.model, *parts).tolist()
+    records = [record | {"score": own} for record, own in zip(records, scores, strict=True)]
+    mean, whole = (None if None in own else float(np.mean(own)) for own in (r2, scores))
+    return {**about, "score": whole, "r2": mean, "outputs": records}
 
 
 def _regression(y: Array, output: Array) -> dict[str, Any]:

@@ -91,8 +91,9 @@ def cheapest_threshold(model: KAN, cost: Sequence[float]) -> float:
     `cost` is that of a false positive and of a false negative, in the rows held out.
     """
     call = "KANClassifier.find_threshold"
-    pair = np.asarray(cost, dtype=float) if isinstance(cost, Sequence) else np.empty(0)
-    if pair.shape != (2,) or not (np.isfinite(pair) & (pair > 0)).all():
+    pair = np.asarray(cost)
+    numeric = pair.shape == (2,) and pair.dtype.kind in "iuf"
+    if not numeric or not (np.isfinite(pair) & (pair > 0)).all():
         expected, advice = "cost of a false positive and of a false negative", "For example (1, 5)"
         raise InvalidValueError(call, expected, repr(cost), advice)
     outputs, codes = current_held_out(model, call).arrays

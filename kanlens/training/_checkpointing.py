@@ -57,6 +57,9 @@ class Checkpoint:
         file, self.begun = None if path is None else Path(path), None
         if file is not None and resume and file.exists():
             self.begun = read_state(file, call=call)
+            options = (self.begun.get("identity") or {}).get("options")
+            if isinstance(options, dict) and "optimizer" in options:  # maybe of an earlier version
+                options.update(asdict(FitOptions()) | options)
         self.path, self.every, self.clock = file if written else None, every, clock
         self.copied = self.written = clock()
         self.copy: Any = None

@@ -30,7 +30,7 @@ from kanlens.splines import _spline as spline
 from kanlens.training._constraints import check_proven, fixed_places, is_bent, settle_ends, shaped
 from kanlens.training._curve_design import ColumnCurves, CurveBasis, CurveDesign, make_curve
 from kanlens.training._link import DEGREE, INTERVALS, Link
-from kanlens.training._objective import metric_name, score, task_loss
+from kanlens.training._objective import score, task_loss
 from kanlens.training._result import FitResult, mean_and_error
 from kanlens.training._small_network import SmallNetwork
 from kanlens.training._training_loop import settle_range, settle_scaling
@@ -94,7 +94,7 @@ def closed_form_result(
         best_step=best + 1,
         loss=loss,
         validation_loss=history[best]["validation_loss"],
-        metric_name=metric_name(model),
+        metric_name=model.loss.metric,
         metric=history[best]["metric"],
         held_out=torch.arange(len(folds)),
         seconds=time.perf_counter() - started,

@@ -52,8 +52,16 @@ def read_constraints(
     numbers = {f.column for f in features if f.kind == "numeric"}
     for name, shape in (constraints or {}).items():
         check_choice("fit", "constraints", name, dict.fromkeys(f.column for f in features))
-        for word in str(shape).split() or [""]:
+        if not isinstance(shape, str):
+            expected, advice = f"the shapes of {name!r} as text", "For example 'increasing concave'"
+            raise InvalidValueError("fit", expected, repr(shape), advice, "leave the column out")
+        for word in shape.split() or [""]:
             check_choice("fit", "constraints", word, SHAPES)
+        own = {SHAPES[word] for word in shape.split()}
+        flat = {(1, 1.0), (1, -1.0)} <= own or {(0, 1.0), (0, -1.0)} <= own
+        if flat or ("periodic" in shape and any(order > 0 for order, _ in own)):
+            expected, got = "shapes that do not make a curve constant", f"{shape!r} of {name!r}"
+            raise InvalidValueError("fit", expected, got, "Leave one of them out")
         if name not in numbers:
             expected, got = "constraints of columns of numbers", f"{name!r}, which has categories"
             raise InvalidValueError("fit", expected, got, "Leave it out")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -20,23 +19,21 @@ from kanlens._model_inputs import prepare_data
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import Interruption, progress_bar
 from kanlens.data._groups import row_groups
-from kanlens.data._schema import Output
 from kanlens.data._source import Source
 from kanlens.data._tables import Table
 from kanlens.errors import DTypeError, InvalidValueError, KanlensWarning, LostProcessError
 from kanlens.model._analysis import Model, check_model
 from kanlens.model._config import UNTRAINED
-from kanlens.model._losses import Loss, check_targets, loss_of
+from kanlens.model._losses import loss_of
 from kanlens.model._network import KAN, PerRow
 from kanlens.training._checkpointing import EVERY, Checkpoint
+from kanlens.training._exposures import Data, adjusted, split_column
 from kanlens.training._options import FitOptions, choose_loss
 from kanlens.training._process_group import Ranks, joined
 from kanlens.training._result import FitResult
 from kanlens.training._streaming import streamed_run
 from kanlens.training._training_loop import TrainingRun
 
-Data: TypeAlias = "Table | Source | tuple[Any, Any]"
-ADJUSTED = {"exposure": "{} per {}", "offset": "{} less {}", "event": "hazard of {1}"}
 SAMPLE = 200_000  # rows of a source larger than memory that are held, at most
 
 
@@ -289,94 +286,3 @@ def labelled(data: Data, groups: PerRow) -> tuple[Any, Any]:
     if isinstance(data, Table) and groups is None:
         groups = data.groups
     return split_column(data, groups, "groups")
-
-
-def split_column(data: Any, values: PerRow, name: str) -> tuple[Any, Any]:
-    """Return data without a column of `values` per row, and these (batch,)."""
-    if isinstance(data, Table):
-        if not isinstance(values, str):
-            return data, values
-        check_choice("fit", name, values, data.frame.columns)
-        names = [feature.name for feature in data.schema.features if feature.column != values]
-        return data.keep(names), data.frame[values]
-    if values is not None and isinstance(data, Source):
-        expected, advice = f"{name} of rows that fit in memory", "Allow more max_memory"
-        raise InvalidValueError("fit", expected, f"{data.rows:,} rows", advice)
-    if isinstance(values, str) and hasattr(data[0], "columns"):
-        check_choice("fit", name, values, data[0].columns)
-        return (data[0].drop(columns=values), data[1]), data[0][values]
-    return data, values
-
-
-def adjusted(
-    data: Data, sample_weight: PerRow, loss: Loss, per_row: Mapping[str, PerRow]
-) -> tuple[Any, PerRow]:
-    """Return data with targets, and weights, that account for exposures, offsets and events.
-
-    The likelihood of targets over their exposures, weighted by a power of these, is that of the
-    targets. The output of a table is renamed, so that other tables are not taken for such targets.
-    """
-    if isinstance(data, Table) and data.y is not None and data.schema.task == "classification":
-        check_targets(replace(data.schema, loss=loss.name), data.y, call="fit")
-    for name, own in per_row.items():
-        if own is not None:
-            pair, values = split_column(data, own, name)
-            pair, sample_weight = _adjusted(pair, sample_weight, loss, name, values)
-            if isinstance(pair, Table):
-                column = own if isinstance(own, str) else name
-                pair = replace(pair, schema=pair.schema.renamed(ADJUSTED[name], column))
-            data = pair
-    return repeated(data, loss.levels), sample_weight
-
-
-def repeated(data: Data, levels: Sequence[float]) -> Any:
-    """Return data with the target repeated for each of several quantiles."""
-    if not levels:
-        return data
-    if isinstance(data, Source):
-        fields = f"{data.rows:,} rows", "Allow more max_memory"
-        raise InvalidValueError("fit", "rows that fit in memory for several quantiles", *fields)
-    y = data.y if isinstance(data, Table) else data[1]
-    if y is None:
-        return data
-    targets = _numbers(y).reshape(len(y), -1)
-    if bool((targets[:, 1:] != targets[:, :1]).any()):
-        expected, got = "one target for several quantiles", f"{targets.shape[1]}"
-        raise InvalidValueError("fit", expected, got, "Train a model for each target")
-    if np.ndim(y) == 2 and targets.shape[1] == len(levels):  # repeated before
-        return data
-    targets = targets[:, :1].repeat(1, len(levels))
-    if not isinstance(data, Table):
-        return data[0], targets
-    name = data.schema.output_names[0]
-    outputs = tuple(Output(name=f"{name} quantile {level:g}") for level in levels)
-    return replace(data, y=targets, schema=replace(data.schema, outputs=outputs))
-
-
-def _numbers(values: PerRow) -> Tensor:
-    """Return cells as float64 numbers, one after the other; NaN where they are none."""
-    cells = pd.to_numeric(np.asarray(values).ravel(), errors="coerce")
-    return torch.from_numpy(np.array(cells, dtype=float))
-
-
-def _adjusted(
-    data: Table | tuple[Any, Any], sample_weight: PerRow, loss: Loss, name: str, values: PerRow
-) -> tuple[Any, PerRow]:
-    """Return data and weights that account for one kind of values per row."""
-    y = data.y if isinstance(data, Table) else data[1]
-    if y is None:  # which is refused later
-        return data, sample_weight
-    targets, numbers = _numbers(y).reshape(len(y), -1), _numbers(values)[:, None]
-    sound = len(numbers) == len(targets) and bool(numbers.isfinite().all())
-    kinds = {"exposure": "positive numbers", "event": "numbers 0 and 1"}
-    right = {"exposure": numbers > 0, "event": (numbers == 0) | (numbers == 1)}.get(name)
-    if not sound or not (right is None or bool(right.all())):
-        expected = f"{len(targets)} {kinds.get(name, 'numbers')}"
-        raise InvalidValueError("fit", expected, "others", "Correct them", argument=name)
-    targets, factor = loss.adjusted(name, targets, numbers)
-    if factor is not None:
-        own = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=float)
-        sample_weight = factor[:, 0].numpy() * own if own.shape == (len(y),) else own
-    if isinstance(data, Table):
-        return replace(data, y=targets), sample_weight
-    return (data[0], targets), sample_weight

@@ -32,8 +32,8 @@ from kanlens.training._default_ensemble import (
     grid_intervals,
     sorted_by_target,
 )
+from kanlens.training._exposures import adjusted
 from kanlens.training._fit import (
-    adjusted,
     carry_out,
     fit,
     held_rows,

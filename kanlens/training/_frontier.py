@@ -24,7 +24,8 @@ from kanlens.model._network import KAN, PerRow
 from kanlens.training._baselines import MACHINES, baseline_scores
 from kanlens.training._checkpointing import EVERY, Checkpoint
 from kanlens.training._closed_form import count_edges
-from kanlens.training._fit import adjusted, labelled, warn_interrupted
+from kanlens.training._exposures import adjusted
+from kanlens.training._fit import labelled, warn_interrupted
 from kanlens.training._fit_default import default_build, fit_default, grow_networks, losing
 from kanlens.training._frontier_result import Frontier, Growth
 from kanlens.training._options import choose_loss

@@ -46,7 +46,7 @@ from kanlens.training._closed_form import (
 from kanlens.training._constraints import check_proven, settle_ends
 from kanlens.training._curve_design import ColumnCurves
 from kanlens.training._growth import GrowthPath, GrowthStep, read_interactions
-from kanlens.training._objective import metric_name, row_losses, score, task_loss
+from kanlens.training._objective import row_losses, score, task_loss
 from kanlens.training._options import FitOptions
 from kanlens.training._result import FitResult, mean_and_error
 from kanlens.training._training_loop import settle_range, settle_scaling
@@ -342,7 +342,7 @@ def _scored(growth: Growth, seconds: float, cut: bool) -> Frontier:
         steps.append(step)
     return Frontier(
         steps=tuple(steps),
-        metric_name=metric_name(model),
+        metric_name=model.loss.metric,
         rows=len(order),
         folds=len(growth.held),
         seconds=seconds,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -112,7 +113,7 @@ def best_constant(model: KAN, y: Tensor, weights: Tensor | None = None) -> Tenso
 def score(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> float:
     """Return R2, a mean over targets that vary, accuracy, D2 of the loss, or the concordance.
 
-    D2 is the share of the loss of the best constant that is avoided; it takes weights (batch,).
+    D2 is a mean over outputs; it takes weights (batch,).
     """
     loss = model.loss
     if loss.classes:
@@ -120,10 +121,8 @@ def score(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) 
     if not loss.separable:
         return concordance(*(part[:, 0].double().cpu().numpy() for part in (output, y)))
     if not loss.linear:
-        output, y = output.double(), y.double()
-        constant = best_constant(model, y, weights).expand_as(y)
-        own, least = (task_loss(model, part, y, weights) for part in (output, constant))
-        return 1 - float(own / least)
+        shares = explained(model, output.double(), y.double(), weights)
+        return float(shares[shares.isfinite()].mean())
     varies = deviations(y.to(output)) > 0
     y, size = y.double(), y.double().abs().amax(0)
     size = torch.where(size > 0, size, 1.0).log2().floor().exp2()  # squares must not underflow
@@ -132,14 +131,18 @@ def score(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) 
     return float((1 - error / spread)[varies].mean())
 
 
+def explained(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Return the D2 (out,): the share of the loss of the best constant that is avoided."""
+    constant, own = best_constant(model, y, weights), slice(y.shape[1])  # as in `row_losses`
+    scaling = model.output_shift[own], model.output_scale[own]
+    rows = [model.loss.rows(part.expand_as(y), y, scaling) for part in (output, constant)]
+    left, whole = (part.mean(0) if weights is None else weights.to(part) @ part for part in rows)
+    return 1 - left / whole
+
+
 def classes(output: Tensor) -> Tensor:  # (batch, out) -> (batch,)
     """Return the class code of the largest logit, or of a single logit's sign."""
     return (output[:, 0] > 0).long() if output.shape[1] == 1 else output.argmax(1)
-
-
-def metric_name(model: KAN) -> str:
-    """Return the name of the metric of `score`."""
-    return model.loss.metric
 
 
 @torch.no_grad()
@@ -150,7 +153,7 @@ def predict(
     interval: float | None = None,
     by: str | None = None,
     support: bool = False,
-    times: Sequence[float] = (),
+    times: float | Sequence[float] | None = None,
 ) -> pd.DataFrame:
     """Predict every row, with intervals or sets that hold a share of new rows.
 
@@ -167,7 +170,7 @@ def predict(
         Whether a last column, ``outside the data``, names the features of each row outside the bulk
         of the training data, and the pairs of other features whose values none of the 100 rows kept
         with the model come near, although six would if the two were independent.
-    times : sequence of float
+    times : float or sequence of float, optional
         For the loss "cox": times of the columns ``survival <time>``, the probabilities that there
         is no event until then. The baseline hazard is that of the rows held out of training.
 
@@ -183,7 +186,7 @@ def predict(
     Raises
     ------
     InvalidValueError
-        If `interval` is not between 0 and 1, or `by` is no categorical column.
+        If `interval` is not between 0 and 1, `by` is no categorical column, or a time is negative.
     MethodError
         If the model has no rows held out, or too few, or has changed since.
     DTypeError, ShapeError, DataError
@@ -208,9 +211,9 @@ def predict(
     if interval is not None:
         widths = conformal_widths(network, rows, interval, by, call="predict")
     frame = _predictions(network, output, widths)
-    if len(times):
+    if times is not None and np.size(times):
         shares = survival(network, output, times, call="predict").cpu().numpy()
-        frame[[f"survival {time:g}" for time in times]] = shares
+        frame[[f"survival {time:.15g}" for time in np.ravel(times)]] = shares
     return frame.assign(**{OUTSIDE: unsupported(network, rows)}) if support else frame
 
 
@@ -319,13 +322,13 @@ class ScoreSums:
     def score(self) -> dict[str, float]:
         """Return the metric."""
         if self.model.task == "classification":
-            return {metric_name(self.model): self.right / self.rows}
+            return {self.model.loss.metric: self.right / self.rows}
         if self.parts:
             output, y = map(torch.cat, zip(*self.parts, strict=True))
-            return {metric_name(self.model): score(self.model, output, y)}
+            return {self.model.loss.metric: score(self.model, output, y)}
         rounding = torch.finfo(self.model.dtype).eps * self.largest
         varies = (self.squares / self.rows).sqrt() > rounding
-        return {metric_name(self.model): float((1 - self.errors / self.squares)[varies].mean())}
+        return {self.model.loss.metric: float((1 - self.errors / self.squares)[varies].mean())}
 
 
 def judge(model: KAN, table: Table) -> dict[str, float]:

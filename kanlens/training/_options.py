@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from numbers import Real
 
 import numpy as np
 
@@ -177,11 +178,12 @@ def choose_loss(
         return schema
     check_choice(call, "loss", loss, LOSSES)
     levels = [] if quantile is None else np.ravel(quantile).tolist()
-    empty = quantile is not None and not levels
-    if empty or not all(low < high for low, high in pairwise([0, *levels, 1])):
+    sound = all(isinstance(level, int | float) for level in levels)
+    sound = sound and all(low < high for low, high in pairwise([0, *levels, 1]))
+    if not sound or (quantile is not None and not levels):
         fields = "to be shares between 0 and 1, increasing", repr(quantile), "For example 0.9"
         raise InvalidValueError(call, *fields, argument="quantile")
-    if power is not None and not 1 <= power <= 2:
+    if power is not None and not (isinstance(power, Real) and 1 <= power <= 2):
         fields = "to be from 1 to 2", repr(power), "1 is Poisson's, 2 that of gamma"
         raise InvalidValueError(call, *fields, argument="power")
     parameter = tuple(levels) if len(levels) > 1 else levels[0] if levels else power

@@ -290,6 +290,8 @@ class SmallNetwork:
         fit, mean = self.solve(design, weights, errors + sums, variances, steps)
         fit = self._constrained(fit)
         values, own = design.values(fit.coefficients), np.maximum(fit.variances, MIN_VARIANCE)
+        if not self.loss.separable:  # only differences of outputs matter
+            weights, mean = self.weights, 0.0
         level = mean - float(weights @ values / weights.sum())
         bound: float = math.inf
         for share in (0.0, *SHARES):

@@ -29,7 +29,7 @@ from kanlens.training import _checkpointing as checkpointing
 from kanlens.training import _result as results
 from kanlens.training._checkpointing import EVERY, Checkpoint
 from kanlens.training._fit import labelled
-from kanlens.training._objective import Objective, constant_loss, metric_name, row_losses
+from kanlens.training._objective import Objective, constant_loss, row_losses
 from kanlens.training._options import FitOptions
 from kanlens.training._proximal import ProximalSteps
 from kanlens.training._result import PathStep, SparsityPath
@@ -149,7 +149,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
         steps=tuple(path.steps),
         penalty=weights,
         threshold=threshold,
-        metric_name=metric_name(first),
+        metric_name=first.loss.metric,
         constant_loss=path.constant,
         tolerance=tolerance,
         held_out=path.held_out if path.held_out is not None else torch.empty(0).long(),

@@ -28,7 +28,7 @@ from kanlens.model._spline_forward import Average
 from kanlens.model._trace import store_statistics
 from kanlens.training._checkpointing import check_identity, identity_of
 from kanlens.training._constraints import MonotonePaths, check_proven
-from kanlens.training._objective import Objective, metric_name, row_losses, score, task_loss
+from kanlens.training._objective import Objective, row_losses, score, task_loss
 from kanlens.training._options import FitOptions
 from kanlens.training._process_group import Ranks, add_up
 from kanlens.training._proximal import ProximalSteps
@@ -247,7 +247,7 @@ class TrainingRun:
         while not self.stopped_because:
             self._one_step(self.step in grid_steps)
             record = self.history[-1]
-            metric = f"{metric_name(self.model)} {record['metric']:.4f}"
+            metric = f"{self.model.loss.metric} {record['metric']:.4f}"
             self.advance(0 if self.stream else 1, note=f"loss {record['loss']:.3e}  {metric}")
             monitor = self._monitor(record)
             if self.failed or not math.isfinite(record["loss"] + monitor):
@@ -514,7 +514,7 @@ class TrainingRun:
             best_step=int(best["step"]),
             loss=best["loss"],
             validation_loss=best["validation_loss"],
-            metric_name=metric_name(self.model),
+            metric_name=self.model.loss.metric,
             metric=best["metric"],
             held_out=held_out,
             seconds=seconds,

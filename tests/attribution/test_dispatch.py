@@ -216,3 +216,14 @@ def test_randomness_is_given_back_after_an_error():
     assert np.random.get_state()[1].tolist() == numbers  # noqa: NPY002
     assert drawn[0][0] != drawn[1][0]
     assert drawn[0][1] != drawn[1][1]
+
+
+def test_without_a_generator_all_draws_are_those_of_torchs_seed():
+    drawn = []
+    for _ in range(2):
+        np.random.seed(len(drawn) + 5)  # noqa: NPY002 - it does not matter
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            with borrowed_randomness(None, torch.device("cpu")):
+                drawn.append((float(torch.rand(1)), np.random.random()))  # noqa: NPY002
+    assert drawn[0] == drawn[1]

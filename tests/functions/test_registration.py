@@ -74,6 +74,9 @@ def test_derivative_is_exact_and_differentiable():
         assert torch.autograd.gradcheck(g.derivative, u)
         with torch.no_grad():
             assert not g.derivative(u.detach()).requires_grad
+        with torch.inference_mode():
+            assert_close(g.derivative(u.detach() + 0), g.derivative(u.detach()))
+            assert g.derivative(u.detach() + 0).abs().min() > 0
 
 
 def test_a_layer_trains_through_it():

@@ -35,7 +35,7 @@ def calm() -> dict[str, Any]:
                 "rows_with_hidden": None,
             },
         },
-        "performance": {"task": "regression", "r2": 0.9},
+        "performance": {"task": "regression", "metric": "R2", "score": 0.9},
         "baselines": None,
         "importance": {"features": [{"importance": 1.0}] * 5},
         "edges": [{"relative": 1.0}],
@@ -125,7 +125,7 @@ CASES: dict[str, tuple[str, Any, str, str]] = {
         "are Spearman's correlation. They should agree; look at their gaps and errors.",
     ),
     "poor_fit": (
-        "performance.r2",
+        "performance.score",
         0.1,
         "warning",
         "The model explains little of the target (R² 0.100). What follows describes the model, "

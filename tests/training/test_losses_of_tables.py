@@ -3,10 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn import metrics
 
 import kanlens
-from kanlens.errors import DataError, InvalidValueError
+from kanlens.cli import main
+from kanlens.errors import DataError, InvalidValueError, KanlensWarning
 from kanlens.model._losses import LOSSES
 from tests.training.test_losses import COLUMNS, drawn, trained
 
@@ -67,3 +69,70 @@ def test_several_quantiles_are_of_one_target(levels):
     with pytest.raises(InvalidValueError, match="quantile to be shares"):
         trained("quantile", x, y, quantile=[])
     assert len(trained("quantile", x, y, quantile=np.array(levels)).model.output_names) > 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"loss": "quantile", "quantile": "a"}, "shares between 0 and 1, increasing, got 'a'"),
+        ({"loss": "tweedie", "power": "1.5"}, "power to be from 1 to 2, got '1.5'"),
+        ({"loss": "poisson", "offset": np.full(9, 800.0)}, "offset 9 numbers of size at most 100"),
+        ({"loss": "poisson", "exposure": np.ones(10)}, "exposure 9 positive numbers, got 10"),
+        ({"loss": "poisson", "exposure": "years"}, "positive numbers, got 'years'. Pass its"),
+    ],
+)
+def test_options_of_a_loss_of_the_wrong_kind_are_refused_in_a_line(options, words):
+    with pytest.raises(InvalidValueError, match=words):
+        trained(x=np.arange(9.0)[:, None], y=np.arange(9.0), **options)
+
+
+@pytest.mark.slow
+def test_few_events_have_finite_hazards_and_a_warning():
+    draw = np.random.default_rng(1)
+    x, times = draw.normal(size=(60, 3)), -draw.exponential(1, 60)
+    times[np.argsort(x[:, 0])[-2:]] = 0.01, 0.011
+    with pytest.warns(KanlensWarning, match="hazards whose ratios are below 1e.06") as caught:
+        model = trained("cox", x, times, hidden=None, max_edges="few").model
+    assert len(caught) == 1
+    frame = kanlens.predict(model, x, times=[0.1, 1.0])
+    assert np.isfinite(frame.to_numpy()).all()
+    assert frame.iloc[:, 1:].min(axis=None) >= 0
+    draw = np.random.default_rng(3)
+    x, times = draw.normal(size=(60, 3)), -draw.exponential(1, 60)
+    times[x[:, 0].argmax()] *= -1
+    model = trained("cox", x, times).model
+    assert model(torch.tensor(x)).detach().numpy() == pytest.approx(0, abs=1e-6)  # no drift
+
+
+def test_times_are_numbers():
+    x, _, y = drawn("cox", 60)
+    model = trained("cox", x, y).model
+    assert list(kanlens.predict(model, x, times=1)) == ["y", "survival 1"]
+    assert list(kanlens.predict(model, x, times=[1e6, 1e6 + 1]))[2] == "survival 1000001"
+    for times in (["a"], [np.nan], [-1.0], "soon"):
+        with pytest.raises(InvalidValueError, match="times to be numbers of at least 0"):
+            kanlens.predict(model, x, times=times)
+
+
+@pytest.mark.slow  # five commands
+def test_commands_of_hazards_and_of_several_quantiles(tmp_path, capsys):
+    x, _, y = drawn("cox", 150)
+    frame = pd.DataFrame(x, columns=COLUMNS).assign(time=abs(y), dead=(y > 0).astype(int))
+    data, model, table = (str(tmp_path / name) for name in ("d.csv", "m.safetensors", "p.csv"))
+    frame.to_csv(data, index=False)
+    words = ["train", data, "--target", "time", "--loss", "cox", "--event", "dead"]
+    assert main([*words, "--hidden", "0", "-o", model, "--quiet"]) == 0
+    assert main(["predict", model, data, "--times", "0.5,1", "-o", table]) == 0
+    assert "concordance" in capsys.readouterr().out
+    shares = kanlens.predict(kanlens.load(model), frame, times=[0.5, 1])
+    pd.testing.assert_frame_equal(pd.read_csv(table), shares)
+    assert main(["predict", model, data, "--times", "soon", "-o", table]) == 2
+    assert main(["symbolize", model, data, "-o", str(tmp_path / "s.safetensors")]) == 0
+    assert "standard errors" not in capsys.readouterr().out
+    frame.drop(columns="dead").to_csv(data, index=False)
+    words = ["train", data, "--target", "time", "--loss", "quantile", "--quantile", "0.1,0.4,0.9"]
+    assert main([*words, "--hidden", "0", "-o", model, "--quiet"]) == 0
+    assert kanlens.load(model).output_index(None, call="test") == 1
+    capsys.readouterr()
+    assert main(["attribute", model, data, "-o", table, "--method", "secant"]) == 0
+    assert "about time quantile 0.4, the middle quantile" in capsys.readouterr().err

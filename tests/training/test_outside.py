@@ -256,3 +256,11 @@ def test_a_formula_is_that_of_the_range():
     many[:50, 0] += 1e6
     receipt = kanlens.symbolize(model, many, **options).receipt
     assert receipt.outside_share > 0
+
+
+def test_a_line_does_not_run_to_a_wrong_cell():
+    x, _ = rows()
+    x, y = x[:60], 2 * x[:60, 0]
+    x[7, 0] = 1e9
+    result = kanlens.fit_default((x, y), hidden=(), progress=False)
+    assert result.metric > 0.5  # of all rows, with the wrong one held at the end

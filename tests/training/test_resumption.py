@@ -191,6 +191,16 @@ def test_a_refit_resumes(network, waves, tmp_path, monkeypatch):
     assert bytes_of(run(fresh, waves, resume=True, **saving).model) == bytes_of(whole.model)
 
 
+def test_options_that_an_earlier_version_did_not_have_take_their_defaults(network, waves, tmp_path):
+    path = tmp_path / "run.safetensors"
+    first = run(network(), waves, checkpoint=path)
+    state = read_state(path)
+    del state["identity"]["options"]["constraints"]
+    write_state(path, state)
+    again = run(network(seed=5), waves, checkpoint=path, resume=True)
+    assert bytes_of(again.model) == bytes_of(first.model)
+
+
 def test_other_options_data_and_models_are_refused(network, waves, tmp_path):
     path = tmp_path / "run.safetensors"
     run(network(), waves, steps=2, checkpoint=path)
