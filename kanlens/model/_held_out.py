@@ -2,7 +2,9 @@
 
 The width of an interval is a quantile of the errors on held-out rows [1]_ [2]_; a set of classes
 has those more probable than a quantile of the true classes' probabilities on held-out rows [3]_.
-With `by`, quantiles are computed for each category of a column [4]_.
+With `by`, quantiles are computed for each category of a column [4]_. Of a model of several
+quantiles, the two nearest to the ends of the interval are moved by a quantile of how far targets
+lie outside of them [5]_.
 
 References
 ----------
@@ -10,6 +12,7 @@ References
 .. [2] R. Barber et al., Predictive inference with the jackknife+, 2021.
 .. [3] M. Sadinle et al., Least ambiguous set-valued classifiers with bounded error levels, 2019.
 .. [4] V. Vovk, Conditional validity of inductive conformal predictors, 2012.
+.. [5] Y. Romano, E. Patterson, E. Candes, Conformalized quantile regression, 2019.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -30,7 +33,7 @@ from kanlens._checks import check_choice
 from kanlens.data._cell_parsing import Array
 from kanlens.data._schema import Schema
 from kanlens.errors import InvalidValueError, MethodError
-from kanlens.model._losses import Loss
+from kanlens.model._losses import PLAIN, Loss, Scaling
 from kanlens.model._survival import cumulative_hazard
 from kanlens.model._training_record import fingerprint
 
@@ -38,6 +41,15 @@ if TYPE_CHECKING:
     from kanlens.model._network import KAN
 
 MAX_ROWS = 2000  # rows kept, drawn at random; the coverage of 0.9 then varies by 0.007
+
+
+class PredictionColumn(NamedTuple):
+    """A column of predictions: a response, or it plus `sign` times the width of an interval."""
+
+    name: str
+    output: int
+    width: int = 0
+    sign: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +97,18 @@ class HeldOut:
         """Codes (row,) of the categories of each categorical column."""
         return {name: _decoded(text, "<u2") for name, text in self.levels.items()}
 
-    def scores(self, loss: Loss) -> Array:
-        """Return errors (row, out), or 1 minus the probabilities of the true classes (row, 1)."""
-        outputs, targets = self.arrays
-        if not loss.classes:
-            return np.asarray(abs(targets - loss.response(outputs)) * self.shrink)
-        chances = probabilities(torch.from_numpy(outputs)).numpy()
-        return 1 - np.take_along_axis(chances, targets.astype(int), 1)
+    def scores(self, loss: Loss, scaling: Scaling = PLAIN, level: float = 0.9) -> Array:
+        """Return distances of targets beyond the ends of intervals, in the units of the data.
+
+        Shape (row, interval); for classes, 1 minus the probability of the true one (row, 1).
+        """
+        outputs, targets = map(torch.from_numpy, self.arrays)
+        if loss.classes:
+            return 1 - probabilities(outputs).gather(1, targets.long()).numpy()
+        values = loss.response(outputs * scaling[1] + scaling[0])
+        targets, (low, high) = loss.unscaled(targets, scaling), interval_ends(loss, values, level)
+        beyond = torch.maximum((values - targets)[:, low], (targets - values)[:, high])
+        return np.asarray(beyond.numpy() * self.shrink)
 
 
 def keep_held_out(
@@ -124,9 +141,9 @@ def keep_held_out(
 
 
 def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, call: str) -> Tensor:
-    """Return half the width of each interval for rows x, or 1 minus the least probability.
+    """Return the distance of both ends of each interval, or 1 minus the least probability.
 
-    Shape (row, out) in the units of the data, or (row, 1) for classes.
+    Shape (row, interval) for rows x, in the units of the data, or (row, 1) for classes.
 
     Raises
     ------
@@ -142,7 +159,8 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
     if not model.loss.separable:
         raise MethodError(call, "intervals of another loss", "the loss 'cox'", "Pass times")
     held, loss = current_held_out(model, call), model.loss
-    scores, own = held.scores(loss), None
+    scaling = model.output_shift.double().cpu(), model.output_scale.double().cpu()
+    scores, own = held.scores(loss, scaling, level), None
     if by is not None:
         check_choice(call, "by", by, held.codes)
         own = category_codes(model.schema, x)[by]
@@ -151,9 +169,35 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
         group = scores[held.codes[cast("str", by)] == code]
         if _place(len(group), level) <= len(group):  # else the width for all rows
             widths[own == code] = _quantiles(group, level, call)
-    halves = torch.from_numpy(widths).to(model.output_scale)
-    scaling = model.output_shift, model.output_scale
-    return halves if loss.classes else halves * loss.unit(scaling)
+    return torch.from_numpy(widths).to(model.output_scale)
+
+
+def interval_ends(loss: Loss, outputs: Tensor, level: float) -> tuple[list[int], list[int]]:
+    """Return which of the outputs (row, out) the low and the high ends of intervals start from."""
+    if not loss.levels:
+        return (own := [*range(outputs.shape[1])]), own
+    low, high = (
+        int(np.abs(np.array(loss.levels) - share).argmin())
+        for share in ((1 - level) / 2, (1 + level) / 2)
+    )
+    return [low], [high]
+
+
+def prediction_columns(model: KAN, level: float | None) -> list[PredictionColumn]:
+    """Return the columns of predictions of numbers, with intervals unless `level` is None."""
+    names = model.output_names
+    plain = [PredictionColumn(name, k) for k, name in enumerate(names)]
+    if level is None:
+        return plain
+    if model.loss.levels:
+        (low,), (high,) = interval_ends(model.loss, model.output_shift[None], level)
+        return [*plain, PredictionColumn("low", low, 0, -1), PredictionColumn("high", high, 0, 1)]
+    ends = ("", 0), (" low", -1), (" high", 1)
+    return [
+        PredictionColumn(name + end, k, k, sign)
+        for k, name in enumerate(names)
+        for end, sign in ends
+    ]
 
 
 def survival(model: KAN, output: Tensor, times: Sequence[float], *, call: str) -> Tensor:

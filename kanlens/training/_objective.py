@@ -11,7 +11,12 @@ from torch import Tensor
 
 from kanlens._model_inputs import encode_labelled
 from kanlens.model._analysis import Model, check_model
-from kanlens.model._held_out import conformal_widths, probabilities, survival
+from kanlens.model._held_out import (
+    conformal_widths,
+    prediction_columns,
+    probabilities,
+    survival,
+)
 from kanlens.model._network import KAN
 from kanlens.model._spline_forward import Average
 from kanlens.model._statistics import deviations, empty_pairs
@@ -176,10 +181,11 @@ def predict(
     -------
     DataFrame
         For regression, one column per output, in the units of the data, then ``<output> low`` and
-        ``<output> high``; of the loss "cox", hazards over their baseline. For classification, the
-        most probable label in a column named as the target, one column ``probability <label>`` per
-        class, and ``in set <label>``, true for the labels of the set; where no label is probable
-        enough, the set is empty.
+        ``<output> high``, or of several quantiles ``low`` and ``high`` of one interval [3]_; of the
+        loss "cox", hazards over their baseline. For classification, the most probable label in a
+        column named as the target, one column ``probability <label>`` per class, and ``in set
+        <label>``, true for the labels of the set; where no label is probable enough, the set is
+        empty.
 
     Raises
     ------
@@ -194,6 +200,7 @@ def predict(
     ----------
     .. [1] R. Barber et al., Predictive inference with the jackknife+, 2021.
     .. [2] M. Sadinle et al., Least ambiguous set-valued classifiers, 2019.
+    .. [3] Y. Romano et al., Conformalized quantile regression, 2019.
 
     Examples
     --------
@@ -208,25 +215,28 @@ def predict(
     output, widths = network(rows), None
     if interval is not None:
         widths = conformal_widths(network, rows, interval, by, call="predict")
-    frame = _predictions(network, output, widths)
+    frame = _predictions(network, output, widths, interval)
     if len(times):
         shares = survival(network, output, times, call="predict").cpu().numpy()
         frame[[f"survival {time:g}" for time in times]] = shares
     return frame.assign(**{OUTSIDE: unsupported(network, rows)}) if support else frame
 
 
-def _predictions(model: KAN, output: Tensor, widths: Tensor | None) -> pd.DataFrame:
+def _predictions(
+    model: KAN, output: Tensor, widths: Tensor | None, level: float | None
+) -> pd.DataFrame:
     """Return the columns of `predict`; `widths` as of `conformal_widths`."""
     import pandas as pd
 
     if model.task == "regression":
         values, floor = model.loss.response(output), 0.0 if model.loss.log else -torch.inf
-        parts = {"": values}
+        columns = prediction_columns(model, level)
+        cells = values[:, [column.output for column in columns]]
         if widths is not None:
-            parts |= {" low": (values - widths).clamp_min(floor), " high": values + widths}
-        names = [name + suffix for name in model.output_names for suffix in parts]
-        cells = torch.stack(list(parts.values()), 2).flatten(1).cpu().numpy()
-        return pd.DataFrame(cells, columns=names)
+            signs = cells.new_tensor([column.sign for column in columns])
+            cells = cells + signs * widths[:, [column.width for column in columns]]
+        names = [column.name for column in columns]
+        return pd.DataFrame(cells.clamp_min(floor).cpu().numpy(), columns=names)
     chances = probabilities(output)
     labels = [model.class_labels[code] for code in classes(output).tolist()]
     frame = pd.DataFrame({model.schema.target or "class": labels})
