@@ -8,34 +8,20 @@ import numpy as np
 import onnxruntime
 import pandas as pd
 import pytest
-import torch
 
 import kanlens
 from kanlens.errors import InvalidValueError, MethodError
 from kanlens.exporters._export import FORMATS
 from kanlens.exporters._text_files import load_module
-from kanlens.training._options import choose_loss
+from tests.made import LOSSES, calibrated
 
 FILES = [form.ending for form in FORMATS.values() if form.predicts]
-LOSSES = {"squared_error": None, "poisson": None, "quantile": (0.05, 0.5, 0.95)}
-
-
-def drawn(loss):
-    """Return a network of a loss, rows, and rows held out; its quantiles cross."""
-    x = torch.rand(60, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    model = kanlens.KAN([2, 3 if loss == "quantile" else 2], grid_size=2).double()
-    torch.nn.init.normal_(model.layers[0].spline_weight, generator=torch.Generator().manual_seed(1))
-    model.schema = choose_loss(model.schema, loss, LOSSES[loss], None, call="fit")
-    with torch.no_grad():
-        y = model.loss.response(model(x)) + torch.arange(1, 61)[:, None] / 40
-    y = y.mean(1, keepdim=True).expand(-1, 3) if loss == "quantile" else y
-    return kanlens.calibrate(model, (x, y.round() if loss == "poisson" else y)), x
 
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("ending", FILES)
 def test_a_file_has_the_columns_of_predict(ending, loss, tmp_path):
-    model, x = drawn(loss)
+    model, x = calibrated(loss)
     expected, path = kanlens.predict(model, x, interval=0.9), tmp_path / f"model{ending}"
     assert kanlens.export(model, path, interval=0.9).error < 1e-12
     frame = pd.DataFrame(x.numpy(), columns=["x1", "x2"])
@@ -61,7 +47,7 @@ def test_a_file_has_the_columns_of_predict(ending, loss, tmp_path):
 
 @pytest.mark.parametrize("ending", FILES)
 def test_quantiles_are_in_order(ending, tmp_path):
-    model, x = drawn("quantile")
+    model, x = calibrated("quantile")
     assert bool((model(x).diff(dim=1) < 0).any())
     path = tmp_path / f"model{ending}"
     assert kanlens.export(model, path).error < 1e-12
@@ -74,7 +60,7 @@ def test_quantiles_are_in_order(ending, tmp_path):
 
 
 def test_intervals_need_numbers_rows_held_out_and_a_format(tmp_path):
-    model, _ = drawn("squared_error")
+    model, _ = calibrated("squared_error")
     for ending in (".tex", ".txt", ".pt2"):
         with pytest.raises(InvalidValueError, match="onnx, numpy, c, sql, excel, got regression"):
             kanlens.export(model, tmp_path / f"a{ending}", interval=0.9)
