@@ -13,7 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, get_epoch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from kanlens.attribution._effects import MAX_DISCRETE_VALUES, Effect, Kind, Settings
 from kanlens.attribution._effects import effect as computed
@@ -51,6 +51,7 @@ LEVELS = 30  # at most
 DOTS = 1000  # rows that are drawn, at most
 TRIMMED_FROM = 20  # models from which the range of their effects leaves out the outermost
 LONG_TICK = 1e4  # numbers whose ticks are long
+NARROW, WIDE = 1.1, 7.0  # ranges of logs: ticks of factors are even below, powers of ten above
 LETTER = 0.054  # inches, of the name of a level
 
 
@@ -74,7 +75,8 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     percentages are shares of rows, and the diamond is a missing cell. For several models, the
     shading is their spread. For two features, the joint effect is drawn: orange and solid lines
     raise the output, blue and dashed ones lower it. Rows far outside all others are not drawn, only
-    counted.
+    counted. The effect on a log rate, mean or hazard, or on log-odds, has a second axis: the factor
+    of the rate, mean, hazard or odds.
 
     Parameters
     ----------
@@ -112,10 +114,25 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     if len(source.settings) == 2:
         ax = _draw_surface(source, ax)
     elif source.settings[0].labels:
-        return draw_levels(source, ax)
+        return _add_factors(draw_levels(source, ax), source)
     else:
-        ax = draw_curve(source, ax)
+        ax = _add_factors(draw_curve(source, ax), source)
     ax.set_title(outside(source, rows), loc="right", **ASIDE)
+    return ax
+
+
+def _add_factors(ax: Axes, result: Effect) -> Axes:
+    """Add an axis of exp of a log rate, mean, hazard or odds, unless a missing cell is there."""
+    if result.unit.startswith("log") and result.missing is None:
+        levels = bool(result.settings[0].labels)
+        add = partial(ax.secondary_xaxis, "top") if levels else partial(ax.secondary_yaxis, "right")
+        second = add(functions=(np.exp, lambda factor: np.log(np.maximum(factor, 1e-300))))
+        axis, ends = (second.xaxis, ax.get_xlim()) if levels else (second.yaxis, ax.get_ylim())
+        width = ends[1] - ends[0]
+        steps = LogLocator(subs=(1.0, 2.0, 5.0) if width < WIDE else (1.0,))
+        axis.set_major_locator(MaxNLocator(4) if width < NARROW else steps)
+        axis.set_major_formatter(FuncFormatter(tick))
+        axis.set_label_text(f"factor of the {result.unit[4:]}")
     return ax
 
 
@@ -229,7 +246,7 @@ def draw_levels(
     shares = (numbers(part.data)[:, None] == numbers(part.x)).mean(0)
     picks = np.sort(np.argsort(-shares, kind="stable")[:most])
     y, values = np.arange(len(picks)), values[picks]
-    ax = axes_for(ax, (STYLE.column, 0.6 + 0.2 * len(y)))
+    ax = axes_for(ax, (STYLE.column, 0.6 + 0.4 * result.unit.startswith("log") + 0.2 * len(y)))
     wide = size_in_inches(ax)[0]
     if result.ice is not None:
         lines = numbers(result.ice)[:, picks]

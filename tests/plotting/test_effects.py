@@ -14,7 +14,7 @@ from kanlens.attribution import effect as computed
 from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.model._network import KAN
 from kanlens.plotting import effect, to_svg
-from tests.made import draw, made
+from tests.made import calibrated, draw, made
 from tests.plotting.conftest import labelled, texts, with_units
 
 HOSTILE = r"$\frac{x}{$ <b>&\n% " + "name " * 20
@@ -246,3 +246,33 @@ def test_a_surface_names_days_by_their_dates(ax):
     effect(model, "sold.month", x, other="sold", ax=ax)
     ax.figure.draw_without_rendering()  # type: ignore[union-attr]
     assert {"2020", "2021"} <= {text.get_text() for text in ax.get_yticklabels()}
+
+
+@pytest.mark.parametrize("wide", [0.3, 2.0, 50.0])
+def test_a_log_scale_has_an_axis_of_factors(ax, wide):
+    model, x = calibrated("poisson")
+    with torch.no_grad():
+        model.output_scale.fill_(wide)
+    found = computed(model, "x1", x, target=0)
+    frame = found.to_frame()
+    np.testing.assert_allclose(frame["factor"], np.exp(frame["effect"]))
+    effect(found, ax=ax)
+    (second,) = ax.child_axes
+    assert second.get_ylabel() == "factor of the rate"
+    FigureCanvasAgg(ax.figure).draw()
+    np.testing.assert_allclose(second.get_ylim(), np.exp(ax.get_ylim()))
+    inside = [
+        t for t in second.get_yticks() if np.exp(ax.get_ylim()[0]) <= t <= np.exp(ax.get_ylim()[1])
+    ]
+    assert 2 <= len(inside) <= 9
+    plain = effect(made([3, 3, 1]), "x2", ROWS, ax=Figure().subplots())
+    assert not plain.child_axes and "factor" not in computed(made([3, 3, 1]), "x2", ROWS).to_frame()
+
+
+def test_levels_of_a_classifier_have_an_axis_of_odds(ax):
+    frame = pd.DataFrame({"kind": ["u", "v", "w"] * 10, "y": ["no", "yes", "no", "yes", "no"] * 6})
+    table = kanlens.read_table(frame, target="y")
+    model = kanlens.fit_default(table, hidden=(), progress=False).model
+    assert model.edges_alive == 0
+    (second,) = effect(model, "kind", table, ax=ax).child_axes
+    assert second.get_xlabel() == "factor of the odds"
