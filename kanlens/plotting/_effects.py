@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from kanlens.attribution._effects import MAX_DISCRETE_VALUES, Effect, Kind, Settings
 from kanlens.attribution._effects import effect as computed
+from kanlens.attribution._terms import terms
 from kanlens.errors import InvalidValueError, rewording
 from kanlens.model._analysis import Model, usual_range
 from kanlens.plotting._curve_data import MARGIN, binned
@@ -40,7 +41,7 @@ from kanlens.plotting._style import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kanlens.model._network import Rows
+    from kanlens.model._network import Rows, Targets
 
 GAP = 0.1  # least range without data that is shaded, as a share of the whole range
 LINES = "#c4c4c4"  # of single rows
@@ -66,6 +67,7 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     ice: int = 30,
     other: int | str | None = None,
     grid: int | None = None,
+    y: Targets | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the effect of a feature on an output, minus its mean.
@@ -84,6 +86,9 @@ def effect(  # noqa: PLR0913 - one keyword per choice
         Not changed. An `Effect` is drawn without further evaluations.
     feature, data, target, kind, ice, other, grid
         With models, as for `kanlens.attribution.effect`.
+    y : array-like, shape (batch,) or (batch, out), optional
+        With a model that is a sum of terms, the targets of `data`: the curve of the column has the
+        95% band of `kanlens.attribution.terms`. `feature` is a name then.
 
     Returns
     -------
@@ -103,11 +108,14 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     >>> axes.get_xlabel(), axes.get_ylabel()
     ('x2', 'effect on y')
     """
-    if not isinstance(source, Effect):
+    if y is not None and not isinstance(source, Effect):
+        with rewording("plot.effect"):
+            source = terms(source, data, y, target=target).curve(str(feature))  # type: ignore[arg-type]
+    elif not isinstance(source, Effect):
         options: Any = {"target": target, "kind": kind, "ice": ice, "other": other, "grid": grid}
         with rewording("plot.effect"):
             source = computed(source, feature, data, **options)  # type: ignore[arg-type]
-    elif any(option is not None for option in (feature, data, target, other)):
+    elif any(option is not None for option in (feature, data, target, other, y)):
         text = "no feature, data, target or other with an Effect"
         raise InvalidValueError("plot.effect", text, "at least one", "Leave them out")
     rows, source = len(source.settings[0].data), without_outliers(source)

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 import kanlens
 from kanlens.attribution import effect as computed
+from kanlens.attribution import terms
 from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.model._network import KAN
 from kanlens.plotting import effect, to_svg
@@ -276,3 +277,18 @@ def test_levels_of_a_classifier_have_an_axis_of_odds(ax):
     assert model.edges_alive == 0
     (second,) = effect(model, "kind", table, ax=ax).child_axes
     assert second.get_xlabel() == "factor of the odds"
+
+
+def test_the_curve_of_a_sum_has_the_band_of_its_term(ax):
+    x = draw(80, 2)
+    y = x[:, 0] + 0.1 * draw(80)
+    model = kanlens.fit_default((x, y), hidden=(), progress=False).model
+    effect(model, "x1", x, y=y, ax=ax)
+    found = terms(model, x, y).curve("x1")
+    band: Any = labelled(ax, "_band")
+    ends = band.get_paths()[0].vertices[:, 1]
+    assert [ends.min(), ends.max()] == pytest.approx(
+        [float(found.band.min()), float(found.band.max())]
+    )
+    with pytest.raises(InvalidValueError, match="expected feature to be"):
+        effect(model, "x9", x, y=y)
