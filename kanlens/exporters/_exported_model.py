@@ -127,13 +127,12 @@ class Predictions(NamedTuple):
         if not self.swaps and self.plain:
             return [*outputs]
         names, forms = builder.level("y", outputs), builder.dialect.functions
-        for step, pair in enumerate(self.swaps):
-            ends = [forms[word].format(*(names[k] for k in pair)) for word in ("Min", "Max")]
-            for k, name in zip(pair, builder.level(f"y{step}_", ends), strict=True):
-                names[k] = name
+        for step, (a, b) in enumerate(self.swaps):
+            ends = [forms[word].format(names[a], names[b]) for word in ("Min", "Max")]
+            names[a], names[b] = builder.level(f"y{step}_", ends)
         if self.log:
-            rates = (builder.dialect.text(sympy.exp(sympy.Symbol(name))) for name in names)
-            names = builder.level("e", list(rates))
+            rates = [sympy.exp(sympy.Symbol(name)) for name in names]
+            names = builder.level("e", [*map(builder.dialect.text, rates)])
         moved = zip(self.picks, self.moves.tolist(), strict=True)
         texts = [f"{names[k]} + {builder.number(move)}" if move else names[k] for k, move in moved]
         floor = builder.number(0)
@@ -155,18 +154,16 @@ class Export:
     def predictions(self) -> Predictions:
         """The columns of the file."""
         loss, level, row = self.model.loss, self.interval, self.model.input_shift[None]
-        columns, widths = (
-            prediction_columns(self.model, level),
-            [0.0] * len(self.model.output_names),
-        )
+        names, picks, owners, signs = map(np.array, prediction_columns(self.model, level))
+        widths = np.zeros(len(names))
         if level is not None:
-            widths = conformal_widths(self.model, row, level, None, call="export")[0].tolist()
+            widths = conformal_widths(self.model, row, level, None, call="export")[0].cpu().numpy()
         return Predictions(
-            names=[column.name for column in columns],
+            names=names.tolist(),
             swaps=[(k, k + 1) for last in range(len(loss.levels))[:0:-1] for k in range(last)],
             log=loss.log and level is not None,
-            picks=np.array([column.output for column in columns]),
-            moves=np.array([column.sign * widths[column.width] for column in columns]),
+            picks=picks,
+            moves=signs * widths[owners].astype(float),
         )
 
     @cached_property
@@ -290,9 +287,7 @@ class Format:
     write: Callable[[Export, Path], None]
     run: Callable[[Export, Path], Sequence[Array]]  # (batch, out) of every engine
     single: bool = False  # it computes in the dtype of the model, not in float64
-    predicts: bool = (
-        True  # it returns `predictions`; probabilities (batch, class) and labels (batch,)
-    )
+    predicts: bool = True  # it returns `predictions`, or probabilities (batch, class) and labels
     explains: bool = False  # it can return scores (batch, out, in)
 
 

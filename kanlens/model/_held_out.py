@@ -23,7 +23,7 @@ import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -41,15 +41,6 @@ if TYPE_CHECKING:
     from kanlens.model._network import KAN
 
 MAX_ROWS = 2000  # rows kept, drawn at random; the coverage of 0.9 then varies by 0.007
-
-
-class PredictionColumn(NamedTuple):
-    """A column of predictions: a response, or it plus `sign` times the width of an interval."""
-
-    name: str
-    output: int
-    width: int = 0
-    sign: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +97,8 @@ class HeldOut:
         if loss.classes:
             return 1 - probabilities(outputs).gather(1, targets.long()).numpy()
         values = loss.response(outputs * scaling[1] + scaling[0])
-        targets, (low, high) = loss.unscaled(targets, scaling), interval_ends(loss, values, level)
+        low, high = interval_ends(loss, values.shape[1], level)
+        targets = loss.unscaled(targets, scaling)
         beyond = torch.maximum((values - targets)[:, low], (targets - values)[:, high])
         return np.asarray(beyond.numpy() * self.shrink)
 
@@ -172,32 +164,29 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
     return torch.from_numpy(widths).to(model.output_scale)
 
 
-def interval_ends(loss: Loss, outputs: Tensor, level: float) -> tuple[list[int], list[int]]:
-    """Return which of the outputs (row, out) the low and the high ends of intervals start from."""
+def interval_ends(loss: Loss, outputs: int, level: float) -> tuple[list[int], list[int]]:
+    """Return which of the outputs the low and the high ends of intervals start from."""
     if not loss.levels:
-        return (own := [*range(outputs.shape[1])]), own
-    low, high = (
-        int(np.abs(np.array(loss.levels) - share).argmin())
-        for share in ((1 - level) / 2, (1 + level) / 2)
-    )
+        return (own := [*range(outputs)]), own
+    gaps = np.subtract.outer([(1 - level) / 2, (1 + level) / 2], loss.levels)
+    low, high = np.abs(gaps).argmin(1).tolist()
     return [low], [high]
 
 
-def prediction_columns(model: KAN, level: float | None) -> list[PredictionColumn]:
-    """Return the columns of predictions of numbers, with intervals unless `level` is None."""
-    names = model.output_names
-    plain = [PredictionColumn(name, k) for k, name in enumerate(names)]
-    if level is None:
-        return plain
-    if model.loss.levels:
-        (low,), (high,) = interval_ends(model.loss, model.output_shift[None], level)
-        return [*plain, PredictionColumn("low", low, 0, -1), PredictionColumn("high", high, 0, 1)]
-    ends = ("", 0), (" low", -1), (" high", 1)
-    return [
-        PredictionColumn(name + end, k, k, sign)
-        for k, name in enumerate(names)
-        for end, sign in ends
-    ]
+def prediction_columns(model: KAN, level: float | None) -> tuple[Sequence[Any], ...]:
+    """Return names, outputs, widths and their signs of the columns of predictions of numbers.
+
+    A column is a response; with intervals, unless `level` is None, also plus or minus a width.
+    """
+    names, ends = model.output_names, [("", 0), (" low", -1), (" high", 1)]
+    if level is not None and not model.loss.levels:
+        columns = [(name + end, k, k, s) for k, name in enumerate(names) for end, s in ends]
+    else:
+        columns = [(name, k, 0, 0) for k, name in enumerate(names)]
+    if level is not None and model.loss.levels:
+        (low,), (high,) = interval_ends(model.loss, len(names), level)
+        columns += [("low", low, 0, -1), ("high", high, 0, 1)]
+    return tuple(zip(*columns, strict=True))
 
 
 def survival(model: KAN, output: Tensor, times: Sequence[float], *, call: str) -> Tensor:

@@ -58,7 +58,7 @@ def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
     reference = np.empty(x.shape[1])
     for control in controls:
         reference[control["columns"]] = control["start"]
-    loss, outputs = subject.model.loss, subject.model.output_shift[None]
+    loss, outputs = subject.model.loss, len(subject.model.output_names)
     panel = {
         "left_out": "",
         "labels": subject.labels,

@@ -230,13 +230,11 @@ def _predictions(
 
     if model.task == "regression":
         values, floor = model.loss.response(output), 0.0 if model.loss.log else -torch.inf
-        columns = prediction_columns(model, level)
-        cells = values[:, [column.output for column in columns]]
+        names, outputs, owners, signs = prediction_columns(model, level)
+        cells = values[:, outputs]
         if widths is not None:
-            signs = cells.new_tensor([column.sign for column in columns])
-            cells = cells + signs * widths[:, [column.width for column in columns]]
-        names = [column.name for column in columns]
-        return pd.DataFrame(cells.clamp_min(floor).cpu().numpy(), columns=names)
+            cells = cells + cells.new_tensor(signs) * widths[:, owners]
+        return pd.DataFrame(cells.clamp_min(floor).cpu().numpy(), columns=list(names))
     chances = probabilities(output)
     labels = [model.class_labels[code] for code in classes(output).tolist()]
     frame = pd.DataFrame({model.schema.target or "class": labels})
