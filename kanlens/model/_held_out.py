@@ -203,14 +203,11 @@ def survival(model: KAN, output: Tensor, times: Sequence[float], *, call: str) -
 
 def category_codes(schema: Schema, x: Tensor) -> dict[str, Array]:
     """Return the category codes (row,) of each categorical column; 0 if no feature is 1."""
-    columns = dict[str, list[int]]()
-    for index, feature in enumerate(schema.features):
-        if feature.kind in ("categorical", "binary"):
-            columns.setdefault(feature.column, []).append(index)
-    rows = x.detach().cpu().numpy()
+    features, rows = schema.features, x.detach().cpu().numpy()
     return {
-        column: np.where((own := rows[:, places] > 0.5).any(1), own.argmax(1) + 1, 0)
-        for column, places in columns.items()
+        column: np.where((own := rows[:, levels] > 0.5).any(1), own.argmax(1) + 1, 0)
+        for column, places in schema.places.items()
+        if (levels := [k for k in places if features[k].kind in ("categorical", "binary")])
     }
 
 

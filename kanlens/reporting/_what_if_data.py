@@ -96,10 +96,7 @@ def _support(model: KAN) -> dict[str, Any]:
     held = model.input_low.isfinite() & model.input_high.isfinite()
     domain = (end * model.input_scale + model.input_shift for end in model.layers[0].domain())
     ends = zip((model.input_low, model.input_high), domain, strict=True)
-    columns = dict[str, list[int]]()
-    for index, feature in enumerate(model.schema.features):
-        columns.setdefault(feature.column, []).append(index)
-    rows = model.background
+    columns, rows = model.schema.places, model.background
     return {
         "range": [torch.where(held, *pair).tolist() for pair in ends],
         "names": [*columns],

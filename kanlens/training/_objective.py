@@ -250,10 +250,8 @@ def _predictions(
 
 def unsupported(model: KAN, x: Tensor) -> list[str]:
     """Return the names of features and pairs of each row of x (batch, in) outside the data."""
-    columns = dict[str, list[int]]()
-    for index, feature in enumerate(model.schema.features):
-        columns.setdefault(feature.column, []).append(index)
-    names, places, words = list(columns), list(columns.values()), list[str]()
+    columns, words = model.schema.places, list[str]()
+    names, places = list(columns), list(columns.values())
     for rows in x.split(PART):
         outside = model.outside(rows) | _unknown(model, rows)
         alone = torch.stack([outside[:, place].any(1) for place in places], 1).cpu()
@@ -273,10 +271,9 @@ def unsupported(model: KAN, x: Tensor) -> list[str]:
 def _unknown(model: KAN, x: Tensor) -> Tensor:
     """Return the features of each row of x (batch, in) whose column has an unknown category."""
     features, unknown = model.schema.features, torch.zeros_like(x, dtype=torch.bool)
-    for column in {feature.column for feature in features if feature.kind == "categorical"}:
-        own = [i for i, feature in enumerate(features) if feature.column == column]
+    for own in model.schema.places.values():
         levels = [i for i in own if features[i].kind == "categorical"]
-        if len(levels) == len(features[levels[0]].categories):  # none is left out
+        if levels and len(levels) == len(features[levels[0]].categories):  # none is left out
             unknown[:, own] = (x[:, own] == 0).all(1, keepdim=True)
     return unknown
 
