@@ -14,6 +14,8 @@ from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.model._nodes import Nodes
 from kanlens.model._trace import store_statistics
+from kanlens.training._calibration import calibrate
+from kanlens.training._options import choose_loss
 
 _MADE: dict[tuple[Any, ...], KAN] = {}
 CALM = [  # functions that are defined everywhere
@@ -125,3 +127,18 @@ def levels(model: KAN, x: Tensor) -> tuple[list[Tensor], list[Tensor], Tensor]:
             made_nodes.append(value)
         inputs.append(torch.stack(made_nodes, 1))
     return inputs[:-1], sums, inputs[-1] * model.output_scale + model.output_shift
+
+
+LOSSES = {"squared_error": None, "poisson": None, "quantile": (0.05, 0.5, 0.95)}
+
+
+def calibrated(loss: str) -> tuple[KAN, Tensor]:
+    """Return a network of a loss, rows, and rows held out; its quantiles cross."""
+    x = torch.rand(60, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    model = KAN([2, 3 if loss == "quantile" else 2], grid_size=2).double()
+    torch.nn.init.normal_(model.layers[0].spline_weight, generator=torch.Generator().manual_seed(1))
+    model.schema = choose_loss(model.schema, loss, LOSSES[loss], None, call="fit")
+    with torch.no_grad():
+        y = model.loss.response(model(x)) + torch.arange(1, 61)[:, None] / 40
+    y = y.mean(1, keepdim=True).expand(-1, 3) if loss == "quantile" else y
+    return calibrate(model, (x, y.round() if loss == "poisson" else y)), x

@@ -89,14 +89,17 @@ class Effect(Displayed):
         return f"{'exact ' * self.exact}{self.kind} of {names} on {self.target}, {ends}"
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per point: each feature, and its ``effect`` (or ``effect_``)."""
+        """Return one row per point: each feature, and its ``effect`` (or ``effect_``).
+
+        On the log scale, the last column ``factor`` is that of the rate, mean, hazard or odds.
+        """
         points = product(*(feature.labels or feature.x.tolist() for feature in self.settings))
         frame = pd.DataFrame(list(points), columns=[feature.name for feature in self.settings])
         name = next(name for name in ("effect", "effect_", "effect__") if name not in frame)
         frame = frame.assign(**{name: self.values.flatten().tolist()})
         if self.missing is not None:
             frame.loc[len(frame)] = [np.nan, self.missing]
-        return frame
+        return frame.assign(factor=np.exp(frame[name])) if self.unit.startswith("log") else frame
 
     def to_json(self) -> str:
         """Return the numbers and their meaning as JSON, without the data."""

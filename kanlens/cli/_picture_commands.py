@@ -152,6 +152,7 @@ def report(
     explain="Also write the contribution of each feature (onnx).",
     table="Name of the table that SQL reads.",
     keep="Columns of the SQL table to keep, comma-separated.  [default: the features]",
+    interval="Add intervals that cover this share of new rows, as predict does.",
 )
 def export_command(
     model: Path,
@@ -161,13 +162,14 @@ def export_command(
     explain: bool = False,
     table: str = "data",
     keep: str | None = None,
+    interval: float | None = None,
     terminal: Terminal,
 ) -> None:
     """Export a model to another format, run the export, and report the largest difference."""
     terminal.check([model], file=output)
     kan = kanlens.load(model)
     result = kanlens.export(
-        kan, output, to=to, explain=explain, table=table, keep=split_names(keep)
+        kan, output, to=to, explain=explain, table=table, keep=split_names(keep), interval=interval
     )
     terminal.wrote(output)
     facts = {"file": str(output), "format": result.format, "rows_compared": result.rows}

@@ -82,7 +82,8 @@ def _covered(model: KAN, frame: pd.DataFrame, table: Table) -> float:
     values = frame.to_numpy()
     if model.task == "classification":
         return float(values[:, -len(model.class_labels) :][range(len(y)), y.cpu()].sum())
-    low, high, true = values[:, 1::3], values[:, 2::3], y.cpu().numpy()
+    start = -2 if model.loss.levels else 1
+    low, high, true = values[:, start::3], values[:, start + 1 :: 3], y.cpu().numpy()
     return float(((low <= true) & (true <= high)).mean(1).sum())
 
 

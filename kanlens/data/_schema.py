@@ -119,13 +119,18 @@ class Schema:
         """Names of the outputs."""
         return tuple(output.name for output in self.outputs)
 
-    @property
-    def groups(self) -> dict[str, tuple[int, ...]]:
-        """Columns that are encoded as several features, with the indices of these."""
+    @cached_property
+    def places(self) -> dict[str, list[int]]:
+        """The indices of the features of each column."""
         indices: dict[str, list[int]] = {}
         for index, feature in enumerate(self.features):
             indices.setdefault(feature.column, []).append(index)
-        return {column: tuple(places) for column, places in indices.items() if len(places) > 1}
+        return indices
+
+    @property
+    def groups(self) -> dict[str, tuple[int, ...]]:
+        """Columns that are encoded as several features, with the indices of these."""
+        return {column: tuple(own) for column, own in self.places.items() if len(own) > 1}
 
     @property
     def target_columns(self) -> tuple[str, ...]:

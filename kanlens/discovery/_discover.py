@@ -34,13 +34,13 @@ from kanlens.discovery._smoothness import unfollowed
 from kanlens.model._network import Rows, Targets
 from kanlens.symbolic import _pareto_front as pareto
 from kanlens.symbolic._composition import Expr, evaluator, plain
+from kanlens.symbolic._constants import fitted_constants
 from kanlens.symbolic._receipt import Receipt, examine
 from kanlens.symbolic._result import Stage, SymbolicResult
 from kanlens.symbolic._rewriting import multiplied_in
 from kanlens.symbolic._simplification import (
     can_refine,
     complexity,
-    constant_errors,
     count_numbers,
     shorten,
     snap,
@@ -275,7 +275,7 @@ def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
         fitted_to=None if fitted_to is None else torch.from_numpy(fitted_to),
         chosen_on=chosen_on,
         snapped=picked.constants,
-        constants=constant_errors(
+        **fitted_constants(
             (picked.expression,), table.symbols, fitted_x, fitted_y, table.error_scale
         ),
         unfollowed_rows=int(lost.sum()),

@@ -339,8 +339,10 @@ class KANRegressor(Regression, NetworkEstimator):
         """Return the means, quantiles or hazards, shape (batch,) or (batch, out).
 
         With `interval` and `by`, as for `kanlens.predict`, a last axis has the output and the ends
-        of its interval.
+        of its interval; of several quantiles, these and the ends of one interval.
         """
         frame = predict(self.network_, self._rows(X), interval=interval, by=by)
+        if self.network_.loss.levels:
+            return frame.to_numpy()
         values = frame.to_numpy().reshape(len(frame), len(self.network_.output_names), -1)
         return self._shaped(values if interval is not None else values[:, :, 0])

@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -58,7 +59,7 @@ def _run_program(subject: Export, path: Path) -> list[Array]:
     return [torch.cat([program(rows[:0]), program(rows)]).cpu().numpy()]
 
 
-TORCH = Format("torch", ".pt2", _write_program, _run_program, single=True, classifies=False)
+TORCH = Format("torch", ".pt2", _write_program, _run_program, single=True, predicts=False)
 _ALL = (ONNX, TORCH, NUMPY_MODULE, C_HEADER, SQL_QUERY, LATEX, SYMPY, WORKBOOK)
 FORMATS: dict[str, Format] = {form.name: form for form in _ALL}
 """Formats of files by name."""
@@ -101,6 +102,7 @@ def export(
     explain: bool = False,
     table: str = "data",
     keep: Sequence[str] = (),
+    interval: float | None = None,
 ) -> Exported:
     """Write a model for another program and compare its outputs there.
 
@@ -121,11 +123,14 @@ def export(
         Name of the table that SQL reads.
     keep : sequence of str
         Columns of `table` that SQL returns together with the outputs. Default: the features.
+    interval : float, optional
+        For regression: the outputs of the file are the columns of `kanlens.predict` with this
+        `interval`, in the units of the data.
 
     Raises
     ------
     InvalidValueError
-        If the format is unknown, or does not support `explain`.
+        If the format is unknown, or does not support `explain` or `interval`.
     DTypeError
         If the model is neither in float64 nor in float32.
     MethodError
@@ -156,7 +161,12 @@ def export(
         names = [form.name for form in FORMATS.values() if form.explains]
         expected = f"a format that explains ({', '.join(names)})"
         raise InvalidValueError("export", expected, repr(name), "Leave out {explain}", explain=True)
-    subject = Export(model=kan, path=Path(path), explain=explain, table=table, keep=tuple(keep))
+    if interval is not None and (kan.task == "classification" or not chosen.predicts):
+        kinds = ", ".join(form.name for form in FORMATS.values() if form.predicts)
+        expected, got = f"interval only for regression, to {kinds}", f"{kan.task}, to {name}"
+        raise InvalidValueError("export", expected, got, "Leave out {interval}", interval=True)
+    options: dict[str, Any] = {"table": table, "keep": tuple(keep), "interval": interval}
+    subject = Export(model=kan, path=Path(path), explain=explain, **options)
     with atomic_write(path, call="export", ending=chosen.ending) as temporary:
         chosen.write(subject, temporary)
         return _checked(subject, chosen, temporary)
@@ -169,8 +179,8 @@ def _checked(subject: Export, chosen: Format, temporary: Path) -> Exported:
     real = np.isfinite(wanted).all(1)
     if not real.mean() > 0.5:
         refuse("a model that is finite on most rows", f"{real.mean():.0%}", "Train it again")
-    wanted = wanted[real]
-    if subject.classes and chosen.classifies:
+    wanted = subject.predictions.of(wanted[real]) if chosen.predicts else wanted[real]
+    if subject.classes and chosen.predicts:
         wanted = chances(wanted)
     errors: dict[int, float] = {}
     for values in chosen.run(subject, temporary):

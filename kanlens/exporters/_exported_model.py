@@ -19,11 +19,12 @@ import torch
 from kanlens._lazy import pd
 from kanlens.attribution import attribute
 from kanlens.data._schema import Feature, Schema
-from kanlens.exporters._dialects import Description, describe
+from kanlens.exporters._dialects import Description, Unrolled, describe
 from kanlens.functions._elementary import Array
 from kanlens.model import kernels
 from kanlens.model._analysis import float64_copy
 from kanlens.model._conversion import expand_normalization
+from kanlens.model._held_out import conformal_widths, prediction_columns
 from kanlens.model._network import KAN
 from kanlens.splines._pieces import Index
 
@@ -101,6 +102,43 @@ def date_part(part: str, days: sympy.Expr) -> sympy.Expr:
     return month + 3 - 12 * wraps if part == "month" else year + 400 * era + wraps
 
 
+class Predictions(NamedTuple):
+    """The columns of a file: outputs, several quantiles in order, and ends of intervals."""
+
+    names: list[str]
+    swaps: list[tuple[int, int]]  # of outputs to put in order, one after the other
+    log: bool  # whether columns are exp of outputs, and never below 0
+    picks: Index  # (column,): outputs
+    moves: Array  # (column,): what is added to them
+
+    @property
+    def plain(self) -> bool:
+        """True if columns are outputs."""
+        return not (self.log or self.moves.any())
+
+    def of(self, outputs: Array) -> Array:
+        """Return the columns (batch, column) for outputs (batch, out)."""
+        outputs = np.sort(outputs, axis=1) if self.swaps else outputs
+        values = (np.exp(outputs) if self.log else outputs)[:, self.picks] + self.moves
+        return np.maximum(values, 0.0) if self.log else values
+
+    def formulas(self, builder: Unrolled, outputs: Sequence[str]) -> list[str]:
+        """Add the formulas of all levels for those of the outputs; return those of the columns."""
+        if not self.swaps and self.plain:
+            return [*outputs]
+        names, forms = builder.level("y", outputs), builder.dialect.functions
+        for step, (a, b) in enumerate(self.swaps):
+            ends = [forms[word].format(names[a], names[b]) for word in ("Min", "Max")]
+            names[a], names[b] = builder.level(f"y{step}_", ends)
+        if self.log:
+            rates = [sympy.exp(sympy.Symbol(name)) for name in names]
+            names = builder.level("e", [*map(builder.dialect.text, rates)])
+        moved = zip(self.picks, self.moves.tolist(), strict=True)
+        texts = [f"{names[k]} + {builder.number(move)}" if move else names[k] for k, move in moved]
+        floor = builder.number(0)
+        return [forms["Max"].format(f"({text})", floor) if self.log else text for text in texts]
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Export:
     """A model with the options of `export`, for the file `path`."""
@@ -110,6 +148,23 @@ class Export:
     explain: bool = False
     table: str = "data"
     keep: tuple[str, ...] = ()
+    interval: float | None = None
+
+    @cached_property
+    def predictions(self) -> Predictions:
+        """The columns of the file."""
+        loss, level, row = self.model.loss, self.interval, self.model.input_shift[None]
+        names, picks, owners, signs = map(np.array, prediction_columns(self.model, level))
+        widths = np.zeros(len(names))
+        if level is not None:
+            widths = conformal_widths(self.model, row, level, None, call="export")[0].cpu().numpy()
+        return Predictions(
+            names=names.tolist(),
+            swaps=[(k, k + 1) for last in range(len(loss.levels))[:0:-1] for k in range(last)],
+            log=loss.log and level is not None,
+            picks=picks,
+            moves=signs * widths[owners].astype(float),
+        )
 
     @cached_property
     def exact(self) -> KAN:
@@ -131,7 +186,8 @@ class Export:
     def title(self) -> str:
         """Title of the file in one line of ASCII."""
         text = f"KAN {list(self.model.widths)}: {', '.join(self.model.output_names)}"
-        text += f" ({self.model.loss.scale}; take exp)" * self.model.loss.log
+        log = self.model.loss.log and self.interval is None
+        text += f" ({self.model.loss.scale}; take exp)" * log
         shown = ascii(text)[1:-1].replace('"', "'")  # it ends no docstring
         return f"{shown}, exported by kanlens {version('kanlens')}"
 
@@ -217,8 +273,9 @@ class Export:
         return (full if len(full) else finite)[:SHOWN]
 
     def examples(self) -> tuple[Array, Array]:
-        """Return these rows and the outputs of the float64 model."""
-        return self.rows[self.shown], predicted(self.exact, self.rows[self.shown])
+        """Return these rows and the columns for them of the float64 model."""
+        x = self.rows[self.shown]
+        return x, self.predictions.of(predicted(self.exact, x))
 
 
 @dataclass(frozen=True)
@@ -230,7 +287,7 @@ class Format:
     write: Callable[[Export, Path], None]
     run: Callable[[Export, Path], Sequence[Array]]  # (batch, out) of every engine
     single: bool = False  # it computes in the dtype of the model, not in float64
-    classifies: bool = True  # it returns probabilities (batch, class) and labels (batch,)
+    predicts: bool = True  # it returns `predictions`, or probabilities (batch, class) and labels
     explains: bool = False  # it can return scores (batch, out, in)
 
 

@@ -20,6 +20,7 @@ from kanlens.exporters._exported_model import (
     Cell,
     Export,
     Format,
+    Predictions,
     blank_numbers,
     blank_texts,
     date_part,
@@ -200,7 +201,8 @@ def _write(subject: Export, path: Path) -> None:
     inputs, features = _add_inputs(graph, subject)
     outputs = _add_outputs(graph, subject, features)
     x, y = subject.examples()
-    facts: dict[str, Any] = {"features": description.features, "outputs": description.outputs}
+    names = subject.predictions.names
+    facts: dict[str, Any] = {"features": description.features, "outputs": names}
     facts |= {"columns": subject.columns, "classes": subject.classes, "check_x": x, "check_y": y}
     if subject.explain:
         facts["reference"] = subject.reference
@@ -220,8 +222,10 @@ def _add_outputs(graph: Graph, subject: Export, x: str) -> list[Any]:
     *_, (u, _) = _levels(graph, subject, x)
     shift, scale = subject.description.scaling[4:]
     classes, count, dtype = np.array(subject.classes), len(shift), graph.dtype
-    y = graph.add("Add", graph.add("Mul", u, scale), shift, name="" if len(classes) else "y")
-    outputs = [graph.value("y", dtype, [count])]
+    y = graph.add("Add", graph.add("Mul", u, scale), shift)
+    outputs = [graph.value("y", dtype, [len(subject.predictions.names)])]
+    if not len(classes):
+        _add_predictions(graph, subject.predictions, y)
     if len(classes):
         y = graph.add("Mul", y, [0.0, 1.0]) if count == 1 else y
         graph.add("Gather", classes, graph.add("ArgMax", y, axis=1, keepdims=0), name="label")
@@ -233,6 +237,19 @@ def _add_outputs(graph: Graph, subject: Export, x: str) -> list[Any]:
         scores = _add_scores(graph, subject, x)
         outputs.append(graph.value(scores, dtype, [count, len(subject.rules)]))
     return outputs
+
+
+def _add_predictions(graph: Graph, predictions: Predictions, y: str) -> None:
+    """Add the columns of predictions, named "y", of outputs."""
+    if predictions.swaps:
+        parts = [graph.add("Gather", y, [k], axis=1) for k in range(max(predictions.swaps)[1] + 1)]
+        for a, b in predictions.swaps:
+            parts[a], parts[b] = (graph.add(kind, parts[a], parts[b]) for kind in ("Min", "Max"))
+        y = graph.add("Concat", *parts, axis=1)
+    y = graph.add("Exp", y) if predictions.log else y
+    if not predictions.plain:
+        y = graph.add("Add", graph.add("Gather", y, predictions.picks, axis=1), predictions.moves)
+    graph.add("Max", y, 0.0, name="y") if predictions.log else graph.add("Identity", y, name="y")
 
 
 def _whole(subject: Export) -> bool:

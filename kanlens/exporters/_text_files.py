@@ -46,7 +46,10 @@ def _write_module(subject: Export, path: Path) -> None:
         "module.py.j2",
         title=subject.title,
         features=list(description.features),
-        outputs=list(description.outputs),
+        outputs=subject.predictions.names,
+        predictions=subject.predictions,
+        picks=_literal(subject.predictions.picks),
+        moves=_literal(subject.predictions.moves),
         classes=list(subject.classes),
         functions=_lambdas({name: formula(g, U) for name, g in description.functions.items()}),
         cells=_literal(subject.rules),
@@ -116,7 +119,8 @@ def _write_c(subject: Export, path: Path) -> None:
         guard=f"KANLENS_{subject.name.upper()}_H",
         title=_comment([subject.title]),
         features=_comment(description.features),
-        outputs=_comment(description.outputs),
+        outputs=_comment(subject.predictions.names),
+        predictions=subject.predictions,
         columns=_comment([f"{name} ({kind})" for name, kind in subject.columns.items()]),
         labels=[_string(str(label)) for label in subject.classes],
         names=names,
@@ -128,7 +132,8 @@ def _write_c(subject: Export, path: Path) -> None:
         check=subject.examples(),
         array=_array,
         n_in=len(description.features),
-        n_out=len(description.outputs),
+        n_out=len(subject.predictions.names),
+        n_end=len(description.outputs),
     )
     path.write_text(text, encoding="ascii")
 
@@ -183,7 +188,7 @@ def _run_c(subject: Export, path: Path) -> list[Array]:
         expected = "a C compiler (cc, gcc or clang)"
         raise MissingDependencyError("export", expected, "none", "Install one")
     classes, count = subject.classes, len(subject.frame)
-    y = np.empty((count, len(classes or subject.description.outputs)))
+    y = np.empty((count, len(classes or subject.predictions.names)))
     labels, cells = np.empty(count, dtype=np.intc), (_CellStruct * subject.frame.size)()
     for k, column in enumerate(subject.cells.values()):
         for row, value in enumerate(column):
@@ -276,5 +281,5 @@ def _run_latex(subject: Export, path: Path) -> list[Array]:
     return _evaluated(subject, tuple(rounded(form, DIGITS) for form in _formulas(subject)))
 
 
-SYMPY = Format(name="sympy", ending=".txt", write=_write_sympy, run=_run_sympy, classifies=False)
-LATEX = Format(name="latex", ending=".tex", write=_write_latex, run=_run_latex, classifies=False)
+SYMPY = Format(name="sympy", ending=".txt", write=_write_sympy, run=_run_sympy, predicts=False)
+LATEX = Format(name="latex", ending=".tex", write=_write_latex, run=_run_latex, predicts=False)

@@ -105,7 +105,8 @@ def _write_query(subject: Export, path: Path) -> None:
     query = Query(subject.table, subject.keep or list(subject.columns))
     blanks = blank_texts(schema)
     features = query.level("x", [_feature(rule, blanks) for rule in subject.rules])
-    texts, names = query.outputs(subject.description, features), list(schema.output_names)
+    texts = query.outputs(subject.description, features)
+    texts, names = subject.predictions.formulas(query, texts), subject.predictions.names
     if classes:
         logits = query.level("z", [*["0e0"] * (len(texts) == 1), *texts])
         labels = [
@@ -178,7 +179,7 @@ def _run_query(subject: Export, path: Path) -> list[Array]:
     types = [kinds[kind] for kind in subject.columns.values()] + ["DOUBLE"] * len(more)
     columns = [f"{_quoted(name)} {kind}" for name, kind in zip([*frame, *more], types, strict=True)]
     table, places, results = _quoted(subject.table), ", ".join("?" * len(columns)), []
-    count = len(subject.classes) or len(subject.description.outputs)
+    count = len(subject.classes or subject.predictions.names)
     names = ["sqlite3", *["duckdb"] * (importlib.util.find_spec("duckdb") is not None)]
     for engine in map(importlib.import_module, names):
         with contextlib.closing(engine.connect(":memory:")) as base:
@@ -288,7 +289,8 @@ def _write_workbook(subject: Export, path: Path) -> None:
     blanks = blank_texts(subject.model.schema)
     texts = [sheet.feature(rule, places[rule.column], blanks) for rule in subject.rules]
     outputs = sheet.outputs(subject.description, sheet.define(features, texts))
-    logits = sheet.define(subject.description.outputs, outputs)
+    outputs = subject.predictions.formulas(sheet, outputs)
+    logits = sheet.define(subject.predictions.names, outputs)
     if subject.classes:
         sheet.classify(subject.classes, logits)
     size, width = sum(map(len, sheet.formulas)), len(sheet.names) + len(outputs)
@@ -309,7 +311,7 @@ def _write_workbook(subject: Export, path: Path) -> None:
 
 def _fill(page: Worksheet, subject: Export, sheet: Sheet) -> None:
     """Write names, and a few rows with the outputs of the model."""
-    outputs = [f"{name} (model)" for name in subject.description.outputs]
+    outputs = [f"{name} (model)" for name in subject.predictions.names]
     samples = subject.frame.iloc[subject.shown].to_numpy().tolist()
     rows: list[list[Any]] = [[*sheet.names, *outputs]]
     for number, (cells, y) in enumerate(zip(samples, subject.examples()[1], strict=True), start=2):
@@ -377,7 +379,7 @@ def _run_workbook(subject: Export, path: Path) -> list[Array]:
     for cell in book["model"][2][len(columns) :]:
         if cell.data_type == "f":
             row.add(str(cell.value))
-    count = len(subject.classes or subject.description.outputs)
+    count = len(subject.classes or subject.predictions.names)
     values = np.concatenate(columns[-count:], axis=1)
     errors = np.vectorize(isinstance)(values, str)
     values = np.where(errors, np.nan, values).astype(np.float64)

@@ -132,7 +132,7 @@ def live_features(model: KAN, target: int) -> Tensor:
 def separates(model: KAN, target: int, features: Sequence[int]) -> bool:
     """Return whether an output is, by the structure, f(some features) + g(all others)."""
     reads = features_read(model, target)
-    ours = torch.zeros_like(reads[0])
+    ours = reads.new_zeros(reads.shape[1])
     ours[list(features)] = True
     return not bool((reads[:, ours].any(1) & reads[:, ~ours].any(1)).any())
 

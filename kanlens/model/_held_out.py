@@ -2,7 +2,9 @@
 
 The width of an interval is a quantile of the errors on held-out rows [1]_ [2]_; a set of classes
 has those more probable than a quantile of the true classes' probabilities on held-out rows [3]_.
-With `by`, quantiles are computed for each category of a column [4]_.
+With `by`, quantiles are computed for each category of a column [4]_. Of a model of several
+quantiles, the two nearest to the ends of the interval are moved by a quantile of how far targets
+lie outside of them [5]_.
 
 References
 ----------
@@ -10,6 +12,7 @@ References
 .. [2] R. Barber et al., Predictive inference with the jackknife+, 2021.
 .. [3] M. Sadinle et al., Least ambiguous set-valued classifiers with bounded error levels, 2019.
 .. [4] V. Vovk, Conditional validity of inductive conformal predictors, 2012.
+.. [5] Y. Romano, E. Patterson, E. Candes, Conformalized quantile regression, 2019.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from kanlens._checks import check_choice
 from kanlens.data._cell_parsing import Array
 from kanlens.data._schema import Schema
 from kanlens.errors import InvalidValueError, KanlensWarning, MethodError
-from kanlens.model._losses import Loss
+from kanlens.model._losses import PLAIN, Loss, Scaling
 from kanlens.model._survival import cumulative_hazard
 from kanlens.model._training_record import fingerprint
 
@@ -87,13 +90,19 @@ class HeldOut:
         """Codes (row,) of the categories of each categorical column."""
         return {name: _decoded(text, "<u2") for name, text in self.levels.items()}
 
-    def scores(self, loss: Loss) -> Array:
-        """Return errors (row, out), or 1 minus the probabilities of the true classes (row, 1)."""
-        outputs, targets = self.arrays
-        if not loss.classes:
-            return np.asarray(abs(targets - loss.response(outputs)) * self.shrink)
-        chances = probabilities(torch.from_numpy(outputs)).numpy()
-        return 1 - np.take_along_axis(chances, targets.astype(int), 1)
+    def scores(self, loss: Loss, scaling: Scaling = PLAIN, level: float = 0.9) -> Array:
+        """Return distances of targets beyond the ends of intervals, in the units of the data.
+
+        Shape (row, interval); for classes, 1 minus the probability of the true one (row, 1).
+        """
+        outputs, targets = map(torch.from_numpy, self.arrays)
+        if loss.classes:
+            return 1 - probabilities(outputs).gather(1, targets.long()).numpy()
+        values = loss.response(outputs * scaling[1] + scaling[0])
+        low, high = interval_ends(loss, values.shape[1], level)
+        targets = loss.unscaled(targets, scaling)
+        beyond = torch.maximum((values - targets)[:, low], (targets - values)[:, high])
+        return np.asarray(beyond.numpy() * self.shrink)
 
 
 def keep_held_out(
@@ -130,9 +139,9 @@ def keep_held_out(
 
 
 def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, call: str) -> Tensor:
-    """Return half the width of each interval for rows x, or 1 minus the least probability.
+    """Return the distance of both ends of each interval, or 1 minus the least probability.
 
-    Shape (row, out) in the units of the data, or (row, 1) for classes.
+    Shape (row, interval) for rows x, in the units of the data, or (row, 1) for classes.
 
     Raises
     ------
@@ -148,7 +157,8 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
     if not model.loss.separable:
         raise MethodError(call, "intervals of another loss", "the loss 'cox'", "Pass times")
     held, loss = current_held_out(model, call), model.loss
-    scores, own = held.scores(loss), None
+    scaling = model.output_shift.double().cpu(), model.output_scale.double().cpu()
+    scores, own = held.scores(loss, scaling, level), None
     if by is not None:
         check_choice(call, "by", by, held.codes)
         own = category_codes(model.schema, x)[by]
@@ -157,9 +167,32 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
         group = scores[held.codes[cast("str", by)] == code]
         if _place(len(group), level) <= len(group):  # else the width for all rows
             widths[own == code] = _quantiles(group, level, call)
-    halves = torch.from_numpy(widths).to(model.output_scale)
-    scaling = model.output_shift, model.output_scale
-    return halves if loss.classes else halves * loss.unit(scaling)
+    return torch.from_numpy(widths).to(model.output_scale)
+
+
+def interval_ends(loss: Loss, outputs: int, level: float) -> tuple[list[int], list[int]]:
+    """Return which of the outputs the low and the high ends of intervals start from."""
+    if not loss.levels:
+        return (own := [*range(outputs)]), own
+    gaps = np.subtract.outer([(1 - level) / 2, (1 + level) / 2], loss.levels)
+    low, high = np.abs(gaps).argmin(1).tolist()
+    return [low], [high]
+
+
+def prediction_columns(model: KAN, level: float | None) -> tuple[Sequence[Any], ...]:
+    """Return names, outputs, widths and their signs of the columns of predictions of numbers.
+
+    A column is a response; with intervals, unless `level` is None, also plus or minus a width.
+    """
+    names, ends = model.output_names, [("", 0), (" low", -1), (" high", 1)]
+    if level is not None and not model.loss.levels:
+        columns = [(name + end, k, k, s) for k, name in enumerate(names) for end, s in ends]
+    else:
+        columns = [(name, k, 0, 0) for k, name in enumerate(names)]
+    if level is not None and model.loss.levels:
+        (low,), (high,) = interval_ends(model.loss, len(names), level)
+        columns += [("low", low, 0, -1), ("high", high, 0, 1)]
+    return tuple(zip(*columns, strict=True))
 
 
 def survival(model: KAN, output: Tensor, times: float | Sequence[float], *, call: str) -> Tensor:
@@ -181,14 +214,11 @@ def survival(model: KAN, output: Tensor, times: float | Sequence[float], *, call
 
 def category_codes(schema: Schema, x: Tensor) -> dict[str, Array]:
     """Return the category codes (row,) of each categorical column; 0 if no feature is 1."""
-    columns = dict[str, list[int]]()
-    for index, feature in enumerate(schema.features):
-        if feature.kind in ("categorical", "binary"):
-            columns.setdefault(feature.column, []).append(index)
-    rows = x.detach().cpu().numpy()
+    features, rows = schema.features, x.detach().cpu().numpy()
     return {
-        column: np.where((own := rows[:, places] > 0.5).any(1), own.argmax(1) + 1, 0)
-        for column, places in columns.items()
+        column: np.where((own := rows[:, levels] > 0.5).any(1), own.argmax(1) + 1, 0)
+        for column, places in schema.places.items()
+        if (levels := [k for k in places if features[k].kind in ("categorical", "binary")])
     }
 
 

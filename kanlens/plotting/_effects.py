@@ -13,10 +13,11 @@ from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, get_epoch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from kanlens.attribution._effects import MAX_DISCRETE_VALUES, Effect, Kind, Settings
 from kanlens.attribution._effects import effect as computed
+from kanlens.attribution._terms import terms
 from kanlens.errors import InvalidValueError, rewording
 from kanlens.model._analysis import Model, usual_range
 from kanlens.plotting._curve_data import MARGIN, binned
@@ -40,7 +41,7 @@ from kanlens.plotting._style import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from kanlens.model._network import Rows
+    from kanlens.model._network import Rows, Targets
 
 GAP = 0.1  # least range without data that is shaded, as a share of the whole range
 LINES = "#c4c4c4"  # of single rows
@@ -51,6 +52,7 @@ LEVELS = 30  # at most
 DOTS = 1000  # rows that are drawn, at most
 TRIMMED_FROM = 20  # models from which the range of their effects leaves out the outermost
 LONG_TICK = 1e4  # numbers whose ticks are long
+NARROW, WIDE = 1.1, 7.0  # ranges of logs: ticks of factors are even below, powers of ten above
 LETTER = 0.054  # inches, of the name of a level
 
 
@@ -65,6 +67,7 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     ice: int = 30,
     other: int | str | None = None,
     grid: int | None = None,
+    y: Targets | None = None,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw the effect of a feature on an output, minus its mean.
@@ -74,7 +77,8 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     percentages are shares of rows, and the diamond is a missing cell. For several models, the
     shading is their spread. For two features, the joint effect is drawn: orange and solid lines
     raise the output, blue and dashed ones lower it. Rows far outside all others are not drawn, only
-    counted.
+    counted. The effect on a log rate, mean or hazard, or on log-odds, has a second axis: the factor
+    of the rate, mean, hazard or odds.
 
     Parameters
     ----------
@@ -82,6 +86,9 @@ def effect(  # noqa: PLR0913 - one keyword per choice
         Not changed. An `Effect` is drawn without further evaluations.
     feature, data, target, kind, ice, other, grid
         With models, as for `kanlens.attribution.effect`.
+    y : array-like, shape (batch,) or (batch, out), optional
+        With a model that is a sum of terms, the targets of `data`: the curve of the column has the
+        95% band of `kanlens.attribution.terms`. `feature` is a name then.
 
     Returns
     -------
@@ -101,21 +108,39 @@ def effect(  # noqa: PLR0913 - one keyword per choice
     >>> axes.get_xlabel(), axes.get_ylabel()
     ('x2', 'effect on y')
     """
-    if not isinstance(source, Effect):
+    if y is not None and not isinstance(source, Effect):
+        with rewording("plot.effect"):
+            source = terms(source, data, y, target=target).curve(str(feature))  # type: ignore[arg-type]
+    elif not isinstance(source, Effect):
         options: Any = {"target": target, "kind": kind, "ice": ice, "other": other, "grid": grid}
         with rewording("plot.effect"):
             source = computed(source, feature, data, **options)  # type: ignore[arg-type]
-    elif any(option is not None for option in (feature, data, target, other)):
+    elif any(option is not None for option in (feature, data, target, other, y)):
         text = "no feature, data, target or other with an Effect"
         raise InvalidValueError("plot.effect", text, "at least one", "Leave them out")
     rows, source = len(source.settings[0].data), without_outliers(source)
     if len(source.settings) == 2:
         ax = _draw_surface(source, ax)
     elif source.settings[0].labels:
-        return draw_levels(source, ax)
+        return _add_factors(draw_levels(source, ax), source)
     else:
-        ax = draw_curve(source, ax)
+        ax = _add_factors(draw_curve(source, ax), source)
     ax.set_title(outside(source, rows), loc="right", **ASIDE)
+    return ax
+
+
+def _add_factors(ax: Axes, result: Effect) -> Axes:
+    """Add an axis of exp of a log rate, mean, hazard or odds, unless a missing cell is there."""
+    if result.unit.startswith("log") and result.missing is None:
+        levels = bool(result.settings[0].labels)
+        add = partial(ax.secondary_xaxis, "top") if levels else partial(ax.secondary_yaxis, "right")
+        second = add(functions=(np.exp, lambda factor: np.log(np.maximum(factor, 1e-300))))
+        axis, ends = (second.xaxis, ax.get_xlim()) if levels else (second.yaxis, ax.get_ylim())
+        width = ends[1] - ends[0]
+        steps = LogLocator(subs=(1.0, 2.0, 5.0) if width < WIDE else (1.0,))
+        axis.set_major_locator(MaxNLocator(4) if width < NARROW else steps)
+        axis.set_major_formatter(FuncFormatter(tick))
+        axis.set_label_text(f"factor of the {result.unit[4:]}")
     return ax
 
 
@@ -229,7 +254,7 @@ def draw_levels(
     shares = (numbers(part.data)[:, None] == numbers(part.x)).mean(0)
     picks = np.sort(np.argsort(-shares, kind="stable")[:most])
     y, values = np.arange(len(picks)), values[picks]
-    ax = axes_for(ax, (STYLE.column, 0.6 + 0.2 * len(y)))
+    ax = axes_for(ax, (STYLE.column, 0.6 + 0.4 * result.unit.startswith("log") + 0.2 * len(y)))
     wide = size_in_inches(ax)[0]
     if result.ice is not None:
         lines = numbers(result.ice)[:, picks]

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import sympy
+import torch
 from torch import Tensor
 
 from kanlens._plain_json import to_plain
@@ -19,11 +20,13 @@ from kanlens.exporters._dialects import JAVASCRIPT, Layer, describe, formula
 from kanlens.functions._elementary import Array
 from kanlens.model._analysis import float64_copy
 from kanlens.model._conversion import expand_normalization
-from kanlens.model._held_out import conformal_widths
+from kanlens.model._held_out import conformal_widths, interval_ends
 from kanlens.model._network import KAN
+from kanlens.model._statistics import EXPECTED
 from kanlens.reporting._report_data import Subject
 
 MAX_FEATURES = 60
+LEVEL = 0.9  # of intervals
 MAX_CHARACTERS = 2_000_000  # characters of a network's numbers
 EDGE_TEXT = 100  # characters that an edge has at least
 TOO_LARGE = f"the weights of the model take more than {MAX_CHARACTERS // 1_000_000} MB"
@@ -37,8 +40,9 @@ def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
 
     "network" and "functions" (in JavaScript) are the model as exporters write it, "controls" one
     per column, "reference" and "rows" (those at `picks`) their settings, "check" rows with the
-    outputs of the model in float64, and "widths" half the 90% interval of each output, or the least
-    probability in a set of classes, if rows were held out.
+    outputs of the model in float64, "widths" half of each 90% interval, or the least probability
+    in a set of classes, if rows were held out, "ends" the outputs that intervals start from, and
+    "support" the rows and ranges that tell values outside the data.
     """
     try:
         network, functions, check = _computed(subject.model)
@@ -54,13 +58,18 @@ def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
     reference = np.empty(x.shape[1])
     for control in controls:
         reference[control["columns"]] = control["start"]
-    scale = subject.model.loss.scale * subject.model.loss.log
+    loss, outputs = subject.model.loss, len(subject.model.output_names)
     panel = {
         "left_out": "",
         "labels": subject.labels,
         "outputs": [
-            {"name": y.name, "unit": scale or y.unit} for y in subject.model.schema.outputs
+            {"name": y.name, "unit": loss.scale * loss.log or y.unit}
+            for y in subject.model.schema.outputs
         ],
+        "response": loss.scale.removeprefix("log ") * loss.log,
+        "ordered": bool(loss.levels),
+        "ends": interval_ends(loss, outputs, LEVEL),
+        "support": _support(subject.model),
         "target": subject.target,
         "network": network,
         "functions": functions,
@@ -76,10 +85,25 @@ def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
 
 def _widths(model: KAN, row: Tensor) -> list[float] | None:
     try:
-        widths = conformal_widths(model, row, 0.9, None, call="report")[0]
+        widths = conformal_widths(model, row, LEVEL, None, call="report")[0]
     except MethodError:
         return None
     return (1 - widths if model.task == "classification" else widths).tolist()
+
+
+def _support(model: KAN) -> dict[str, Any]:
+    """Return what `kanlens.predict` finds values outside the data by."""
+    held = model.input_low.isfinite() & model.input_high.isfinite()
+    domain = (end * model.input_scale + model.input_shift for end in model.layers[0].domain())
+    ends = zip((model.input_low, model.input_high), domain, strict=True)
+    columns, rows = model.schema.places, model.background
+    return {
+        "range": [torch.where(held, *pair).tolist() for pair in ends],
+        "names": [*columns],
+        "places": [*columns.values()],
+        "rows": [] if rows is None or len(rows) < 4 * EXPECTED + 1 else rows.tolist(),
+        "expected": EXPECTED,
+    }
 
 
 class _LeftOut(Exception):

@@ -421,8 +421,33 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
     render();
   }
 
+  const ordered = (outputs) => (panel.ordered ? [...outputs].sort((a, b) => a - b) : outputs);
+
+  // Values outside the data: of one column, and of two that no row comes near together.
+  const { names, places, rows: kept, expected, range } = panel.support;
+  const rank = (value, i) => kept.reduce((sum, row) => sum + (row[i] < value) + (row[i] <= value), 0) / 2;
+  const ranks = kept.map((row) => row.map(rank)), most = Math.sqrt(expected * kept.length) + 1e-7;
+  function unsupported() { // in the words of kanlens.predict
+    const off = (i) => range[0][i] !== null && (x[i] < range[0][i] || x[i] > range[1][i]);
+    const alone = places.map((place) => place.some(off)), own = x.map(rank);
+    const near = places.map((place) => ranks.map((row) => place.every((i) => Math.abs(row[i] - own[i]) <= most)));
+    const counts = near.map((rows) => rows.filter(Boolean).length), pairs = [];
+    names.forEach((a, i) => names.slice(0, i).forEach((b, j) => {
+      const judged = !alone[i] && !alone[j] && counts[i] * counts[j] >= expected * kept.length;
+      if (judged && kept.length && !near[i].some((one, row) => one && near[j][row])) pairs.push([j, i]);
+    }));
+    pairs.sort(([a, b], [c, d]) => a - c || b - d);
+    const single = names.filter((_, i) => alone[i]), both = pairs.map(([a, b]) => `${names[a]} x ${names[b]}`);
+    const told = [
+      [single, `${single.length} of ${names.length} features`],
+      [both, `${both.length} pair${both.length === 1 ? "" : "s"}`],
+    ];
+    return told.filter(([found]) => found.length)
+      .map(([found, text]) => `${text} (${found.slice(0, 5).join(", ")})`).join(" and ");
+  }
+
   function answer(now, before) {
-    const [label, value, more] = all("p", get("answer"));
+    const [label, value, more, beyond] = all("p", get("answer"));
     const output = panel.outputs[explained], here = now[explained], there = before[explained];
     get("answer").dataset.value = now.join(" ");
     if (classes) {
@@ -435,16 +460,24 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
       label.textContent = output.name;
       value.textContent = Number.isFinite(here) ? unit(number(here), output.unit) : "not finite";
       more.textContent = `reference ${number(there)}, change ${signed(here - there)}`;
-      if (output.unit.startsWith("log ")) more.textContent += `; exp of it: ${number(Math.exp(here))}`;
+      if (panel.response) {
+        const times = number(Math.exp(here - there), 3);
+        more.append(make("br"), `${panel.response} ${number(Math.exp(here))}, ${times} times that of the reference`);
+      }
     }
     if (panel.widths && Number.isFinite(here)) {
-      const half = panel.widths[classes ? 0 : explained];
-      const likely = panel.labels.filter((_, k) => chances(now)[k] >= half);
-      const ends = [here - half, here + half].map((end) => number(end)).join(" to ");
-      more.append(make("br"), `90% ${classes ? `set: ${likely.join(", ") || "none"}` : `interval: ${ends}`}`);
+      const k = panel.widths.length > 1 ? explained : 0, half = panel.widths[k];
+      const likely = panel.labels.filter((_, place) => chances(now)[place] >= half);
+      const [lower, upper] = panel.ends.map((from) => ordered(now)[from[k]]);
+      const ends = panel.response
+        ? [Math.max(0, Math.exp(lower) - half), Math.exp(upper) + half] : [lower - half, upper + half];
+      const interval = `interval: ${ends.map((end) => number(end)).join(" to ")}`;
+      more.append(make("br"), `90% ${classes ? `set: ${likely.join(", ") || "none"}` : interval}`);
     }
+    const far = unsupported();
+    beyond.textContent = far && `Outside the data: ${far}`;
     if (!get("outputs")) return;
-    const [p, q] = classes ? [chances(now), chances(before)] : [now, before];
+    const [p, q] = [now, before].map(classes ? chances : ordered);
     const logits = now.length === 1 ? [-now[0], now[0]] : now;
     [...get("outputs").rows].forEach((row, k) => {
       row.cells[1].textContent = classes ? percent(p[k]) : unit(number(p[k]), panel.outputs[k].unit);
@@ -478,7 +511,9 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
       ? "exact Shapley values, from every combination of the two rows."
       : "the mean of changing them in the order of the columns and in reverse, since Shapley " +
         `values of more than ${EXACT} features take too many combinations.`;
-    return `Contribution of ${features} to ${name}${measure ? ` (${measure})` : ""}: ${how}`;
+    const other = classes ? "odds" : panel.response;
+    const factor = other ? ` The exp of a contribution is a factor of the ${other}.` : "";
+    return `Contribution of ${features} to ${name}${measure ? ` (${measure})` : ""}: ${how}${factor}`;
   }
   function fall(now, before) {
     const lines = effects(), count = lines.length;

@@ -86,6 +86,10 @@ class Receipt:
         The fitted numbers, each with its standard error by the delta method, for errors of one size
         in the rows of its fit; infinite where other numbers make up for a change of this one. Empty
         without y, and for classification.
+    profiles : tuple of tuple of float
+        Ends of the 90% profile interval of each of `constants`, infinite where the data set no
+        limit: values at which the other numbers, refitted, fit the rows not much worse. It follows
+        formulas that are far from linear in a constant. Beyond 8 numbers it is symmetric.
     undefined_rows : int
         Rows on which the formula is not finite.
     unfollowed_rows : int
@@ -131,6 +135,7 @@ class Receipt:
     snapped: tuple[str, ...] = ()
     snap_costs: tuple[float, ...] = ()
     constants: tuple[tuple[float, float], ...] = ()
+    profiles: tuple[tuple[float, float], ...] = ()
     undefined_rows: int = 0
     unfollowed_rows: int = 0
     poles: tuple[str, ...] = ()
@@ -184,10 +189,13 @@ class Receipt:
             counts = Counter(self.snapped).items()
             texts = (text if n == 1 else f"{text} ({n} times)" for text, n in counts)
             lines.append(f"Exact constants: {', '.join(texts)}{cost}.")
-        if numbers := [f"{value:.4g} ({error:.2g})" for value, error in self.constants]:
+        if numbers := [
+            f"{value:.4g} ({error:.2g}; {low:.4g} to {high:.4g})"
+            for (value, error), (low, high) in zip(self.constants, self.profiles, strict=True)
+        ]:
             more = f" and {len(numbers) - _CONSTANTS} more" * (len(numbers) > _CONSTANTS)
             first = ", ".join(numbers[:_CONSTANTS])
-            lines.append(f"Fitted constants (standard errors): {first}{more}.")
+            lines.append(f"Fitted constants (standard errors; 90% intervals): {first}{more}.")
         if self.spline_edges:
             lines.append(f"Edges left as splines: {', '.join(self.spline_edges)}.")
         edges = [line for line in self.budget if line.step.startswith(("edge", "layer"))]
@@ -209,7 +217,12 @@ class Receipt:
         return f"{self.rows} rows" + (f" held out of its fit{of_model}" if self.held_out else "")
 
     def _undetermined(self) -> list[str]:
-        loose = [f"{value:.4g}" for value, error in self.constants if not np.isfinite(error)]
+        sides = {(True, False): " (no lower limit)", (False, True): " (no upper limit)"}
+        loose = [
+            f"{value:.4g}{sides.get((np.isinf(low), np.isinf(high)), '')}"
+            for (value, _), (low, high) in zip(self.constants, self.profiles, strict=True)
+            if np.isinf([low, high]).any()
+        ]
         count = f"{len(loose)} of {len(self.constants)} constants"
         return [f"NOTE: the data do not determine {count}: {', '.join(loose)}."] if loose else []
 

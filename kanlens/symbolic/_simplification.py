@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import sympy
 import torch
-from torch import Tensor
 
 from kanlens._runtime import check_time
 from kanlens.symbolic._composition import Array, Expr, compiled, evaluator
@@ -133,7 +132,7 @@ def refine(
     expression: Expr, symbols: tuple[Expr, ...], x: Array, y: Array, scale: Scale = np.asarray
 ) -> RefinedFormula:
     """Fit every Float of an expression to x (batch, in) and y (batch,)."""
-    formula = _Numbers(expression, symbols, x, y, scale)
+    formula = FormulaNumbers(expression, symbols, x, y, scale)
     best = formula.fit(np.ones(len(formula.start), dtype=bool), formula.start, steps=60)
     return RefinedFormula(expression=formula.rebuild(best.parameters, {}), loss=best.loss)
 
@@ -152,7 +151,7 @@ def snap(
     `independent` is the number of independent values in `y`, default all: the errors of a spline
     are smooth, so rows computed by a network count for less than measured ones.
     """
-    formula = _Numbers(expression, symbols, x, y, scale)
+    formula = FormulaNumbers(expression, symbols, x, y, scale)
     free = np.ones(len(formula.start), dtype=bool)
     best = formula.fit(free, formula.start, steps=60)
     limit = max(_SLIGHT, _WORSE * best.loss)
@@ -189,32 +188,8 @@ def snap(
     )
 
 
-def constant_errors(
-    expressions: tuple[Expr, ...],
-    symbols: tuple[Expr, ...],
-    x: Tensor,
-    y: Tensor | None,
-    scale: Scale = np.asarray,
-) -> tuple[tuple[float, float], ...]:
-    """Return every inexact number with its standard error, by the delta method.
-
-    It is infinite where other numbers can make up for a change of this one. There are none without
-    y (batch, out), of class codes, and of formulas too large to be refitted.
-    """
-    pairs = list[tuple[float, float]]()
-    targets = () if y is None or y.dim() == 1 else y.double().numpy(force=True).T
-    for expression, target in zip(expressions, targets, strict=False):
-        if can_refine(expression):
-            numbers = _Numbers(expression, symbols, x.numpy(force=True), target, scale)
-            free = np.ones(len(numbers.start), dtype=bool)
-            errors = numbers.fit(free, numbers.start, steps=0).standard_errors
-            errors = errors * math.sqrt(len(numbers.target) / max(len(x), 1))
-            pairs += zip(numbers.start.tolist(), errors.tolist(), strict=True)
-    return tuple(pairs)
-
-
 def _best_proposal(
-    formula: _Numbers, minimum: Minimum, free: Array, refused: set[tuple[int, Any]]
+    formula: FormulaNumbers, minimum: Minimum, free: Array, refused: set[tuple[int, Any]]
 ) -> tuple[int, Constant, float] | None:
     """Return the fitted number and the exact constant that save most bits, and how many."""
     proposals = []
@@ -234,7 +209,7 @@ def _best_proposal(
     return max(proposals, key=itemgetter(2), default=None)
 
 
-class _Numbers:
+class FormulaNumbers:
     """An expression with its Floats as parameters, evaluated on data."""
 
     def __init__(
@@ -244,6 +219,7 @@ class _Numbers:
         x: Array,
         y: Array,
         scale: Scale = np.asarray,
+        rows: int = _MAX_ROWS,
     ) -> None:
         names, values, self.scale = count(), [], scale
         self.parameters: list[Expr] = []
@@ -258,7 +234,7 @@ class _Numbers:
 
         self.expression = lifted(expression)
         self.start = np.array(values, dtype=np.float64)
-        pick = np.linspace(0, len(x) - 1, min(len(x), _MAX_ROWS)).round().astype(int)
+        pick = np.linspace(0, len(x) - 1, min(len(x), rows)).round().astype(int)
         self.columns = [column[None, :] for column in np.asarray(x, dtype=np.float64)[pick].T]
         target = self.scale(np.asarray(y, dtype=np.float64)[pick])
         self.deviation = float(target.std()) or 1.0

@@ -32,6 +32,7 @@ from kanlens.symbolic._assignment import (
 )
 from kanlens.symbolic._beam import Beam
 from kanlens.symbolic._composition import feature_symbols
+from kanlens.symbolic._constants import fitted_constants
 from kanlens.symbolic._error_budget import error_budget
 from kanlens.symbolic._joint_refit import relative_losses
 from kanlens.symbolic._library import library
@@ -53,7 +54,7 @@ from kanlens.symbolic._partition import (
 from kanlens.symbolic._path import build_path
 from kanlens.symbolic._receipt import Receipt, examine
 from kanlens.symbolic._result import SymbolicResult
-from kanlens.symbolic._simplification import complexity, constant_errors
+from kanlens.symbolic._simplification import complexity
 from kanlens.training._objective import classes
 
 if TYPE_CHECKING:
@@ -316,7 +317,7 @@ def _receipt(result: SymbolicResult, networks: Sequence[KAN], parts: Partitioned
         *judged,
         fitted_to=None if judged is parts.fitted else parts.fitted[0],
         chosen_on=judged is parts.choosing,
-        constants=constant_errors(real, feature_symbols(work), *parts.fitted),
+        **fitted_constants(real, feature_symbols(work), *parts.fitted),
         budget=budget,
         mean_difference=mean_difference,
         snapped=tuple(c for k, s in enumerate(picked) if s.snapped for c in s.snapped[k]),

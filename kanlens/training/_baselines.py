@@ -177,9 +177,7 @@ def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
     with R2 as the score, corrected for their noise; or by the class of the row before, with the
     share of avoided errors. Copies count as one row.
     """
-    columns: dict[str, list[int]] = {}
-    for index, feature in enumerate(schema.features):
-        columns.setdefault(feature.column, []).append(index)
+    columns = schema.places
     rows = torch.from_numpy(np.random.default_rng(0).permutation(len(x))[:MAX_TEST_ROWS])
     groups = row_groups(x[rows], y[rows], call="train").numpy()
     rows = rows[np.sort(np.unique(groups, return_index=True)[1])]

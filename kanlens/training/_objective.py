@@ -13,7 +13,12 @@ from torch import Tensor
 from kanlens._lazy import pd
 from kanlens._model_inputs import encode_labelled
 from kanlens.model._analysis import Model, check_model
-from kanlens.model._held_out import conformal_widths, probabilities, survival
+from kanlens.model._held_out import (
+    conformal_widths,
+    prediction_columns,
+    probabilities,
+    survival,
+)
 from kanlens.model._network import KAN
 from kanlens.model._spline_forward import Average
 from kanlens.model._statistics import deviations, empty_pairs
@@ -178,10 +183,11 @@ def predict(
     -------
     DataFrame
         For regression, one column per output, in the units of the data, then ``<output> low`` and
-        ``<output> high``; of the loss "cox", hazards over their baseline. For classification, the
-        most probable label in a column named as the target, one column ``probability <label>`` per
-        class, and ``in set <label>``, true for the labels of the set; where no label is probable
-        enough, the set is empty.
+        ``<output> high``, or of several quantiles ``low`` and ``high`` of one interval [3]_; of the
+        loss "cox", hazards over their baseline. For classification, the most probable label in a
+        column named as the target, one column ``probability <label>`` per class, and ``in set
+        <label>``, true for the labels of the set; where no label is probable enough, the set is
+        empty.
 
     Raises
     ------
@@ -196,6 +202,7 @@ def predict(
     ----------
     .. [1] R. Barber et al., Predictive inference with the jackknife+, 2021.
     .. [2] M. Sadinle et al., Least ambiguous set-valued classifiers, 2019.
+    .. [3] Y. Romano et al., Conformalized quantile regression, 2019.
 
     Examples
     --------
@@ -210,23 +217,24 @@ def predict(
     output, widths = network(rows), None
     if interval is not None:
         widths = conformal_widths(network, rows, interval, by, call="predict")
-    frame = _predictions(network, output, widths)
+    frame = _predictions(network, output, widths, interval)
     if times is not None and np.size(times):
         shares = survival(network, output, times, call="predict").cpu().numpy()
         frame[[f"survival {time:.15g}" for time in np.ravel(times)]] = shares
     return frame.assign(**{OUTSIDE: unsupported(network, rows)}) if support else frame
 
 
-def _predictions(model: KAN, output: Tensor, widths: Tensor | None) -> pd.DataFrame:
+def _predictions(
+    model: KAN, output: Tensor, widths: Tensor | None, level: float | None
+) -> pd.DataFrame:
     """Return the columns of `predict`; `widths` as of `conformal_widths`."""
     if model.task == "regression":
         values, floor = model.loss.response(output), 0.0 if model.loss.log else -torch.inf
-        parts = {"": values}
+        names, outputs, owners, signs = prediction_columns(model, level)
+        cells = values[:, outputs]
         if widths is not None:
-            parts |= {" low": (values - widths).clamp_min(floor), " high": values + widths}
-        names = [name + suffix for name in model.output_names for suffix in parts]
-        cells = torch.stack(list(parts.values()), 2).flatten(1).cpu().numpy()
-        return pd.DataFrame(cells, columns=names)
+            cells = cells + cells.new_tensor(signs) * widths[:, owners]
+        return pd.DataFrame(cells.clamp_min(floor).cpu().numpy(), columns=list(names))
     chances = probabilities(output)
     labels = [model.class_labels[code] for code in classes(output).tolist()]
     frame = pd.DataFrame({model.schema.target or "class": labels})
@@ -242,10 +250,8 @@ def _predictions(model: KAN, output: Tensor, widths: Tensor | None) -> pd.DataFr
 
 def unsupported(model: KAN, x: Tensor) -> list[str]:
     """Return the names of features and pairs of each row of x (batch, in) outside the data."""
-    columns = dict[str, list[int]]()
-    for index, feature in enumerate(model.schema.features):
-        columns.setdefault(feature.column, []).append(index)
-    names, places, words = list(columns), list(columns.values()), list[str]()
+    columns, words = model.schema.places, list[str]()
+    names, places = list(columns), list(columns.values())
     for rows in x.split(PART):
         outside = model.outside(rows) | _unknown(model, rows)
         alone = torch.stack([outside[:, place].any(1) for place in places], 1).cpu()
@@ -265,10 +271,9 @@ def unsupported(model: KAN, x: Tensor) -> list[str]:
 def _unknown(model: KAN, x: Tensor) -> Tensor:
     """Return the features of each row of x (batch, in) whose column has an unknown category."""
     features, unknown = model.schema.features, torch.zeros_like(x, dtype=torch.bool)
-    for column in {feature.column for feature in features if feature.kind == "categorical"}:
-        own = [i for i, feature in enumerate(features) if feature.column == column]
+    for own in model.schema.places.values():
         levels = [i for i in own if features[i].kind == "categorical"]
-        if len(levels) == len(features[levels[0]].categories):  # none is left out
+        if levels and len(levels) == len(features[levels[0]].categories):  # none is left out
             unknown[:, own] = (x[:, own] == 0).all(1, keepdim=True)
     return unknown
 

@@ -33,6 +33,16 @@ def test_options_of_sql(flat, tmp_path):
     assert 'FROM "plots"' in path.read_text()
 
 
+def test_intervals_are_those_of_predict(flat, tmp_path):
+    x = torch.rand(60, 3, dtype=torch.float64)
+    model = kanlens.load(flat)
+    path = kanlens.save(kanlens.calibrate(model, (x, model(x).detach() + x[:, :1])), tmp_path / "m")
+    file = tmp_path / "model.py"
+    assert main(["export", str(path), "--interval", "0.9", "-o", str(file), "--quiet"]) == 0
+    expected = torch.tensor(kanlens.predict(model, x, interval=0.9).to_numpy())
+    torch.testing.assert_close(torch.tensor(load_module(file).predict(x.numpy())), expected)
+
+
 def test_what_it_cannot_write_is_told_in_one_line(flat, tmp_path, capsys):
     assert main(["export", str(flat), "-o", str(tmp_path / "model.tex")]) == 1
     said = capsys.readouterr().err

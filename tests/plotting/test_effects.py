@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 import kanlens
 from kanlens.attribution import effect as computed
+from kanlens.attribution import terms
 from kanlens.errors import DTypeError, InvalidValueError, MethodError
 from kanlens.model._network import KAN
 from kanlens.plotting import effect, to_svg
-from tests.made import draw, made
+from tests.made import calibrated, draw, made
 from tests.plotting.conftest import labelled, texts, with_units
 
 HOSTILE = r"$\frac{x}{$ <b>&\n% " + "name " * 20
@@ -247,3 +248,48 @@ def test_a_surface_names_days_by_their_dates(ax):
     effect(model, "sold.month", x, other="sold", ax=ax)
     ax.figure.draw_without_rendering()  # type: ignore[union-attr]
     assert {"2020", "2021"} <= {text.get_text() for text in ax.get_yticklabels()}
+
+
+@pytest.mark.parametrize("wide", [0.3, 2.0, 50.0])
+def test_a_log_scale_has_an_axis_of_factors(ax, wide):
+    model, x = calibrated("poisson")
+    with torch.no_grad():
+        model.output_scale.fill_(wide)
+    found = computed(model, "x1", x, target=0)
+    frame = found.to_frame()
+    np.testing.assert_allclose(frame["factor"], np.exp(frame["effect"]))
+    effect(found, ax=ax)
+    (second,) = ax.child_axes
+    assert second.get_ylabel() == "factor of the rate"
+    FigureCanvasAgg(ax.figure).draw()
+    np.testing.assert_allclose(second.get_ylim(), np.exp(ax.get_ylim()))
+    inside = [
+        t for t in second.get_yticks() if np.exp(ax.get_ylim()[0]) <= t <= np.exp(ax.get_ylim()[1])
+    ]
+    assert 2 <= len(inside) <= 9
+    plain = effect(made([3, 3, 1]), "x2", ROWS, ax=Figure().subplots())
+    assert not plain.child_axes and "factor" not in computed(made([3, 3, 1]), "x2", ROWS).to_frame()
+
+
+def test_levels_of_a_classifier_have_an_axis_of_odds(ax):
+    frame = pd.DataFrame({"kind": ["u", "v", "w"] * 10, "y": ["no", "yes", "no", "yes", "no"] * 6})
+    table = kanlens.read_table(frame, target="y")
+    model = kanlens.fit_default(table, hidden=(), progress=False).model
+    assert model.edges_alive == 0
+    (second,) = effect(model, "kind", table, ax=ax).child_axes
+    assert second.get_xlabel() == "factor of the odds"
+
+
+def test_the_curve_of_a_sum_has_the_band_of_its_term(ax):
+    x = draw(80, 2)
+    y = x[:, 0] + 0.1 * draw(80)
+    model = kanlens.fit_default((x, y), hidden=(), progress=False).model
+    effect(model, "x1", x, y=y, ax=ax)
+    found = terms(model, x, y).curve("x1")
+    band: Any = labelled(ax, "_band")
+    ends = band.get_paths()[0].vertices[:, 1]
+    assert [ends.min(), ends.max()] == pytest.approx(
+        [float(found.band.min()), float(found.band.max())]
+    )
+    with pytest.raises(InvalidValueError, match="expected feature to be"):
+        effect(model, "x9", x, y=y)

@@ -15,6 +15,7 @@ import pytest
 import torch
 from matplotlib.dates import AutoDateLocator
 
+import kanlens
 from kanlens.attribution import attribute
 from kanlens.data._table_reader import read_table
 from kanlens.data._tables import Table
@@ -30,7 +31,7 @@ from kanlens.reporting._page_data import build_content
 from kanlens.reporting._report import _script, render_page
 from kanlens.reporting._report_data import read_subject
 from kanlens.reporting._what_if_data import build_panel
-from tests.made import draw, made
+from tests.made import calibrated, draw, made
 from tests.reporting.conftest import HOSTILE, TEMPLATE, network, seeded
 from tests.reporting.test_drawing import decoded
 from tests.reporting.test_html import pictures
@@ -263,6 +264,35 @@ def test_an_output_has_its_interval(browser: Browser) -> None:
     low, high = asked.words("#answer .more")[0].rpartition("interval: ")[2].split(" to ")
     ends = [float(end.replace("\N{MINUS SIGN}", "-")) for end in (low, high)]
     assert ends == pytest.approx([value - 2, value + 2], abs=1e-3)
+
+
+def test_values_outside_the_data_are_told_as_by_predict(browser: Browser) -> None:
+    x = torch.rand(300, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x[:, 1] = x[:, 0] + 0.05 * x[:, 2]
+    model = kanlens.fit_default((x, x.sum(1)), hidden=(), progress=False).model
+    asked, said = Asked(browser, model, x), set()
+    for rows in ([0.3, 0.3, 0.5], [0.3, 0.9, 0.5], [5.0, 0.3, 0.5], [0.9, 0.1, 9.0]):
+        for k, value in enumerate(rows):
+            asked.enter(k, value)
+        (word,) = kanlens.predict(model, asked.x[None], support=True)["outside the data"]
+        assert asked.words("#answer .beyond") == [f"Outside the data: {word}" if word else ""]
+        said.add(word.partition(" (")[0])
+    assert said == {"", "1 pair", "1 of 3 features"}
+
+
+@pytest.mark.parametrize("loss", ["poisson", "quantile"])
+def test_predictions_are_on_the_scale_of_the_loss_too(browser: Browser, loss: str) -> None:
+    model, x = calibrated(loss)
+    asked = Asked(browser, model, x)
+    for value in (0.1, 0.9):
+        asked.enter(0, value)
+        frame = kanlens.predict(model, asked.x[None], interval=0.9)
+        rate, low, high = frame.iloc[0, [0, 1, 2] if loss == "poisson" else [0, -2, -1]]
+        text = asked.words("#answer .more")[0].replace("\N{MINUS SIGN}", "-").replace(",", "")
+        ends = text.rpartition("interval: ")[2].split(" to ")
+        assert [float(end) for end in ends] == pytest.approx([low, high], rel=1e-3, abs=1e-3)
+        if loss == "poisson":
+            assert float(text.partition("rate ")[2].split()[0]) == pytest.approx(rate, rel=1e-3)
 
 
 def test_shares_are_exact_shapley_values(browser: Browser) -> None:

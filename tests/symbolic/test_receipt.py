@@ -1,19 +1,21 @@
 import dataclasses
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
 import sympy
 import torch
-from scipy.optimize import curve_fit
+from scipy.optimize import curve_fit, least_squares
+from scipy.stats import t as student
 
 from kanlens.discovery._discover import discover
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.symbolic._composition import feature_symbols
+from kanlens.symbolic._constants import fitted_constants
 from kanlens.symbolic._receipt import EXPLAINED, Receipt, count_all_numbers, enough, examine
-from kanlens.symbolic._simplification import constant_errors
 from kanlens.symbolic._symbolize import symbolize
 from tests.symbolic.made import toy
 
@@ -321,7 +323,7 @@ def test_constants_have_the_standard_errors_of_scipy():
 
     def errors(formula, x):
         pair = torch.from_numpy(x), torch.from_numpy(y)[:, None]
-        return constant_errors((formula,), (symbol,), *pair)
+        return fitted_constants((formula,), (symbol,), *pair)["constants"]
 
     best, covariance = curve_fit(function, x[:, 0], y, p0=(2, 1, 1))
     symbol = sympy.Symbol("u", real=True)
@@ -331,6 +333,60 @@ def test_constants_have_the_standard_errors_of_scipy():
     assert [found[value] for value in values] == pytest.approx(expected, rel=1e-4)
     both = dict(errors(a + sympy.log(-b * symbol) * c, -x))
     assert [np.isinf(both[value]) for value in values] == [True, True, False]
+
+
+def decay(u, a, b):
+    return a * np.exp(-b * u)
+
+
+def drawn_decay(seed):
+    """Return eight rows of a decay, from which both constants are hardly known, and its fit."""
+    draw = np.random.default_rng(seed)
+    x = draw.uniform(0.1, 3, 8)
+    y = decay(x, 2.5, 1.3) + 0.3 * draw.normal(size=8)
+    best = curve_fit(decay, x, y, p0=(2.5, 1.3))[0]
+    symbol = sympy.Symbol("u", real=True)
+    a, b = map(sympy.Float, best)
+    pair = torch.from_numpy(x)[:, None], torch.from_numpy(y)[:, None]
+    facts = fitted_constants((a * sympy.exp(-b * symbol),), (symbol,), *pair)
+    ends = dict(zip(dict(facts["constants"]), facts["profiles"], strict=True))
+    return x, y, best, [ends[best[0]], [-end for end in ends[-best[1]]][::-1]]
+
+
+def test_profile_intervals_are_those_of_a_search_by_scipy():
+    """At either end of an interval the least sum of squares has risen by t squared."""
+    for seed in (0, 6, 68):
+        x, y, best, (ends, _) = drawn_decay(seed)
+
+        def rise(a):
+            least = [
+                least_squares(lambda b: y - decay(x, a, b[0]), start).cost  # noqa: B023
+                for start in (0.1, 1.0, best[1], 4.0)  # noqa: B023
+            ]
+            return min(least) * 2 / np.square(y - decay(x, *best)).sum() * 6 - 6  # noqa: B023
+
+        t = student.ppf(0.95, 6)
+        low, high = (end for end in ends)
+        assert rise(low) == pytest.approx(t**2, rel=0.01)
+        assert rise(high if np.isfinite(high) else 1e6) <= t**2 * 1.01
+        assert not np.isfinite(high) or rise(high) >= t**2 * 0.99
+        assert high - best[0] > 1.2 * (best[0] - low)  # far from symmetric
+
+
+@pytest.mark.slow
+def test_profile_intervals_of_a_decay_cover_its_constants():
+    covered = []
+    for seed in range(160):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a fit without a covariance
+            try:
+                *_, ends = drawn_decay(seed)
+            except RuntimeError:  # no fit
+                continue
+        covered.append(
+            [low <= truth <= high for truth, (low, high) in zip((2.5, 1.3), ends, strict=True)]
+        )
+    assert np.mean(covered, axis=0) == pytest.approx(0.9, abs=0.06)
 
 
 @pytest.mark.slow  # derives formulas
@@ -345,7 +401,16 @@ def test_a_discovered_formula_names_its_constants_and_their_errors():
     constants = np.array(sorted(found.receipt.constants, reverse=True))
     assert np.allclose(constants[:, 0], values, rtol=1e-3)
     assert np.allclose(constants[:, 1], errors * np.sqrt(150 / 105), rtol=0.2)  # of fitted rows
-    assert "Fitted constants (standard errors): " in found.receipt.summary()
-    loose = dataclasses.replace(found.receipt, constants=((1.5, np.inf), (2.0, 0.1)))
-    assert "NOTE: the data do not determine 1 of 2 constants: 1.5." in loose.summary()
+    assert "Fitted constants (standard errors; 90% intervals): " in found.receipt.summary()
+    profiles = np.array(sorted(found.receipt.profiles, reverse=True))  # of a line: Student's
+    np.testing.assert_allclose(
+        (profiles - constants[:, :1]) / constants[:, 1:], [[-1.66, 1.66]] * 2, atol=0.02
+    )
+    facts = {
+        "constants": ((1.5, np.inf), (2.0, 0.1), (3.0, 0.1)),
+        "profiles": ((-np.inf, np.inf), (1.8, 2.2), (2.5, np.inf)),
+    }
+    loose = dataclasses.replace(found.receipt, **facts).summary()
+    assert "NOTE: the data do not determine 2 of 3 constants: 1.5, 3 (no upper limit)." in loose
+    assert "2 (0.1; 1.8 to 2.2)" in loose
     assert json.loads(found.to_json())["receipt"]["constants"]

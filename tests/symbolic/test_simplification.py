@@ -269,7 +269,7 @@ def test_the_numbers_of_a_composed_formula_each_say_something_else(last):
         (formula,) = compose(model)
     symbols = feature_symbols(model)
     short = shorten(formula, symbols, POINTS)
-    numbers = simplification._Numbers(short, symbols, POINTS, values(x))
+    numbers = simplification.FormulaNumbers(short, symbols, POINTS, values(x))
     slopes = numbers.jacobian(numbers.start, np.arange(len(numbers.start)))
     rank = np.linalg.matrix_rank(slopes / np.linalg.norm(slopes, axis=0), tol=1e-7)
     assert rank == len(numbers.start) >= 9

@@ -304,6 +304,56 @@ def test_scores_shrink_by_the_gain_of_the_mean():
     assert dataclasses.replace(held, shrink=1.0).scores(Loss()).tolist() == [[1.0]]
 
 
+def quantile_rows(rows, seed):
+    """Return rows whose noise grows with a column."""
+    draw = np.random.default_rng(seed)
+    x = draw.uniform(-1, 1, (rows, 2))
+    y = x[:, 0] ** 2 + (0.1 + np.abs(x[:, 1])) * draw.normal(size=rows)
+    return torch.tensor(x), y
+
+
+@pytest.mark.slow  # trains networks
+def test_quantiles_are_moved_so_that_their_interval_covers():
+    """The rule of Romano, Patterson and Candes (2019), and its coverage of new rows."""
+    way = {"loss": "quantile", "quantile": (0.05, 0.5, 0.95), "hidden": (), "progress": False}
+    x, y = quantile_rows(400, 0)
+    model = kanlens.fit_default((x, y), generator=seeded(), **way).model
+    new, truth = quantile_rows(4000, 1)
+    shares = []
+    for seed in range(2, 10):
+        rows, targets = quantile_rows(199, seed)
+        kanlens.calibrate(model, (rows, targets))
+        frame = kanlens.predict(model, new, interval=0.9)
+        low, _, high = kanlens.predict(model, rows).to_numpy().T
+        errors = np.sort(np.maximum(low - targets, targets - high))
+        plain = kanlens.predict(model, new).to_numpy()
+        np.testing.assert_allclose(frame["low"], plain[:, 0] - errors[179], atol=1e-6)
+        np.testing.assert_allclose(frame["high"], plain[:, 2] + errors[179], atol=1e-6)
+        shares.append(((frame["low"] <= truth) & (truth <= frame["high"])).mean())
+    assert np.mean(shares) == pytest.approx(0.9, abs=0.02)
+    wide = (frame["high"] - frame["low"]).groupby(new[:, 1].abs().numpy() > 0.5).mean()
+    assert wide[True] > 1.5 * wide[False]
+    half = kanlens.predict(model, new[:3], interval=0.1)  # both ends start from the median
+    np.testing.assert_allclose((half["low"] + half["high"]) / 2, half["y2"], atol=1e-9)
+
+
+def test_several_quantiles_have_one_interval(tmp_path, capsys):
+    from kanlens.cli import main
+
+    x, y = quantile_rows(60, 0)
+    frame = pd.DataFrame(x.numpy(), columns=["a", "b"]).assign(y=y)
+    model = kanlens.KANRegressor(hidden=(), loss="quantile", quantile=(0.1, 0.9), random_state=0)
+    values = model.fit(frame[["a", "b"]], y).predict(frame[["a", "b"]], interval=0.8)
+    assert values.shape == (60, 4)
+    path, data, out = (tmp_path / name for name in ("m.safetensors", "d.csv", "p.csv"))
+    kanlens.save(model.network_, path)
+    frame.assign(**dict.fromkeys(model.network_.output_names, y)).to_csv(data, index=False)
+    options = ["--interval", "0.8", "-o", str(out), "--json"]
+    assert main(["predict", str(path), str(data), *options]) == 0
+    told, inside = json.loads(capsys.readouterr().out), (values[:, 2] <= y)
+    assert told["covered"] == (inside & (y <= values[:, 3])).mean()
+
+
 def test_the_command_writes_intervals_and_the_share_covered(additive, noisy, tmp_path, capsys):
     from kanlens.cli import main
 
