@@ -27,13 +27,19 @@ def imported(source: str) -> set[str]:
         for statement in node.body
         for part in ast.walk(statement)
     }
-    found = set()
+    names = (node.args[0] for node in ast.walk(tree) if _is_lazy(node))
+    found = {ast.literal_eval(name).split(".")[0] for name in names}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import) and node not in typing:
             found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node not in typing:
             found.add((node.module or "").split(".")[0])
     return {name for name in found if name not in sys.stdlib_module_names}
+
+
+def _is_lazy(node: ast.AST) -> bool:
+    """Return whether a call names a module that is loaded when it is first used."""
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "_Module"
 
 
 def test_dependencies_are_those_imported():
@@ -45,10 +51,11 @@ def test_dependencies_are_those_imported():
 
 
 def test_an_import_is_seen_where_it_runs_only():
-    text = (
+    text = "a = _Module('scipy.stats')\n"
+    text += (
         "import yaml.x\nif TYPE_CHECKING:\n    import shap\ndef f():\n    from dask import a, b\n"
     )
-    assert imported(text) == {"yaml", "dask"}
+    assert imported(text) == {"scipy", "yaml", "dask"}
 
 
 def optional(source: str, constants: dict[str, str]) -> set[tuple[str, str]]:

@@ -205,9 +205,7 @@ class Schema:
         if frame.shape[1] != len(names):
             expected = f"{len(names)} target columns"
             raise DataError(call, expected, str(frame.shape[1]), "Give one column for each output")
-        columns = [
-            column(name=name, cells=frame.iloc[:, index]).read() for index, name in enumerate(names)
-        ]
+        columns = [column(name=n, cells=frame.iloc[:, k]).read() for k, n in enumerate(names)]
         return np.stack(columns, axis=1)
 
     def to_dict(self) -> dict[str, Any]:
@@ -224,8 +222,8 @@ class Schema:
         outputs = tuple(Output(**item) for item in data["outputs"])
         keys = "target", "task", "loss", "loss_parameter"
         rest = {key: data[key] for key in keys if key in data}
-        if isinstance(rest.get("loss_parameter"), list):
-            rest["loss_parameter"] = tuple(map(float, rest["loss_parameter"]))
+        if isinstance(levels := rest.get("loss_parameter"), list):
+            rest["loss_parameter"] = tuple(map(float, levels))
         rest["per_row"] = tuple((str(name), str(own)) for name, own in data.get("per_row", ()))
         labels, cells = tuple(data.get("class_labels", ())), data.get("format", {})
         cells = CellFormat(**{**cells, "missing": tuple(cells.get("missing", ()))})

@@ -172,7 +172,7 @@ def discover(
             picked = in_units(table, chosen)
             settled = because in (StopReason.EXACT, StopReason.NOISE)
             near = not settled and chosen.error > table.rounding
-    receipt = _receipt(table, picked, near=near)
+    receipt = _receipt(table, picked, near=near, profiled=because is not StopReason.TIME)
     result = _result(table, entries, chosen, picked, receipt, because, start)
     Interruption(happened=because is StopReason.INTERRUPTED).warn(CALL)
     return result
@@ -257,7 +257,7 @@ def _result(
     )
 
 
-def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
+def _receipt(table: ScaledTable, picked: Entry, *, near: bool, profiled: bool) -> Receipt:
     """Evaluate a formula on test rows if any, and on outliers that are close to it."""
     x, y, fitted_to, chosen_on = table.judged
     others, values = table.aside
@@ -276,7 +276,8 @@ def _receipt(table: ScaledTable, picked: Entry, *, near: bool) -> Receipt:
         chosen_on=chosen_on,
         snapped=picked.constants,
         **fitted_constants(
-            (picked.expression,), table.symbols, fitted_x, fitted_y, table.error_scale
+            *((picked.expression,), table.symbols, fitted_x, fitted_y, table.error_scale),
+            profiled=profiled,
         ),
         unfollowed_rows=int(lost.sum()),
         approximate=near,

@@ -248,7 +248,7 @@ def slope_of(function: Scalar) -> Scalar:
 def of_sympy(name: str) -> Callable[[Any], Any]:
     """Return a function of sympy, which is loaded when it is called."""
 
-    def function(u: Any) -> Any:
+    def function(u: object) -> object:
         return getattr(sympy, name)(u)
 
     return function

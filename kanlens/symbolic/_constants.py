@@ -11,12 +11,14 @@ References
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from kanlens.symbolic._composition import Expr
+from kanlens.symbolic._joint_refit import Minimum
 from kanlens.symbolic._simplification import FormulaNumbers, Scale, can_refine
 
 LEVEL = 0.9  # of profile intervals
@@ -33,14 +35,19 @@ def fitted_constants(
     x: Tensor,
     y: Tensor | None,
     scale: Scale = np.asarray,
+    *,
+    profiled: bool = True,
 ) -> dict[str, Any]:
     """Return the inexact numbers with their standard errors, and their profile intervals.
 
     There are none without y (batch, out), of class codes, and of formulas too large to be refitted.
+    Unless `profiled`, intervals are symmetric.
     """
     targets = () if y is None or y.dim() == 1 else y.double().numpy(force=True).T
     profiles = [
-        _Profile(FormulaNumbers(e, symbols, x.numpy(force=True), own, scale, MAX_ROWS), len(x))
+        _Profile(
+            FormulaNumbers(e, symbols, x.numpy(force=True), own, scale, MAX_ROWS), len(x), profiled
+        )
         for e, own in zip(expressions, targets, strict=False)
         if can_refine(e)
     ]
@@ -54,25 +61,31 @@ def fitted_constants(
 class _Profile:
     """Least sums of squares of a formula as functions of single constants."""
 
-    def __init__(self, numbers: FormulaNumbers, rows: int) -> None:
+    def __init__(self, numbers: FormulaNumbers, rows: int, profiled: bool) -> None:
         from scipy.special import stdtrit
 
         self.numbers, self.every = numbers, np.ones(len(numbers.start), dtype=bool)
         used, free = len(numbers.target), len(numbers.start)
+        self.symmetric = not profiled or free > MAX_PROFILED
         share = math.sqrt(used / max(rows, 1))  # of standard errors, for all rows
         errors = numbers.fit(self.every, numbers.start, steps=0).standard_errors
         self.errors: list[float] = (share * errors).tolist()
-        self.best = numbers.fit(self.every, numbers.start, steps=STEPS)
         self.t = float(stdtrit(max(rows - free, 1), (1 + LEVEL) / 2))
         self.most = (share * self.t) ** 2 / max(used - free, 1)  # relative rise of squares
+
+    @cached_property
+    def best(self) -> Minimum:
+        """The refit of all constants."""
+        return self.numbers.fit(self.every, self.numbers.start, steps=STEPS)
 
     def end(self, k: int, sign: int) -> float:
         """Return the distance of an end of an interval; infinite where no data limit it."""
         from scipy.optimize import brentq
 
-        reach, near, inner, outer = self.t * self.errors[k], self.best.parameters, 0.0, 1.01
-        if len(self.errors) > MAX_PROFILED or self.best.loss < NO_ERROR or reach in (0, math.inf):
+        reach, inner, outer = self.t * self.errors[k], 0.0, 1.01
+        if reach in (0, math.inf) or self.symmetric or self.best.loss < NO_ERROR:
             return reach
+        near = self.best.parameters
 
         def excess(at: float) -> float:
             """Return how far the refitted loss has risen, as a root, over that of an end."""

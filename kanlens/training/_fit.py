@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from kanlens._checks import check_choice, check_generator
-from kanlens._lazy import pd
 from kanlens._model_inputs import prepare_data
 from kanlens._resources import Memory, threads_for, within_memory
 from kanlens._runtime import Interruption, progress_bar
