@@ -54,8 +54,6 @@ if TYPE_CHECKING:
 
 POINTS = 81  # of a column, in addition to breakpoints
 MIN_CURVATURE = 1e-5  # of a row's loss, relative to the largest
-DRAWS = 400  # of curves from their posterior, for the importance
-Band = tuple[Tensor, tuple[float, float]]  # (2, point), and the ends of the importance
 
 Values = TypeVar("Values", Array, Tensor)
 
@@ -74,14 +72,11 @@ class Summand:
         standard deviation of 1.
     values : Tensor, shape (row,)
         Values at the rows, less their mean.
-    interval : tuple of float, or None
-        Ends of the 95% posterior interval of the importance of a curve.
     """
 
     name: str
     factors: tuple[tuple[Effect, ...], ...]
     values: Tensor
-    interval: tuple[float, float] | None = None
 
     @property
     def importance(self) -> float:
@@ -153,8 +148,7 @@ def terms(
     With `y`, curves and levels of categories have 95% Bayesian bands, from a mixed model fitted as
     in `kanlens.frontier` with products and the link fixed. Coverage is on average over a curve, not
     pointwise, and is lower for classification with fewer than 500 rows (91% at 250). Curves of
-    networks trained otherwise may lie outside. Importances have 95% intervals by draws from the
-    same posterior; on four simulated terms of 250 rows these covered 0.86 (a weak term) to 0.93.
+    networks trained otherwise may lie outside.
 
     Parameters
     ----------
@@ -279,19 +273,17 @@ class _TermSum:
         return Effect(settings=tuple(settings), values=values, kind="pdp", exact=True, **facts)
 
     def _summand(
-        self, columns: Sequence[int], values: Tensor, points: Tensor, band: Band | None = None
+        self, columns: Sequence[int], values: Tensor, points: Tensor, band: Tensor | None = None
     ) -> Summand:
-        """Return a term that is a curve or surface; a band is relative to the curve."""
+        """Return a term that is a curve or surface; `band` (2, point) is relative to the curve."""
         settings = [self.settings[column] for column in columns]
-        effect, interval = self._effect(settings, points, self.unit), None
-        if band is not None:
-            effect, interval = replace(effect, band=points + band[0]), band[1]
+        effect = self._effect(settings, points, self.unit)
+        effect = effect if band is None else replace(effect, band=points + band)
         name = " * ".join(own.name for own in settings)
-        own = values[: self.rows]
-        return Summand(name=name, factors=((effect,),), values=own, interval=interval)
+        return Summand(name=name, factors=((effect,),), values=values[: self.rows])
 
-    def _bands(self, curves: Array, columns: set[int], y: Tensor) -> dict[int, Band]:
-        """Return the bands of columns, relative to `curves` (row + point, column)."""
+    def _bands(self, curves: Array, columns: set[int], y: Tensor) -> dict[int, Tensor]:
+        """Return the bands (2, point) of columns, relative to `curves` (row + point, column)."""
         from kanlens.training._closed_form import make_columns
         from kanlens.training._small_network import SmallNetwork
 
@@ -315,28 +307,23 @@ class _TermSum:
         fit, _ = network.solve(design, weights, response / spread, variances, 0)
         bands = {}
         for column in columns:
-            ends, sizes = self._posterior(column, cast("CurveDesign", design), fit)
+            ends = spread * self._ends(column, cast("CurveDesign", design), fit)
             own = curves[:, column] - curves[: self.rows, column].mean()
             if ends.any():  # the column has an effect
-                low, high = (spread * sizes).tolist()
-                moved = spread * ends - self._points(column, own)
-                bands[column] = torch.from_numpy(moved), (low, high)
+                bands[column] = torch.from_numpy(ends - self._points(column, own))
         return bands
 
-    def _posterior(self, column: int, design: CurveDesign, fit: MixedFit) -> tuple[Array, Array]:
-        """Return the ends (2, point) of a column's centered curve, and of its importance (2,)."""
-        columns, moves = self.settings[column].columns, np.zeros((len(self.x), len(design.owners)))
+    def _ends(self, column: int, design: CurveDesign, fit: MixedFit) -> Array:
+        """Return the ends (2, point) of the posterior band of a column's centered curve."""
+        own = self.settings[column]
+        moves = np.zeros((len(own.x), len(design.owners)))
         for curve, modes, places in zip(design.curves, design.modes, design.slices, strict=True):
-            if curve.feature in columns:
+            if curve.feature in own.columns:
                 values = curve.basis(self.x[:, curve.feature].numpy()) @ modes
-                moves[:, places] = values - values[: self.rows].mean(0)
+                moves[:, places] = self._points(column, values) - values[: self.rows].mean(0)
         middle, moves = moves @ fit.coefficients, moves[:, fit.live]
-        normal = np.random.default_rng(0).multivariate_normal
-        drawn = normal(np.zeros(moves.shape[1]), fit.covariance, DRAWS, method="eigh")
-        sizes = (middle[: self.rows, None] + moves[: self.rows] @ drawn.T).std(0)
-        middle, moves = self._points(column, middle), self._points(column, moves)
         half = NORMAL * np.sqrt(((moves @ fit.covariance) * moves).sum(1))
-        return np.stack([middle - half, middle + half]), np.quantile(sizes, [0.025, 0.975])
+        return np.stack([middle - half, middle + half])
 
     def _link(self, data: Tensor) -> Effect | None:
         """Return the link function over the range of its argument (row,)."""

@@ -73,8 +73,7 @@ def terms(
     number above a panel is its standard deviation over the rows. A product of two sums is two
     panels, its factors: the curve of a factor has its other columns at their mean, and the first
     factor has standard deviation 1. The last panel is the link function. With `y`, 95% bands of
-    curves and levels are shaded, and standard deviations have 95% intervals. Rows far outside all
-    others are not drawn, only counted.
+    curves and levels are shaded. Rows far outside all others are not drawn, only counted.
 
     Parameters
     ----------
@@ -127,7 +126,7 @@ def terms(
             name = _draw_factor(panel, effects, ends, max(heights, default=None))
             _count_outliers(panel, effects, rows)
             name = f"{TIMES} {name}" if place else name
-            _entitle(panel, name, "" if place else _importance(term))
+            _entitle(panel, name, "" if place else number(term.importance, 2))
     if source.link is not None:
         panel, link = next(panels), without_outliers(source.link)
         _draw_factor(panel, (link,))
@@ -136,12 +135,6 @@ def terms(
         _count_outliers(panel, (link,), rows)
     _write_labels(ax, source, len(shown))
     return ax
-
-
-def _importance(term: Summand) -> str:
-    """Return the importance of a term as text, with half the width of its interval."""
-    low, high = term.interval or (0.0, 0.0)
-    return number(term.importance, 2) + f" ± {number((high - low) / 2, 1)}" * (high > low)
 
 
 def _shown(term: Summand) -> Summand:
@@ -282,9 +275,9 @@ def _write_labels(ax: Axes, source: Terms, shown: int) -> None:
         text = words_for("term of", source.name, source.unit, tall)
     write_scale(ax, text)
     rest, rows = source.terms[shown:], len(source.terms[0].values)
-    banded = any(term.interval for term in source.terms)
-    note = f"numbers: standard deviations{', with ± of 95%,' * banded} over {counted(rows, 'row')}"
-    note += "; shaded: 95% bands" * banded
+    note = f"numbers: standard deviations over {counted(rows, 'row')}"
+    if any(effects[0].band is not None for term in source.terms for effects in term.factors):
+        note += "; shaded: 95% bands"
     if rest:
         note += f"; {counted(len(rest), 'more term')}, of at most {number(rest[0].importance, 2)}"
     note = words_for(note, "", "", wide)

@@ -124,7 +124,7 @@ def test_bands_are_shaded(ax):
         axis = 1 if term.name == "a" else 0
         assert min(float(end[:, axis].min()) for end in ends) == pytest.approx(low)
         assert panel.get_legend() is None
-    assert texts(ax)[1].endswith("with ± of 95%, over 200 rows; shaded: 95% bands")
+    assert texts(ax)[1].endswith("over 200 rows; shaded: 95% bands")
 
 
 def test_a_product_of_sums_is_two_panels(ax):
