@@ -13,7 +13,7 @@ from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.collections import LineCollection
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, get_epoch
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator
 
 from kanlens.attribution._effects import MAX_DISCRETE_VALUES, Effect, Kind, Settings
 from kanlens.attribution._effects import effect as computed
@@ -134,11 +134,16 @@ def _add_factors(ax: Axes, result: Effect) -> Axes:
     if result.unit.startswith("log") and result.missing is None:
         levels = bool(result.settings[0].labels)
         add = partial(ax.secondary_xaxis, "top") if levels else partial(ax.secondary_yaxis, "right")
-        second = add(functions=(np.exp, lambda factor: np.log(np.maximum(factor, 1e-300))))
+        factors = (
+            lambda log: np.exp(np.clip(log, -600, 600)),
+            lambda x: np.log(np.maximum(x, 1e-300)),
+        )
+        second = add(functions=factors)
         axis, ends = (second.xaxis, ax.get_xlim()) if levels else (second.yaxis, ax.get_ylim())
         width = ends[1] - ends[0]
         steps = LogLocator(subs=(1.0, 2.0, 5.0) if width < WIDE else (1.0,))
-        axis.set_major_locator(MaxNLocator(4) if width < NARROW else steps)
+        locator = MaxNLocator(4) if width < NARROW else steps
+        axis.set_major_locator(FixedLocator(locator.tick_values(*map(factors[0], ends))))
         axis.set_major_formatter(FuncFormatter(tick))
         axis.set_label_text(f"factor of the {result.unit[4:]}")
     return ax
