@@ -89,7 +89,7 @@ class Schema:
     loss_parameter : float, tuple of float or None
         Its quantile, one for each output, or power, None for the default.
     per_row : tuple of pairs of str
-        The columns "target" that were measured, and those of "exposure", "offset" or "event".
+        Pairs of a role ("target", "exposure", "offset" or "event") and the column that has it.
     """
 
     features: tuple[Feature, ...]

@@ -78,7 +78,7 @@ def arguments(problem: SearchProblem) -> list[Argument]:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """An unknown function of a combination of columns, or 1, times a monomial of others."""
+    """A monomial, times an unknown function of a combination of other columns or a constant."""
 
     argument: Argument | None
     powers: Array  # (feature,)

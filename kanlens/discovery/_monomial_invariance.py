@@ -183,7 +183,7 @@ def _near(exponents: Array, last: float, across: Array, sizes: Array, count: int
 
 
 def sum_of_splines(problem: SearchProblem, slopes: Slopes) -> ColumnSplines:
-    """Return a sum of splines of columns, if the target is a function of it."""
+    """Fit splines of the columns so that the target depends on their sum only."""
     bases, matrix, owners = column_splines(problem, tuned.SUMMED_PIECES)
     first = _matched_to_slopes(problem, slopes, bases, owners[1:] - 1)
     error, weights = _improved(problem, matrix[:, 1:], first, tuned.SUM_PIECES)

@@ -163,8 +163,9 @@ def export(
         raise InvalidValueError("export", expected, repr(name), "Leave out {explain}", explain=True)
     if interval is not None and (kan.task == "classification" or not chosen.predicts):
         kinds = ", ".join(form.name for form in FORMATS.values() if form.predicts)
-        expected, got = f"interval only for regression, to {kinds}", f"{kan.task}, to {name}"
-        raise InvalidValueError("export", expected, got, "Leave out {interval}", interval=True)
+        expected = f"a regression model and one of the formats {kinds} for intervals"
+        got = f"{kan.task} and {name!r}"
+        raise InvalidValueError("export", expected, got, "Leave out {interval}", interval=None)
     options: dict[str, Any] = {"table": table, "keep": tuple(keep), "interval": interval}
     subject = Export(model=kan, path=Path(path), explain=explain, **options)
     with atomic_write(path, call="export", ending=chosen.ending) as temporary:

@@ -123,7 +123,7 @@ class Predictions(NamedTuple):
         return np.maximum(values, 0.0) if self.log else values
 
     def formulas(self, builder: Unrolled, outputs: Sequence[str]) -> list[str]:
-        """Add the formulas of all levels for those of the outputs; return those of the columns."""
+        """Add the steps from outputs to columns; return the formulas of the columns."""
         if not self.swaps and self.plain:
             return [*outputs]
         names, forms = builder.level("y", outputs), builder.dialect.functions

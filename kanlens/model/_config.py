@@ -218,7 +218,7 @@ def check_layer(
     check_count("KANLinear", "grid_size", grid_size)
     whole = isinstance(spline_order, numbers.Integral) and not isinstance(spline_order, bool)
     if not whole or spline_order not in range(1, 6):
-        fields = "KANLinear", "from 1 to 5", repr(spline_order), "3 is cubic"
+        fields = "KANLinear", "to be an integer from 1 to 5", repr(spline_order), "3 is cubic"
         raise InvalidValueError(*fields, argument="spline_order")
     weights = in_features * out_features * (grid_size + spline_order + 2)
     equations = in_features * (grid_size + 1) * (grid_size + spline_order)

@@ -2,9 +2,9 @@
 
 The width of an interval is a quantile of the errors on held-out rows [1]_ [2]_; a set of classes
 has those more probable than a quantile of the true classes' probabilities on held-out rows [3]_.
-With `by`, quantiles are computed for each category of a column [4]_. Of a model of several
-quantiles, the two nearest to the ends of the interval are moved by a quantile of how far targets
-lie outside of them [5]_.
+With `by`, quantiles are computed for each category of a column [4]_. For several quantiles,
+the two nearest to the interval ends are widened by a quantile of how far targets lie outside of
+them [5]_.
 
 References
 ----------
@@ -91,7 +91,7 @@ class HeldOut:
         return {name: _decoded(text, "<u2") for name, text in self.levels.items()}
 
     def scores(self, loss: Loss, scaling: Scaling = PLAIN, level: float = 0.9) -> Array:
-        """Return distances of targets beyond the ends of intervals, in the units of the data.
+        """Return how far targets lie outside of intervals, in the units of the data.
 
         Shape (row, interval); for classes, 1 minus the probability of the true one (row, 1).
         """
@@ -139,7 +139,7 @@ def keep_held_out(
 
 
 def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, call: str) -> Tensor:
-    """Return the distance of both ends of each interval, or 1 minus the least probability.
+    """Return the distances from outputs to interval ends; for classes, 1 minus a threshold.
 
     Shape (row, interval) for rows x, in the units of the data, or (row, 1) for classes.
 
@@ -171,7 +171,7 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
 
 
 def interval_ends(loss: Loss, outputs: int, level: float) -> tuple[list[int], list[int]]:
-    """Return which of the outputs the low and the high ends of intervals start from."""
+    """Return the indices of the outputs for the low and the high ends of intervals."""
     if not loss.levels:
         return (own := [*range(outputs)]), own
     gaps = np.subtract.outer([(1 - level) / 2, (1 + level) / 2], loss.levels)
@@ -180,9 +180,9 @@ def interval_ends(loss: Loss, outputs: int, level: float) -> tuple[list[int], li
 
 
 def prediction_columns(model: KAN, level: float | None) -> tuple[Sequence[Any], ...]:
-    """Return names, outputs, widths and their signs of the columns of predictions of numbers.
+    """Return the name, output, width and sign of each column of the predictions of a regression.
 
-    A column is a response; with intervals, unless `level` is None, also plus or minus a width.
+    A column is an output plus sign times width; sign is 0 without an interval.
     """
     names, ends = model.output_names, [("", 0), (" low", -1), (" high", 1)]
     if level is not None and not model.loss.levels:

@@ -52,7 +52,7 @@ LEVELS = 30  # at most
 DOTS = 1000  # rows that are drawn, at most
 TRIMMED_FROM = 20  # models from which the range of their effects leaves out the outermost
 LONG_TICK = 1e4  # numbers whose ticks are long
-NARROW, WIDE = 1.1, 7.0  # ranges of logs: ticks of factors are even below, powers of ten above
+NARROW, WIDE = 2.5, 7.0  # ranges of logs: ticks of factors are even below, powers of ten above
 LETTER = 0.054  # inches, of the name of a level
 
 
@@ -88,7 +88,7 @@ def effect(  # noqa: PLR0913 - one keyword per choice
         With models, as for `kanlens.attribution.effect`.
     y : array-like, shape (batch,) or (batch, out), optional
         With a model that is a sum of terms, the targets of `data`: the curve of the column has the
-        95% band of `kanlens.attribution.terms`. `feature` is a name then.
+        95% band of `kanlens.attribution.terms`. `feature` must then be a name.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def effect(  # noqa: PLR0913 - one keyword per choice
 
 
 def _add_factors(ax: Axes, result: Effect) -> Axes:
-    """Add an axis of exp of a log rate, mean, hazard or odds, unless a missing cell is there."""
+    """Add an axis of the factor exp(effect), unless there is an effect of missing cells."""
     if result.unit.startswith("log") and result.missing is None:
         levels = bool(result.settings[0].labels)
         add = partial(ax.secondary_xaxis, "top") if levels else partial(ax.secondary_yaxis, "right")

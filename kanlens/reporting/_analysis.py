@@ -268,7 +268,7 @@ def _pairs_and_flows(
 
 
 def _terms(subject: Subject, x: Tensor) -> Terms | None:
-    """Return the terms of a network that is still as it grew, with bands on the rows it grew on.
+    """Return the terms of a network unchanged since growth, with bands on the rows of growth.
 
     On other rows, bands would be those of another fit, and curves could lie outside.
     """

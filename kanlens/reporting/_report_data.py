@@ -178,9 +178,9 @@ def wrong_rows(subject: Subject) -> Any:
 def measure_performance(subject: Subject) -> dict[str, Any] | None:
     """Return scores of the model as plain JSON types; None without targets.
 
-    Regression has one record per output in "outputs", and the "score" of the loss: a "metric" of a
-    measure "explained". Classification has one record per class in "classes", "confusion" (true x
-    predicted) and "calibration".
+    For regression, "score" is that of the model's loss, "metric" its name (such as "D2") and
+    "explained" what it is a share of; "outputs" has one record per output. Classification has one
+    record per class in "classes", "confusion" (true x predicted) and "calibration".
     """
     loss, about = subject.model.loss, {"task": "regression", "rows": subject.rows}
     about |= {"metric": loss.metric, "explained": loss.measure}

@@ -38,9 +38,9 @@ def fitted_constants(
     *,
     profiled: bool = True,
 ) -> dict[str, Any]:
-    """Return the inexact numbers with their standard errors, and their profile intervals.
+    """Return the floating-point numbers, their standard errors and their profile intervals.
 
-    There are none without y (batch, out), of class codes, and of formulas too large to be refitted.
+    Both are empty without y (batch, out), for class codes, and for formulas too large to refit.
     Unless `profiled`, intervals are symmetric.
     """
     targets = () if y is None or y.dim() == 1 else y.double().numpy(force=True).T
@@ -79,7 +79,7 @@ class _Profile:
         return self.numbers.fit(self.every, self.numbers.start, steps=STEPS)
 
     def end(self, k: int, sign: int) -> float:
-        """Return the distance of an end of an interval; infinite where no data limit it."""
+        """Return the distance from a constant to an end of its interval; inf if unlimited."""
         from scipy.optimize import brentq
 
         reach, inner, outer = self.t * self.errors[k], 0.0, 1.01
@@ -88,7 +88,7 @@ class _Profile:
         near = self.best.parameters
 
         def excess(at: float) -> float:
-            """Return how far the refitted loss has risen, as a root, over that of an end."""
+            """Return the root of the relative rise of the loss, over that at an end, minus 1."""
             nonlocal near
             start, free = near.copy(), self.every.copy()
             start[k], free[k] = self.best.parameters[k] + sign * at * reach, False

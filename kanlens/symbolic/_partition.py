@@ -141,7 +141,7 @@ def _unclipped(model: KAN, x: Tensor, y: Tensor | None) -> tuple[Tensor, Tensor 
     if not 0 < float(rows.double().mean()) <= MAX_CLIPPED:
         return x, y
     name = model.feature_names[int(beyond.any(0).nonzero()[0])]
-    got = f"{int(rows.sum())} of {len(x)} with {name!r} or others outside"
+    got = f"{int(rows.sum())} of {len(x)} rows with {name!r} or another feature outside it"
     advice = "These rows are left out, because the network clips them"
     fields = "symbolize", "rows within the range of the training data", got, advice
     warnings.warn(KanlensWarning(*fields), stacklevel=5)

@@ -88,8 +88,8 @@ class Receipt:
         without y, and for classification.
     profiles : tuple of tuple of float
         Ends of the 90% profile interval of each of `constants`, infinite where the data set no
-        limit: values at which the other numbers, refitted, fit the rows not much worse. It follows
-        formulas that are far from linear in a constant. Beyond 8 numbers it is symmetric.
+        limit: values at which the formula, with the other numbers refitted, fits nearly as well.
+        It is accurate where the formula is far from linear; beyond 8 numbers it is symmetric.
     undefined_rows : int
         Rows on which the formula is not finite.
     unfollowed_rows : int

@@ -155,7 +155,7 @@ def _expanded(expression: Expr) -> Expr:
 
 
 def _multiplied(expression: Expr, **hints: bool) -> Expr:
-    """Expand an expression unless that makes too many terms: one took 24 GB."""
+    """Expand an expression unless it may have too many terms; one expansion took 24 GB."""
     few = _term_count(expression) <= _MAX_TERMS
     return sympy.expand(expression, **hints) if few else expression
 

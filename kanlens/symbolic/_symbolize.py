@@ -243,7 +243,7 @@ def read(
 def _following(
     result: SymbolicResult, model: KAN, judged: tuple[Tensor, Tensor], r2_min: float
 ) -> SymbolicResult:
-    """Raise the loss limits so that a short formula within `r2_min` of the model is allowed."""
+    """Raise the loss limits to allow a short formula whose R2 to the model is at least `r2_min`."""
     gaps, limits = _losses(result, judged[0], model(judged[0])), []
     for place, limit in enumerate(cast("tuple[float, ...]", result.limit)):
         pairs = zip(result.stages, gaps, strict=True)

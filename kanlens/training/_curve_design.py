@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import torch
 from scipy.sparse import csr_array, hstack
 
 from kanlens.data._cell_parsing import Array
-from kanlens.training._training_loop import likely_range
+from kanlens.training._training_loop import SPARE
 from kanlens.training._variance_components import MIN_INFORMATION, NormalEquations
 
 MAX_INTERVALS, MAX_BREAKPOINTS = 256, 1500  # of one curve; of all curves, approximately
@@ -300,17 +299,19 @@ class ColumnCurves:
         return ColumnCurves(self.index, self.design.take(rows), self.shape, self.zero)
 
     def clipped(self, held: Array) -> ColumnCurves:
-        """Return the curve with held-out rows far beyond the others at the nearest of these.
+        """Return the curve with held-out rows outside the range of the others moved to its ends.
 
-        A network clips new rows to the range of its training data, and these are new to a fold's.
+        The network of a fold clips its held-out rows in this way, because they are new to it; the
+        range is that of `settle_range`.
         """
         order = np.arange(self.design.matrix.shape[0])
         if self.levels or len(held) == len(order):
             return self
         x = self.design.matrix @ self.design.curves[0].breakpoints
         others = np.delete(order, held)
-        low, high = map(float, likely_range(torch.from_numpy(x[others])))
-        far = held[(x[held] < low) | (x[held] > high)]
+        few = min(SPARE[0], len(others) // SPARE[1])
+        first, second, third, last = np.sort(x[others])[[0, few, -1 - few, -1]]
+        far = held[(x[held] < 2 * first - second) | (x[held] > 2 * last - third)]
         for row in far.tolist():
             order[row] = others[np.abs(x[others] - x[row]).argmin()]
         return self.take(order) if len(far) else self

@@ -26,7 +26,7 @@ MAX_LOG = 100.0  # size of an offset that is a log
 
 
 def split_column(data: Any, values: PerRow, name: str) -> tuple[Any, Any]:
-    """Return data without a column of `values` per row, and these (batch,)."""
+    """Return the data without the column that `values` names, and its values (batch,)."""
     if isinstance(data, Table):
         if not isinstance(values, str):
             return data, values
@@ -107,7 +107,7 @@ def repeated(data: Data, levels: Sequence[float]) -> Any:
 
 
 def _numbers(values: PerRow) -> Tensor:
-    """Return cells as float64 numbers, one after the other; NaN where they are none."""
+    """Return the cells as a float64 vector, with NaN for cells that are not numbers."""
     cells = pd.to_numeric(np.asarray(values).ravel(), errors="coerce")
     return torch.from_numpy(np.array(cells, dtype=float))
 
@@ -125,7 +125,7 @@ def _adjusted(
     kind, right = {
         "exposure": ("positive numbers", numbers > 0),
         "event": ("numbers 0 and 1", (numbers == 0) | (numbers == 1)),
-        "offset": (f"numbers of size at most {most:g}", numbers.abs() <= most),
+        "offset": (f"numbers from {-most:g} to {most:g}", numbers.abs() <= most),
     }[name]
     if not sound or not bool(right.all()):
         got, advice = "others", "Correct them"

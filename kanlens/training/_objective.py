@@ -118,7 +118,7 @@ def best_constant(model: KAN, y: Tensor, weights: Tensor | None = None) -> Tenso
 def score(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> float:
     """Return R2, a mean over targets that vary, accuracy, D2 of the loss, or the concordance.
 
-    D2 is a mean over outputs; it takes weights (batch,).
+    D2 is a mean over outputs; only D2 uses `weights` (batch,).
     """
     loss = model.loss
     if loss.classes:
@@ -137,7 +137,7 @@ def score(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) 
 
 
 def explained(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the D2 (out,): the share of the loss of the best constant that is avoided."""
+    """Return the D2 (out,): the share of the loss of the best constant that the model avoids."""
     constant, own = best_constant(model, y, weights), slice(y.shape[1])  # as in `row_losses`
     scaling = model.output_shift[own], model.output_scale[own]
     rows = [model.loss.rows(part.expand_as(y), y, scaling) for part in (output, constant)]
@@ -192,7 +192,8 @@ def predict(
     Raises
     ------
     InvalidValueError
-        If `interval` is not between 0 and 1, `by` is no categorical column, or a time is negative.
+        If `interval` is not between 0 and 1, `by` is not a categorical column, or a time is
+        negative.
     MethodError
         If the model has no rows held out, or too few, or has changed since.
     DTypeError, ShapeError, DataError

@@ -561,20 +561,15 @@ def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
         ends[:, i] = np.quantile(x[:, i].unique().cpu().double().numpy(), QUANTILES)
     room = FENCE * (ends[1] - ends[0])
     least, most = (torch.as_tensor(end).to(x) for end in (ends[0] - room, ends[1] + room))
-    low, high = likely_range(x, beyond=beyond)
+    few = 1 + min(SPARE[0], len(x) // SPARE[1]) * beyond
+    last, first = x.topk(few, dim=0).values, x.topk(few, dim=0, largest=False).values
     free = least == most  # constant columns
+    low, high = first[0] - (first[-1] - first[0]), last[0] + (last[0] - last[-1])
     low = low.where(free, low.maximum(least))
     high = high.where(free, high.minimum(most))
     ranged = model.input_low.isfinite() & model.input_high.isfinite()
     model.input_low.copy_(torch.where(ranged, low.minimum(model.input_low), low))
     model.input_high.copy_(torch.where(ranged, high.maximum(model.input_high), high))
-
-
-def likely_range(x: Tensor, *, beyond: bool = True) -> tuple[Tensor, Tensor]:
-    """Return the ends (...) of values x (batch, ...), extended as by `settle_range`."""
-    few = 1 + min(SPARE[0], len(x) // SPARE[1]) * beyond
-    last, first = x.topk(few, dim=0).values, x.topk(few, dim=0, largest=False).values
-    return first[0] - (first[-1] - first[0]), last[0] + (last[0] - last[-1])
 
 
 def check_footprint(model: KAN, options: FitOptions, x: Tensor) -> None:

@@ -62,7 +62,9 @@ def test_quantiles_are_in_order(ending, tmp_path):
 def test_intervals_need_numbers_rows_held_out_and_a_format(tmp_path):
     model, _ = calibrated("squared_error")
     for ending in (".tex", ".txt", ".pt2"):
-        with pytest.raises(InvalidValueError, match="onnx, numpy, c, sql, excel, got regression"):
+        with pytest.raises(
+            InvalidValueError, match="onnx, numpy, c, sql, excel for intervals, got regression"
+        ):
             kanlens.export(model, tmp_path / f"a{ending}", interval=0.9)
     with pytest.raises(MethodError, match="export: expected at least 99 rows held out"):
         kanlens.export(model, tmp_path / "a.py", interval=0.99)

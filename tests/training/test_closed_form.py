@@ -369,7 +369,7 @@ def test_copies_of_rows_do_not_choose_rough_parts():
 
 @pytest.mark.parametrize("edges", [None, 6])
 def test_a_wrong_cell_is_clipped_where_its_row_is_held_out(edges):
-    """As the network clips new rows: a line from the others would run to it."""
+    """Networks clip new rows; without this, the fit of the others would extrapolate."""
     draw = np.random.default_rng(0)
     x = draw.normal(size=(60, 2))
     y = x @ [1.0, 2.0] + 0.1 * draw.normal(size=60)

@@ -247,7 +247,7 @@ def test_a_formula_is_that_of_the_range():
     wrong = x.clone()
     wrong[7, 0] = 1e6
     options = {"functions": ["x", "exp"], "progress": False}
-    said = r"got 1 of 200 with 'x1' or others outside\. These rows are left out"
+    said = r"got 1 of 200 rows with 'x1' or another feature outside it\. These rows are left out"
     with pytest.warns(UserWarning, match=said):
         result = kanlens.symbolize(model, wrong, **options)
     rest = torch.cat([x[:7], x[8:]])
