@@ -125,6 +125,7 @@ def test_a_process_answers_for_one_peer():
     }
 
 
+@pytest.mark.slow  # compiles kernels of its own
 def test_check_turns_a_broken_promise_into_an_error(tmp_path, capsys, monkeypatch):
     from benchmarks.speed.verdict import Finding
 
