@@ -11,7 +11,7 @@ import torch
 import kanlens
 from kanlens.errors import InvalidValueError
 
-ROWS, SMALL, LARGE = 2_000_000, 8_000, 24_000
+ROWS, SMALL, LARGE = 2_000_000, 25_000, 75_000
 LIMIT = 1e9  # bytes
 # Freed arrays go back at once: which pieces of them are in the way differs from time to time.
 FREED = "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"
@@ -23,8 +23,8 @@ from kanlens.pruning import _propagation as propagation
 from kanlens.reporting import _drawing as drawing
 from kanlens.symbolic import _partition as partition
 
-propagation.MAX_CACHED_VALUES = 2**17  # both sizes have more edges, as two million rows do
-partition.JUDGES = 6_000  # and so are rows that choose a formula
+propagation.MAX_CACHED_VALUES = 2**19  # both sizes have more edges, as two million rows do
+partition.JUDGES = 20_000  # and so are rows that choose a formula
 drawing.plotting.to_svg = lambda figure, title: "<svg/>"  # figures hold the rows that they show
 drawing.sized = lambda svg, *_, **__: svg
 

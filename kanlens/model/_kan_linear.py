@@ -30,7 +30,7 @@ from kanlens.functions._catalog import base_name
 from kanlens.model import kernels
 from kanlens.model._config import LayerConfig, check_grid, check_layer
 from kanlens.model._edge_layer import EdgeLayer
-from kanlens.model._spline_forward import edge_sum, mean_absolute_edges, mean_over_edges
+from kanlens.model._spline_forward import CHUNK, edge_sum, mean_absolute_edges, mean_over_edges
 from kanlens.model._terms import SPLINE, START, check_series, check_table, placed
 from kanlens.splines import _spline as spline
 
@@ -265,8 +265,12 @@ class KANLinear(EdgeLayer):
     def forward_torch(self, x: Tensor) -> Tensor:
         """Map x (batch, in) to y (batch, out) in torch operations, differentiable to any order.
 
-        `forward` calls it where its compiled kernels cannot run.
+        `forward` calls it where its compiled kernels cannot run. Without gradients, rows are
+        processed in chunks, so that the bases (batch, in, basis) are never held at once.
         """
+        at_once = max(CHUNK // (16 * self.in_features), self.out_features)  # 16: bases of one input
+        if len(x) > at_once and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
+            return torch.cat([self.forward_torch(part) for part in x.split(at_once)])
         if self._no_splines:
             y = self.bias.expand(len(x), self.out_features)
         else:
