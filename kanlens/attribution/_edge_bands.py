@@ -34,14 +34,7 @@ SHARE = 1e-5  # of a function in undetermined directions, above which it is unkn
 
 
 def edge_band(
-    model: Model,
-    layer: int,
-    out: int | str,
-    in_: int | str,
-    x: Rows,
-    y: Targets,
-    *,
-    at: Any = None,
+    model: Model, layer: int, out: int | str, in_: int | str, x: Rows, y: Targets, *, at: Any = None
 ) -> pd.DataFrame:
     """Return a pointwise 95% confidence band of a centered edge function.
 

@@ -117,10 +117,7 @@ class CommandGroup(TyperGroup):
 
 
 app = typer.Typer(
-    name="kanlens",
-    cls=CommandGroup,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
+    name="kanlens", cls=CommandGroup, no_args_is_help=True, pretty_exceptions_enable=False
 )
 
 

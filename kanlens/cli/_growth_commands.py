@@ -143,11 +143,7 @@ def imitate(
 
 
 def _print_simplest(
-    front: Frontier,
-    edges: int | None,
-    table: Table | None,
-    output: Path | None,
-    terminal: Terminal,
+    front: Frontier, edges: int | None, table: Table | None, output: Path | None, terminal: Terminal
 ) -> None:
     """Print all sizes and the simplest network of at most `edges` edges; write it."""
     from kanlens.cli._model_data import print_poor_fit

@@ -12,14 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import kanlens
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal
-from kanlens.cli._options import (
-    Texts,
-    factor,
-    hidden_nodes,
-    norms,
-    read_strengths,
-    small_network,
-)
+from kanlens.cli._options import Texts, factor, hidden_nodes, norms, read_strengths, small_network
 from kanlens.errors import InvalidValueError
 
 if TYPE_CHECKING:

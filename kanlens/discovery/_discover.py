@@ -38,13 +38,7 @@ from kanlens.symbolic._constants import fitted_constants
 from kanlens.symbolic._receipt import Receipt, examine
 from kanlens.symbolic._result import Stage, SymbolicResult
 from kanlens.symbolic._rewriting import multiplied_in
-from kanlens.symbolic._simplification import (
-    can_refine,
-    complexity,
-    count_numbers,
-    shorten,
-    snap,
-)
+from kanlens.symbolic._simplification import can_refine, complexity, count_numbers, shorten, snap
 
 
 class StopReason(str, Enum):

@@ -268,9 +268,10 @@ class KANLinear(EdgeLayer):
         `forward` calls it where its compiled kernels cannot run. Without gradients, rows are
         processed in chunks, so that the bases (batch, in, basis) are never held at once.
         """
-        at_once = max(CHUNK // (16 * self.in_features), self.out_features)  # 16: bases of one input
-        if len(x) > at_once and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
-            return torch.cat([self.forward_torch(part) for part in x.split(at_once)])
+        if not (torch.is_grad_enabled() or torch.compiler.is_compiling()):  # where len(x) is known
+            at_once = max(CHUNK // (16 * self.in_features), self.out_features)  # 16: bases
+            if len(x) > at_once:
+                return torch.cat([self.forward_torch(part) for part in x.split(at_once)])
         if self._no_splines:
             y = self.bias.expand(len(x), self.out_features)
         else:

@@ -42,10 +42,7 @@ HEADROOM = 0.12  # share of the range of scores
 
 @picture(CALL)
 def frontier(
-    result: Frontier | KAN,
-    *,
-    references: Mapping[str, float] | None = None,
-    ax: Axes | None = None,
+    result: Frontier | KAN, *, references: Mapping[str, float] | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw the score of networks of growing size against their number of edges.
 

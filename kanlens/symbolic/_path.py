@@ -13,14 +13,7 @@ from kanlens._runtime import Interruption
 from kanlens.model._network import KAN
 from kanlens.model._terms import SPLINE
 from kanlens.symbolic._assignment import Edge, Goal, function_edges
-from kanlens.symbolic._composition import (
-    Array,
-    Expr,
-    compose,
-    evaluator,
-    feature_symbols,
-    plain,
-)
+from kanlens.symbolic._composition import Array, Expr, compose, evaluator, feature_symbols, plain
 from kanlens.symbolic._joint_refit import relative_losses
 from kanlens.symbolic._library import Family
 from kanlens.symbolic._pareto_front import READABLE, front_and_beyond

@@ -164,11 +164,7 @@ def scaled_targets(model: KAN, y: Tensor) -> Array:
 
 
 def fit_outputs(
-    columns: Sequence[ColumnCurves],
-    targets: Array,
-    weights: Array,
-    loss: Loss,
-    **how: bool,
+    columns: Sequence[ColumnCurves], targets: Array, weights: Array, loss: Loss, **how: bool
 ) -> list[SmallNetwork]:
     """Return one network of curves alone for each output."""
     networks = [

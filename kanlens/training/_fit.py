@@ -205,11 +205,7 @@ def held_rows(data: Source, numbers: int, ranks: Ranks, device: torch.device) ->
 
 
 def carry_out(
-    run: TrainingRun,
-    started: float,
-    saved: Checkpoint,
-    stop: Interruption,
-    progress: bool | None,
+    run: TrainingRun, started: float, saved: Checkpoint, stop: Interruption, progress: bool | None
 ) -> FitResult:
     """Train to the end, or until an interrupt, with a warning."""
     note = saved.note if saved.path is not None else None

@@ -33,14 +33,7 @@ from kanlens.training._default_ensemble import (
     sorted_by_target,
 )
 from kanlens.training._exposures import adjusted
-from kanlens.training._fit import (
-    carry_out,
-    fit,
-    held_rows,
-    labelled,
-    row_weights,
-    warn_interrupted,
-)
+from kanlens.training._fit import carry_out, fit, held_rows, labelled, row_weights, warn_interrupted
 from kanlens.training._frontier_result import Frontier, Growth, trace_frontier
 from kanlens.training._options import FitOptions, choose_loss
 from kanlens.training._process_group import Ranks, joined

@@ -13,12 +13,7 @@ from torch import Tensor
 from kanlens._lazy import pd
 from kanlens._model_inputs import encode_labelled
 from kanlens.model._analysis import Model, check_model
-from kanlens.model._held_out import (
-    conformal_widths,
-    prediction_columns,
-    probabilities,
-    survival,
-)
+from kanlens.model._held_out import conformal_widths, prediction_columns, probabilities, survival
 from kanlens.model._network import KAN
 from kanlens.model._spline_forward import Average
 from kanlens.model._statistics import deviations, empty_pairs

@@ -437,10 +437,7 @@ class SmallNetwork:
         return other
 
     def refined(
-        self,
-        columns: Sequence[ColumnCurves],
-        targets: Array,
-        weights: Array,
+        self, columns: Sequence[ColumnCurves], targets: Array, weights: Array
     ) -> SmallNetwork:
         """Return the network refitted to other rows, with rough parts of its curves."""
         other, full = self.copy(), self.main_coefficients()

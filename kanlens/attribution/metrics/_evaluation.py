@@ -192,10 +192,7 @@ def needed(part: Part | None) -> Part:
 
 
 def metric(
-    direction: Direction,
-    *needs: Need,
-    of: Callable[..., Any] | None = None,
-    reference: str = "",
+    direction: Direction, *needs: Need, of: Callable[..., Any] | None = None, reference: str = ""
 ) -> Callable[[Callable[[Case], Score]], Metric]:
     """Register a function as a metric; it is NaN for a case that lacks a part it needs."""
 

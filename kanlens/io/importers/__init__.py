@@ -175,7 +175,7 @@ def _read(source: object, options: ImportOptions, part: str | None) -> tuple[KAN
 
 
 _OTHERS = {  # classes of the libraries that compute something else with the same tensors
-    "KAT_Group_Torch": "Its denominators have no absolute values; train it with KAT_Group",
+    "KAT_Group_Torch": "Its denominators have no absolute values; train it with KAT_Group"
 }
 
 
