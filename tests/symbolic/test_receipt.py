@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import math
 import warnings
@@ -353,20 +354,19 @@ def drawn_decay(seed):
     return x, y, best, [ends[best[0]], [-end for end in ends[-best[1]]][::-1]]
 
 
+def rise_at(x, y, best, a):
+    """Return the rise of the least sum of squares with one constant held at a, in variances."""
+    starts = (0.1, 1.0, best[1], 4.0)
+    least = min(least_squares(lambda b: y - decay(x, a, b[0]), start).cost for start in starts)
+    return least * 2 / np.square(y - decay(x, *best)).sum() * 6 - 6
+
+
 def test_profile_intervals_are_those_of_a_search_by_scipy():
     """At either end of an interval the least sum of squares has risen by t squared."""
+    t = student.ppf(0.95, 6)
     for seed in (0, 6, 68):
-        x, y, best, (ends, _) = drawn_decay(seed)
-
-        def rise(a):
-            least = [
-                least_squares(lambda b: y - decay(x, a, b[0]), start).cost  # noqa: B023
-                for start in (0.1, 1.0, best[1], 4.0)  # noqa: B023
-            ]
-            return min(least) * 2 / np.square(y - decay(x, *best)).sum() * 6 - 6  # noqa: B023
-
-        t = student.ppf(0.95, 6)
-        low, high = (end for end in ends)
+        x, y, best, ((low, high), _) = drawn_decay(seed)
+        rise = functools.partial(rise_at, x, y, best)
         assert rise(low) == pytest.approx(t**2, rel=0.01)
         assert rise(high if np.isfinite(high) else 1e6) <= t**2 * 1.01
         assert not np.isfinite(high) or rise(high) >= t**2 * 0.99
