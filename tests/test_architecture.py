@@ -315,6 +315,7 @@ def too_long(source: str) -> bool:
     return count > (CLASS_LINES if longest > 0.75 * count else FILE_LINES)
 
 
+@pytest.mark.slow  # takes a while
 def test_files_stay_short():
     long = [module for module, source in SOURCES.items() if too_long(source)]
     assert not long, f"too long: {long}"
@@ -328,6 +329,7 @@ def test_length_is_judged_by_what_a_file_holds():
     assert not too_long("x = 1\n" * 400)
 
 
+@pytest.mark.slow  # takes a while
 def test_functions_stay_short(record_property):
     counts = {
         f"{module}.{name}": lines

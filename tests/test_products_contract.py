@@ -113,6 +113,7 @@ def test_method_leaves_everything_and_repeats(name: str, model: KAN) -> None:
 
 @on("both")
 @pytest.mark.parametrize("name", [name for name in FITTING if name.startswith("captum_")])
+@pytest.mark.slow  # many cases
 def test_method_with_hooks_undoes_everything_after_an_error(
     name: str, model: KAN, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -263,6 +263,7 @@ def test_a_dead_feature_gets_nothing(name, of, network, x, rows):
 @pytest.mark.parametrize(
     ("name", "of"), in_turn([name for name in LOCAL if METHODS[name].complete])
 )
+@pytest.mark.slow  # many cases
 def test_complete_methods_are_complete(name, model, x, rows):
     check_complete(name, model, x, rows)
 
@@ -277,6 +278,7 @@ def test_exact_methods_are_their_definition(name, model, x, rows):
 @pytest.mark.parametrize(
     "name", [name for name in ALL if METHODS[name].exact and name != "additive"]
 )
+@pytest.mark.slow  # many cases
 def test_exact_methods_are_their_definition_on_three_layers(name, network, x, rows):
     check_exact(name, network([3, 2, 2, 2], extrapolation="zero"), x, rows)
 

@@ -142,6 +142,7 @@ def of_table(hidden=(3,)):
 
 @pytest.mark.parametrize("kind", ["pdp", "ale"])
 @pytest.mark.parametrize("feature", ["city", "city=Oslo", 0])
+@pytest.mark.slow  # many cases
 def test_a_category_is_all_its_features(kind, feature):
     model, read = of_table()
     found = effect(model, feature, read.x, kind=kind)

@@ -48,6 +48,7 @@ def draws(name, rows, cases, seed=0):
 
 
 @pytest.mark.parametrize("rows", PROMISED)
+@pytest.mark.slow  # many cases
 def test_intervals_cover_as_often_as_promised(rows):
     for name, promised in zip(SPREADS, PROMISED[rows], strict=True):
         values, truth = draws(name, rows, 10_000)

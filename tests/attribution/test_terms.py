@@ -90,6 +90,7 @@ def test_terms_are_centered_and_in_order():
         assert term.importance == pytest.approx(float(term.values.std(correction=0)))
 
 
+@pytest.mark.slow  # takes a while
 def test_a_curve_has_the_values_of_the_rows():
     model, x = with_product()
     for term in terms(model, x).terms:

@@ -88,6 +88,7 @@ def test_a_box_between_categories_says_so(model):
     ("color", "held"),
     [((1, 0, 0), True), ((1, 1, 0), False), ((0.5, 0, 0), False), ((-1, 1, 1), False)],
 )
+@pytest.mark.slow  # many cases
 def test_only_one_category_is_held(model, color, held):
     at = {"size": 0.0, **dict(zip(["color=red", "color=green", "color=blue"], color, strict=True))}
     values = torch.tensor([at.get(name, 1.0) for name in model.feature_names])

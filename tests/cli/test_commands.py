@@ -256,6 +256,7 @@ EFFECT = ["--effect", "width", "--output-name", "0"]
 
 
 @pytest.mark.parametrize("extra", [[], ["--edge", "0:1:2"], EFFECT])
+@pytest.mark.slow  # takes a while
 def test_plot_writes_a_picture(workshop, tmp_path, extra, capsys):
     out = tmp_path / "f.svg"
     facts = answer(capsys, "plot", workshop / "model.safetensors", *extra, "-o", out)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pandas as pd
+import pytest
 
 import kanlens
 from kanlens.cli import main
 from tests.cli.test_commands import answer
 
 
+@pytest.mark.slow  # takes a while
 def test_a_path_writes_the_best_model_and_a_row_per_strength(workshop, tmp_path, capsys):
     words = ["sparsity-path", workshop / "data.csv", "--target", "area", "--hidden", "0"]
     words += ["--strengths", "0,0.001,0.5", "--steps", "4", "--seed", "0"]

@@ -54,6 +54,7 @@ def test_a_class_is_chosen_and_named(shop, tmp_path, capsys, command):
 
 
 @pytest.mark.parametrize("command", ["attribute", "compare"])
+@pytest.mark.slow  # takes a while
 def test_a_class_that_is_asked_for_is_taken(shop, tmp_path, capsys, command):
     assert main([*words_of(command, shop, "kind", tmp_path), "--output-name", "kind=low"]) == 0
     out, err = capsys.readouterr()

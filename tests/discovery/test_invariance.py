@@ -74,6 +74,7 @@ def test_a_column_of_both_signs_is_not_divided_by_nor_has_a_root():
         ("(a*b*c + d*f)/(a*g + f**2)", 6, 2),
     ],
 )
+@pytest.mark.slow  # many cases
 def test_a_monomial_times_a_function_of_few_others_is_divided_by_it(text, width, left):
     given = problem(text, width)
     less = fewest(given)

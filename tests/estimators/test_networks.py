@@ -81,6 +81,7 @@ def test_targets_keep_their_names(table):
 
 
 @pytest.mark.parametrize("labels", [["low", "high"], [7, 3], [False, True], [2, 10, 1]])
+@pytest.mark.slow  # many cases
 def test_a_classifier_keeps_its_labels(table, labels):
     x, y = table
     codes = np.digitize(y, np.quantile(y, np.linspace(0, 1, len(labels) + 1)[1:-1]))
@@ -153,6 +154,7 @@ def fit_briefly(*data, **options):
         ({"penalty": "weight_l1", "strength": 1e-3}, "fit"),
     ],
 )
+@pytest.mark.slow  # many cases
 def test_settings_of_training_choose_the_recipe(monkeypatch, settings, call):
     monkeypatch.setattr("kanlens.training._default_ensemble.UPDATES", (20, 1000, 30))
     other = {"fit": "fit_default", "fit_default": "fit"}[call]

@@ -22,6 +22,7 @@ needs_compiler = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is 
 
 @needs_compiler
 @pytest.mark.parametrize("model", ["products", "held", "zero", "series"], indirect=True)
+@pytest.mark.slow  # many cases
 def test_it_computes_what_the_model_does(model, tmp_path):
     assert export(model, tmp_path / "model.h").error < 1e-13
 

@@ -83,6 +83,7 @@ def test_a_file_may_be_called_anything_where_its_format_is_given(name, tmp_path)
 
 
 @pytest.mark.parametrize("ending", ["py", "onnx", "h", "sql", "xlsx", "txt", "tex"])
+@pytest.mark.slow  # many cases
 def test_names_may_hold_anything(ending, tmp_path):
     model = made([2, 1], functions=True)
     names = {"feature_names": ['a"b', "x = #'{}<&\\\n"], "output_names": ['"""*/ y = -- \\n`?%']}

@@ -20,6 +20,7 @@ FILES = [form.ending for form in FORMATS.values() if form.predicts]
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("ending", FILES)
+@pytest.mark.slow  # many cases
 def test_a_file_has_the_columns_of_predict(ending, loss, tmp_path):
     model, x = calibrated(loss)
     expected, path = kanlens.predict(model, x, interval=0.9), tmp_path / f"model{ending}"
@@ -46,6 +47,7 @@ def test_a_file_has_the_columns_of_predict(ending, loss, tmp_path):
 
 
 @pytest.mark.parametrize("ending", FILES)
+@pytest.mark.slow  # many cases
 def test_quantiles_are_in_order(ending, tmp_path):
     model, x = calibrated("quantile")
     assert bool((model(x).diff(dim=1) < 0).any())

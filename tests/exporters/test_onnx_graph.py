@@ -33,6 +33,7 @@ def with_function(name, dtype=torch.float64):
     return KAN.from_layers([layer], KAN([1, 1]).schema)
 
 
+@pytest.mark.slow  # many cases
 def test_it_computes_what_the_model_does(model, tmp_path):
     result = export(model, tmp_path / "model.onnx")
     assert result.error < 1e-13

@@ -31,6 +31,7 @@ def test_it_computes_what_the_model_does(name, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["gelu", "exp", "arctanh", "x^1.5", "relu"])
+@pytest.mark.slow  # many cases
 def test_functions_have_their_names(name, tmp_path):
     assert export(with_function(name), tmp_path / "model.xlsx").error < 1e-13
 

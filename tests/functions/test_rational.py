@@ -45,6 +45,7 @@ def test_it_is_what_its_name_says(even):
 
 @pytest.mark.parametrize("even", [True, False])
 @pytest.mark.parametrize("n", [0, 1, 2])
+@pytest.mark.slow  # many cases
 def test_extremes_hold_all_values_and_are_close(even, n):
     for seed in range(5):
         top, bottom = drawn(even, seed)

@@ -550,6 +550,7 @@ NODES = [("arities", value) for value in ([2, 2, 9], [1], [-2, 3], [True, 2], "2
     ("part", "key", "value"),
     [*(("layers", *pair) for pair in LAYER), *(("nodes", *pair) for pair in NODES)],
 )
+@pytest.mark.slow  # many cases
 def test_configuration_that_cannot_be_built(path, part, key, value):
     model = trained(widths=(2, (1, 2), 1)) if part == "nodes" else trained()
     config = json.loads(model.config.to_json())

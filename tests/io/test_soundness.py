@@ -52,6 +52,7 @@ def written(model, path):
 
 
 @pytest.mark.parametrize(("name", "place", "value", "text"), FAULTS)
+@pytest.mark.slow  # many cases
 def test_an_impossible_tensor_is_refused_in_one_line(tmp_path, name, place, value, text):
     model, path = spoiled(name, place, value), tmp_path / "model.safetensors"
     words = f"expected {text}"

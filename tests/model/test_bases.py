@@ -28,6 +28,7 @@ def test_bounds_hold_and_are_narrow(name):
 
 
 @pytest.mark.parametrize("name", BASES)
+@pytest.mark.slow  # many cases
 def test_attributions_are_complete_and_files_compute_the_same(name, tmp_path):
     model, x = built(name)
     for method in ("shapley", "integrated_gradients"):

@@ -21,6 +21,7 @@ def error_of(found: SplineConversion, model: KAN, x: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("kind", ["bumps", "polynomials of tanh", "functions"])
+@pytest.mark.slow  # takes a while
 def test_outputs_agree_within_the_tolerance(kind):
     series = SERIES.get(kind, ())
     model = made([3, (1, 1), 2], scaled_nodes=True, series=series, functions=kind == "functions")

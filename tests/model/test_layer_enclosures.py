@@ -53,6 +53,7 @@ def test_enclosures_of_series_hold_everywhere(name):
 
 
 @pytest.mark.parametrize("name", list(SERIES)[:5])
+@pytest.mark.slow  # many cases
 def test_enclosures_of_series_are_narrow(name):
     layer = rich(series=SERIES[name], spline_order=1)
     low, high = (end[None] for end in layer.domain())

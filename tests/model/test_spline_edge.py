@@ -268,6 +268,7 @@ def test_scipy_form_equals_the_edge(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
+@pytest.mark.slow  # many cases
 def test_sympy_form_lambdifies_to_the_edge(seed: int) -> None:
     edge, x = made(seed)
     symbol = sympy.Symbol("mass", real=True)

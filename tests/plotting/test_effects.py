@@ -112,6 +112,7 @@ def test_levels_have_names_values_and_shares(ax):
     assert to_svg(ax).count("frac") >= 4  # written as it is
 
 
+@pytest.mark.slow  # takes a while
 def test_many_levels_are_the_most_frequent(ax):
     model, x = of_levels(33)
     effect(model, HOSTILE, torch.cat([x, x[32:33]]), ax=ax)
@@ -251,6 +252,7 @@ def test_a_surface_names_days_by_their_dates(ax):
 
 
 @pytest.mark.parametrize("wide", [0.3, 2.0, 50.0])
+@pytest.mark.slow  # takes a while
 def test_a_log_scale_has_an_axis_of_factors(ax, wide):
     model, x = calibrated("poisson")
     with torch.no_grad():

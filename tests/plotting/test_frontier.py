@@ -89,6 +89,7 @@ def test_texts_do_not_overlap(ax):
         assert not any(box.overlaps(other) for other in boxes[place + 1 :])
 
 
+@pytest.mark.slow  # takes a while
 def test_names_are_written_as_they_are(ax):
     frontier(front([0.5, 0.8], added=[HOSTILE]), references={HOSTILE: 0.7}, ax=ax)
     assert not re.search("[\0-\x08]", to_svg(ax))

@@ -41,6 +41,7 @@ OPTIONS: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.slow  # many cases
 def test_every_step_is_the_network_of_its_record(network, draw, options):
     model, x = network((3, 4, 2)), draw(60)
     y, generator = noisy(model, x), torch.Generator().manual_seed(0)
@@ -88,6 +89,7 @@ def test_a_step_is_exactly_what_removing_by_hand_gives(network, draw):
 
 
 @pytest.mark.parametrize("widths", [[3, (1, [2, 3]), 2], [3, (1, [2, 3]), (1, [3])]], ids=str)
+@pytest.mark.slow  # takes a while
 def test_products_are_put_back(widths):
     model, x = made(widths), drawn(60, 3)
     result = prune(model, x, budget=0.3)

@@ -41,6 +41,7 @@ def interrupt(patch, owner, name, call):
 
 
 @pytest.mark.parametrize(("owner", "name", "call"), PLACES)
+@pytest.mark.slow  # many cases
 def test_the_network_of_the_last_removal_is_returned(network, draw, monkeypatch, owner, name, call):
     model, x = network((3, 4, 1)), draw()
     whole = prune(model, x)

@@ -22,6 +22,7 @@ WIDTHS: list[list[Any]] = [[3, (1, [2, 3]), 2], [3, (1, [2, 3]), (1, [3])], [3, 
 
 @pytest.mark.parametrize("widths", WIDTHS, ids=str)
 @pytest.mark.parametrize("scaled_nodes", [False, True])
+@pytest.mark.slow  # many cases
 def test_propagation_is_a_full_run(widths, scaled_nodes):
     model, x = made(widths, scaled_nodes=scaled_nodes), draw(30, 3)
     state = Propagation(model, x)

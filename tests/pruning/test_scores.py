@@ -171,6 +171,7 @@ def state_of(model, x, y):
 
 @pytest.mark.parametrize("name", SCORES)
 @pytest.mark.parametrize("widths", [[3, 4, 3, 2], [3, (1, [2, 3]), (1, 2)]], ids=str)
+@pytest.mark.slow  # many cases
 def test_scores_kept_up_to_date_are_those_of_a_new_start(name, widths):
     model, x = made(widths), drawn(15, 3)
     y = drawn(15, model.widths[-1], seed=3)

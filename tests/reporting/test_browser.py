@@ -234,6 +234,7 @@ def test_an_empty_number_is_a_missing_cell(browser: Browser) -> None:
     asked.took(0, [7.5, 0.0])
 
 
+@pytest.mark.slow  # takes a while
 def test_two_classes_have_one_logit(browser: Browser) -> None:
     x = draw(30, 2)
     table = read_table(
@@ -266,6 +267,7 @@ def test_an_output_has_its_interval(browser: Browser) -> None:
     assert ends == pytest.approx([value - 2, value + 2], abs=1e-3)
 
 
+@pytest.mark.slow  # takes a while
 def test_values_outside_the_data_are_told_as_by_predict(browser: Browser) -> None:
     x = torch.rand(300, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     x[:, 1] = x[:, 0] + 0.05 * x[:, 2]
@@ -451,6 +453,7 @@ def test_without_scripts_and_on_paper_there_are_no_controls(
     context.close()
 
 
+@pytest.mark.slow  # takes a while
 def test_curves_of_dates_tell_dates(browser: Browser) -> None:
     def curve(*, ax: Any) -> None:
         days = np.arange(17897, 18628)  # the years 2019 and 2020

@@ -320,6 +320,7 @@ def test_the_background_of_a_passed_attribution_is_that_which_is_passed_too(
     )
 
 
+@pytest.mark.slow  # takes a while
 def test_constraints_are_listed_with_their_proofs(rows: torch.Tensor) -> None:
     model, shapes = network([3, 2, 1]), {"x1": "increasing"}
     options: dict[str, Any] = {"optimizer": "adam", "steps": 1, "progress": False}

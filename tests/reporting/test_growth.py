@@ -65,6 +65,7 @@ def test_the_first_pictures_are_terms_and_sizes(written: Report) -> None:
     assert faults(written.content) == []
 
 
+@pytest.mark.slow  # takes a while
 def test_bands_are_shown_on_the_rows_of_growth_alone() -> None:
     """On others they would be those of another fit, which a curve may leave."""
     model, table = grown()

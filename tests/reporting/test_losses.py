@@ -56,6 +56,7 @@ def quality(subject: Subject) -> str:
         ("squared_error", "variance", metrics.r2_score),
     ],
 )
+@pytest.mark.slow  # many cases
 def test_the_score_is_that_of_the_loss(loss: str, words: str, judge: Any) -> None:
     model, table = trained("cost", loss)
     subject = read_subject(model, table, None)
@@ -68,6 +69,7 @@ def test_the_score_is_that_of_the_loss(loss: str, words: str, judge: Any) -> Non
     assert text in quality(subject)
 
 
+@pytest.mark.slow  # takes a while
 def test_a_model_with_exposures_takes_the_table_it_was_trained_on(tmp_path: Path) -> None:
     model, table = trained("claims", "poisson", exposure="years")
     kanlens.save(model, tmp_path / "m.safetensors")

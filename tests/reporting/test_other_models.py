@@ -264,6 +264,7 @@ def test_other_names_are_matched_by_position(
 
 @pytest.mark.parametrize("others", [None, {}, "itself"])
 @pytest.mark.usefixtures("undrawn")
+@pytest.mark.slow  # takes a while
 def test_without_others_there_is_nothing(
     others: Any, model: KAN, rows: torch.Tensor, tmp_path: Path
 ) -> None:

@@ -88,6 +88,7 @@ MODELS: dict[str, Callable[[], KAN]] = {
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.slow  # many cases
 def test_what_a_page_is_told_is_the_model(name: str) -> None:
     model = MODELS[name]()
     told = json.loads(json.dumps(panel_of(model), allow_nan=False))

@@ -107,6 +107,7 @@ def test_layers_with_functions_are_measured_too(centered, way):
 
 @pytest.mark.parametrize("make", [rich, with_functions])
 @pytest.mark.parametrize("centered", [True, False])
+@pytest.mark.slow  # many cases
 def test_chunks_change_nothing(make, centered, way, monkeypatch):
     layer, whole = make(), rows(23).requires_grad_()
     parts = whole.detach().clone().requires_grad_()

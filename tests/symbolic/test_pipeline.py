@@ -51,6 +51,7 @@ def test_without_targets_the_formula_follows_the_model(made):
     assert sympy.expand(found.sympy() - sympy.exp(sympy.sin(sympy.pi * x1) + x2**2)) == 0
 
 
+@pytest.mark.slow  # takes a while
 def test_the_front_and_its_table(made, result):
     _, x, _ = made
     table = result.equations_

@@ -29,6 +29,7 @@ def identities(widths, functions):
 @pytest.mark.parametrize("widths", [[3, (1, [2, 3]), 2], [3, (0, [3]), (1, 1)], [3, (0, [2])]])
 @pytest.mark.parametrize("scaled_nodes", [False, True])
 @pytest.mark.parametrize("functions", [False, True])
+@pytest.mark.slow  # many cases
 def test_the_formula_is_the_network(widths, scaled_nodes, functions):
     model = made(widths, scaled_nodes=scaled_nodes, functions=functions)
     values = evaluator(compose(model), feature_symbols(model))(X.numpy())

@@ -188,6 +188,7 @@ KINDS = [
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.slow  # many cases
 def test_multiples_of_rarer_constants_are_found(kind):
     for factor in (1, sympy.Rational(1, 2), 2, sympy.Rational(1, 4), -1):
         truth = factor * kind
@@ -197,6 +198,7 @@ def test_multiples_of_rarer_constants_are_found(kind):
 
 
 @pytest.mark.parametrize("noise", [0.0, 1e-3, 1e-2, 0.1])
+@pytest.mark.slow  # many cases
 def test_numbers_that_are_no_constants_are_seldom_taken_for_one(noise):
     """Of numbers drawn at random, at most one in twenty becomes a constant that is no fraction."""
     generator = np.random.default_rng(3)

@@ -234,6 +234,7 @@ def test_unusual_columns_and_targets(case):
 
 @pytest.mark.parametrize("count", [2, 3, 4, 5])
 @pytest.mark.parametrize("classes", [False, True])
+@pytest.mark.slow  # many cases
 def test_few_rows(count, classes):
     x, y = rows(count)
     result = fitted(x, np.where(np.arange(count) % 2, "a", "b") if classes else y)

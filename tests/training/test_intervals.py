@@ -337,6 +337,7 @@ def test_quantiles_are_moved_so_that_their_interval_covers():
     np.testing.assert_allclose((half["low"] + half["high"]) / 2, half["y2"], atol=1e-9)
 
 
+@pytest.mark.slow  # takes a while
 def test_several_quantiles_have_one_interval(tmp_path, capsys):
     from kanlens.cli import main
 

@@ -238,6 +238,7 @@ def test_a_range_goes_beyond_by_the_span_of_its_outermost_values():
     assert plain.input_high[:2].tolist() == [90.0, 1.0]
 
 
+@pytest.mark.slow  # takes a while
 def test_a_formula_is_that_of_the_range():
     """A wrong cell that the network clips would be infinite in an exponential."""
     x = torch.linspace(-1, 1, 200, dtype=torch.float64)[:, None].repeat(1, 2)

@@ -71,6 +71,7 @@ def test_the_chosen_model_has_the_planted_structure(path):
     assert path.model_at(0) is path.steps[0].model
 
 
+@pytest.mark.slow  # takes a while
 def test_the_numbers_of_a_step_are_those_of_its_model(path):
     x, y = planted()
     kept = torch.ones(len(x), dtype=torch.bool)

@@ -51,6 +51,7 @@ def test_magnitude_follows_the_dtype():
 
 
 @pytest.mark.parametrize("factor", [1e-200, 1e-100, 1.0, 1e100, 1e149])
+@pytest.mark.slow  # many cases
 def test_a_target_of_any_size_is_learned_alike(factor):
     data = frame()
     result = trained(data.assign(y=data["y"] * factor), validation=0.0)

@@ -19,6 +19,7 @@ def run(kind):
 @pytest.mark.parametrize(
     "kind", ["completeness", "additive", "cosines", "planted_games", "deep_lift", "speed"]
 )
+@pytest.mark.slow  # many cases
 def test_claims_are_kept(kind):
     found = run(kind)
     assert found
@@ -34,6 +35,7 @@ def test_captums_own_deep_lift_is_off():
 
 
 @pytest.mark.parametrize("kind", ["completeness", "additive", "cosines", "deep_lift"])
+@pytest.mark.slow  # many cases
 def test_teeth_a_broken_method_keeps_no_claim(kind, monkeypatch):
     attribute = claims.attribute
 

@@ -20,6 +20,7 @@ def seeded(seed=0):
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow  # many cases
 def test_the_network_is_its_formula(name):
     """Both are written by hand: one as text, the other edge by edge."""
     assert CASES[name].spline_error(seeded(1)) < (2e-14 if name in EXACT else 2e-9)
@@ -37,6 +38,7 @@ def test_a_network_that_is_another_formula_is_noticed():
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow  # many cases
 def test_null_features_do_nothing_and_others_do_something(name):
     case = CASES[name]
     x, other = case.draw(64, seeded()), case.draw(64, seeded(1))

@@ -140,6 +140,7 @@ def test_plain_numbers():
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow  # many cases
 def test_exact_shapley_values_of_the_network_are_those_of_its_formula(name):
     sample = draw_sample(name, 4, 5)
     found = attribute(sample.case.model, sample.x, method="shapley", background=sample.background)

@@ -81,6 +81,7 @@ def test_multilinear_formulas_have_equal_shapley_values_and_integrated_gradients
 
 
 @pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow  # many cases
 def test_both_add_up_and_give_nothing_to_what_does_nothing(name):
     case = CASES[name]
     x, background = rows(case, 5, 0), rows(case, 6, 1)
@@ -94,6 +95,7 @@ def test_both_add_up_and_give_nothing_to_what_does_nothing(name):
 
 
 @pytest.mark.parametrize("name", SMOOTH_OR_NOT)
+@pytest.mark.slow  # many cases
 def test_integrated_gradients_agree_with_adaptive_quadrature(name):
     case = CASES[name]
     x, row = rows(case, 2, 0), rows(case, 1, 1)

@@ -62,6 +62,7 @@ def test_edges_of_a_category_count_as_one():
 
 
 @pytest.mark.parametrize("name", PLANTED)
+@pytest.mark.slow  # many cases
 def test_planted_pairs_and_no_others_interact(name, monkeypatch):
     monkeypatch.setattr(planted, "NOISES", (0.0, 0.0))
     points = iter(np.random.default_rng(0).uniform(-1, 1, (2, 2, planted.ROWS)))

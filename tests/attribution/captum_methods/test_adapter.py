@@ -34,6 +34,7 @@ def few(name):
         ("captum_lime", 1e-4),
     ],
 )
+@pytest.mark.slow  # many cases
 def test_on_one_layer_and_one_background_row_all_agree(method, tolerance, network, draw):
     model, x, row = network([4, 2]), draw(3, 4), draw(1, 4, seed=2)
     found = attribute(model, x, method=method, background=row, target=1)
@@ -44,6 +45,7 @@ def test_on_one_layer_and_one_background_row_all_agree(method, tolerance, networ
 
 
 @pytest.mark.parametrize("method", RANDOM)
+@pytest.mark.slow  # many cases
 def test_generators_decide_the_draws(method, network, draw):
     model, x, rows = network([5, 3, 1]), draw(2, 5), draw(2, 5, seed=2)
 

@@ -72,6 +72,7 @@ def test_gradient_times_activation(widths, level, problem):
 
 @pytest.mark.parametrize(("widths", "level"), LEVELS)
 @pytest.mark.parametrize("function", COMPLETE)
+@pytest.mark.slow  # many cases
 def test_complete_ones_add_up_to_the_change(function, widths, level, problem):
     given = problem(widths)
     found = function(given, layer=level)

@@ -67,6 +67,7 @@ def plain(lines, count):
 @pytest.mark.parametrize(
     ("widths", "gap", "price"), [([8, 5, 1], 1e-12, 200), ([5, 4, 3, 1], 1e-11, 300)]
 )
+@pytest.mark.slow  # many cases
 def test_values_are_complete_to_rounding_at_a_low_price(make, widths, gap, price):
     model, n = make(widths), widths[0]
     lines = lines_of(model, uniform(200, n), uniform(200, n, seed=2))

@@ -53,6 +53,7 @@ def check(model, x, rows, target=0, tolerance=1e-11):
     "widths", [[2, 2, 1], [4, 3, 1], [3, 2, 2, 1], [3, (1, 1), 1], [3, (2, [3]), 2, 1], [3, (0, 1)]]
 )
 @pytest.mark.parametrize("extrapolation", ["linear", "zero"])
+@pytest.mark.slow  # many cases
 def test_values_are_what_brute_force_finds(widths, extrapolation):
     model = build(widths, extrapolation=extrapolation)
     check(model, 2 * normal(3, widths[0]), normal(2, widths[0], seed=2))

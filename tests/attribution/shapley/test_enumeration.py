@@ -87,6 +87,7 @@ def test_the_kernel_is_used(kind, draw, monkeypatch):
 @pytest.mark.parametrize("path", ["auto", "torch"])
 @pytest.mark.parametrize("budget", [1, 100])
 @pytest.mark.parametrize("kind", ["two layers", "product at the end"])
+@pytest.mark.slow  # many cases
 def test_chunks_change_nothing(kind, budget, path, draw, monkeypatch):
     game = game_of(kind, draw)
     expected = enumerated(game, interactions=True)

@@ -34,6 +34,7 @@ def check(model, x, rows, target):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.slow  # many cases
 def test_pairs_are_as_defined(kind, draw):
     model, target = network(kind)
     check(model, 1.5 * draw(2, model.widths[0]), draw(3, model.widths[0], seed=2), target)

@@ -54,6 +54,7 @@ def check(game, exact, *, seeds=2, **options):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "one layer"])
+@pytest.mark.slow  # many cases
 def test_every_kind_of_network_is_met_within_the_errors(kind):
     model, target = network(kind)
     game = game_of(model, target=target)

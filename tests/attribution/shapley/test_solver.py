@@ -35,6 +35,7 @@ def with_last(model, name, numbers):
 
 
 @pytest.mark.parametrize("kind", COSINES)
+@pytest.mark.slow  # many cases
 def test_cosines_stay_within_their_bound(kind, draw):
     problem = asked(kind, draw)
     exact = interactions(problem, algorithm="enumeration")
@@ -119,6 +120,7 @@ def test_what_would_take_long_to_enumerate_is_sampled(draw, clock, monkeypatch, 
     assert enumeration.seconds(game) == pytest.approx(0.1 * 9 * 20)
 
 
+@pytest.mark.slow  # takes a while
 def test_what_would_take_long_in_cosines_is_sampled(draw, monkeypatch):
     problem = problem_of(build([16, 3, 1]), draw(2, 16), draw(2, 16, seed=2))
     (game,) = games(problem, torch.eye(16, dtype=torch.float64))

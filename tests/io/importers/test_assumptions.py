@@ -67,6 +67,7 @@ def equal(model, expected, x, size=1e-12):
 
 
 @pytest.mark.parametrize("name", [*BASES, *SUMS])
+@pytest.mark.slow  # many cases
 def test_every_base_of_the_list_is_the_function_of_that_name(name):
     state, layers = small_network()
     x = points(layers[0], rows=4)
@@ -75,6 +76,7 @@ def test_every_base_of_the_list_is_the_function_of_that_name(name):
 
 
 @pytest.mark.parametrize("name", MODULES)
+@pytest.mark.slow  # many cases
 def test_the_base_of_a_module_is_read_with_its_parameters(tmp_path, name):
     _, layers = small_network()
     x = points(layers[0], rows=4)

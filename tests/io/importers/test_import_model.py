@@ -95,6 +95,7 @@ def test_damaged_checkpoint_names_the_call(tmp_path):
         import_model(path)
 
 
+@pytest.mark.slow  # takes a while
 def test_dicts_around_the_state_dict(tmp_path, state, x):
     optimizer = torch.optim.Adam(KAN([3, 1]).parameters()).state_dict()
     expected = import_model(state)(x)

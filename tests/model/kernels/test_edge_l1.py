@@ -73,6 +73,7 @@ def test_repeated_values(kind, rows):
 
 @pytest.mark.parametrize("base", ["silu", "identity", "zero", "tanh", "gelu"])
 @pytest.mark.parametrize("grid_size", [1, 40])
+@pytest.mark.slow  # many cases
 def test_wide_and_narrow_pieces(base, grid_size):
     layer = rough(2, 9, grid_size=grid_size, base_activation=base)
     x = 4 * uniform(900, 2)  # most points beyond the grid, where one piece is wide

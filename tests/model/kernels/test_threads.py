@@ -19,6 +19,7 @@ SHAPES = ((1, 5), (3, 17), (4, 3), (13, 40))  # inputs and outputs: few inputs a
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.usefixtures("many_threads")
+@pytest.mark.slow  # many cases
 def test_shared_out_among_threads(shape, dtype):
     for batch in (0, 1, 5, 64, 700):
         case = make(n_in=shape[0], n_out=shape[1], batch=batch, dtype=dtype, mask="fractions")
