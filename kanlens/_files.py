@@ -249,7 +249,7 @@ def _splits(path: Path, separator: str) -> bool:
 
 
 def _records(path: Path, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """Yield the last line number and the cells of the header and of every row."""
+    """Yield each nonblank row, header included: the number of its last line, and its cells."""
     with _open(path, "rt", encoding="utf-8-sig", newline="") as file:
         reader = csv.reader(file, delimiter=separator)
         for cells in reader:

@@ -246,8 +246,8 @@ def _counted(count: int, noun: str) -> str:
 def prepare_target(model: KAN, y: Targets, n_rows: int, *, call: str) -> Tensor:
     """Return y for the loss: (batch, out), or class codes (batch,).
 
-    `y` is in the units of the data, or has class labels or codes. If labels are numbers, a Tensor
-    of valid codes is read as codes, anything else as labels.
+    `y` is in the units of the data, or holds class labels or codes. If labels are numbers, a Tensor
+    of valid codes is read as codes, anything else as labels if it matches them, else as codes.
     """
     check_dense(y, call, "y")
     if model.schema.task == "classification":

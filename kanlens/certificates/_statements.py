@@ -41,9 +41,9 @@ class Range:
     Attributes
     ----------
     low, high : float
-        The quantity never leaves them on the domain.
+        The quantity stays between them on the domain.
     seen_low, seen_high : float
-        Reached at points that were evaluated; NaN when it is defined at none of them.
+        Extremes at the points evaluated; NaN if the quantity is defined at none of them.
     """
 
     low: float

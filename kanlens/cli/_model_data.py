@@ -67,7 +67,8 @@ def open_columns(
     if not is_large(data, call="read_table"):
         return read_table(data, groups=groups, **names, **options)
     if groups is not None:
-        expected, advice = "a table that fits in memory for groups", "Allow more with --max-memory"
+        expected = "a table that fits in memory with --groups"
+        advice = "Allow more memory with --max-memory"
         raise InvalidValueError("read_table", expected, repr(data.name), advice)
     source = scan_table(data, **names, **options)
     return source.read(0, source.rows) if source.held() == source.rows else source

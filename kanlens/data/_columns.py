@@ -68,8 +68,8 @@ def choose_columns(
         expected = "each column once, as target or as feature"
         raise DataError(call, expected, f"{twice[0]!r} twice", "Rename it, or name it once")
     if not chosen:
-        got = f"columns {listed(columns)}"
-        raise DataError(call, "a feature column and the target", got, "Add one")
+        expected, got = "a feature besides the target", f"columns {listed(columns)}"
+        raise DataError(call, expected, got, "Add or name a feature column")
     return targets, chosen
 
 

@@ -162,7 +162,7 @@ class BlockGroup:
         self.gram = self.matrix @ self.matrix.transpose(0, 2, 1) + ridge
 
     def gains(self, used: Array) -> Array:
-        """Return the gain of each block; the residual is last in `used`."""
+        """Return each block's reduction of the squared residual, the last column of `used`."""
         overlaps = (self.matrix.reshape(-1, len(used)) @ used).reshape(*self.gram.shape[:2], -1)
         across, right = overlaps[..., :-1], overlaps[..., -1:]
         solved = np.linalg.solve(self.gram - across @ across.transpose(0, 2, 1), right)

@@ -363,7 +363,7 @@ def manifest_of(job: Job) -> dict[str, Any]:
 
 def read_manifest(folder: Path, *, call: str) -> dict[str, Any] | None:
     """Return the manifest of a folder, None of an empty one."""
-    advice = "Choose another folder with -o"
+    advice = "Choose another folder"
     try:
         if not folder.exists() or not any(folder.iterdir()):
             return None

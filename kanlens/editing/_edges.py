@@ -51,7 +51,7 @@ class EdgeEditor:
         return self._edit.edge_in_units(*self._only("function"))
 
     def monotone(self, direction: str = "auto") -> EdgeEditor:
-        """Make the edge "increasing" or "decreasing", or what is nearer; its mean stays.
+        """Make the edge "increasing" or "decreasing" ("auto": the nearer); its mean stays.
 
         Control points are made monotone, which for degrees 1 and 2 allows all monotone splines. The
         edge is monotone beyond the grid too, unless the layer's extrapolation is "zero".
@@ -59,7 +59,7 @@ class EdgeEditor:
         return self._bend("monotone", direction, ("increasing", "decreasing"))
 
     def convex(self, direction: str = "convex") -> EdgeEditor:
-        """Make the edge "convex" or "concave" on its grid, or what is nearer; its mean stays.
+        """Make the edge "convex" or "concave" on its grid ("auto": the nearer); its mean stays.
 
         The slopes between control points are made monotone, which up to degree 3 allows all convex
         splines.

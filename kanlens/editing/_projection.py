@@ -89,12 +89,12 @@ class EdgeProjection:
         return self._solve(np.column_stack([*ends, inner]).astype(np.float64))
 
     def _solve(self, free: Array) -> Array:
-        """Return the best sum of columns."""
+        """Return the best spline coefficients in the span of the columns of `free`."""
         return np.asarray(free @ np.linalg.lstsq(self._matrix @ free, self._target, rcond=None)[0])
 
 
 def write_spline(layer: KANLinear, out: int, in_: int, coefficients: Array) -> None:
-    """Set an edge to a spline alone; a masked one stays masked."""
+    """Replace a whole edge with a spline; a masked edge stays masked."""
     if layer.functions[out][in_] != SPLINE:
         layer.assign(out, in_, SPLINE)
     layer.spline_weight[out, in_] = torch.from_numpy(coefficients).to(layer.spline_weight)

@@ -189,7 +189,7 @@ def formula(g: ElementaryFunction, u: sympy.Expr) -> sympy.Expr:
 
 
 def _chebyshev(degree: int, t: sympy.Expr) -> sympy.Expr:
-    """Return a Chebyshev polynomial without cancellation."""
+    """Return the Chebyshev polynomial of t, in a form without cancellation."""
     if degree < 2:
         return t if degree else sympy.Integer(1)
     half = _chebyshev(degree // 2, t)

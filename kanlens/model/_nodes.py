@@ -261,7 +261,10 @@ def _grouping(entry: Any) -> Grouping | None:
         advice = "Write (3, 2) for 3 sums and 2 products of two, (3, [2, 3]) for other arities"
         raise InvalidValueError("KAN", expected, repr(entry), advice)
     if any(arity < 2 for arity in products):
-        expected, advice = "products of at least two factors", "One factor alone is a sum"
+        expected, advice = (
+            "products of at least two factors",
+            "Count a single factor among the sums",
+        )
         raise InvalidValueError("KAN", expected, repr(entry), advice)
     grouping = Grouping(int(sums), tuple(int(arity) for arity in products))
     if not grouping.nodes:
@@ -288,7 +291,7 @@ def check_nodes(
         text, advice = "outputs that are not normalized", "Add a layer of linear edges"
         raise InvalidValueError("KAN.from_layers", text, "normalized ones", advice)
     if got != expected:
-        text = f"nodes of {_pairs(expected)} (subnodes, nodes)"
+        text = f"nodes with (subnodes, nodes) {_pairs(expected)}"
         advice = (
             "Pass one Nodes per layer, with as many subnodes as its outputs and as many nodes as "
             "the next layer's inputs (for the last layer, as the model's outputs)"

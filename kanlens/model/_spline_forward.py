@@ -146,7 +146,7 @@ def mean_over_rows(
 def summed(
     chunks: Sequence[Tensor], function: Callable[[Tensor], Tensor], *, again: bool
 ) -> Tensor:
-    """Return the sum of a function over chunks, recomputed for gradients with `again`."""
+    """Return the sum of a function over chunks; if `again`, recompute it for the gradient."""
     total: Tensor | int = 0
     for part in chunks:
         total = total + (

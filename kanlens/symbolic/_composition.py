@@ -99,7 +99,7 @@ def evaluator(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Calla
 
 @lru_cache(maxsize=256)  # a search compiles the same one up to three times
 def compiled(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callable[..., Any]:
-    """Return a function from one array per symbol to a list of values."""
+    """Return a function that evaluates expressions, given one array per symbol."""
     try:
         return Program(expressions, symbols)
     except NotImplementedError:  # functions of SciPy, and pieces

@@ -94,8 +94,8 @@ def test_groups_of_a_table_beyond_memory_are_refused(folder, tmp_path, capsys, m
     monkeypatch.setattr("kanlens.cli._model_data.is_large", lambda *_, **__: True)
     words = ["train", f"{folder}/data.csv", "--target", "y", "--groups", "who"]
     assert main([*words, "-o", f"{tmp_path}/m.safetensors"]) == 1
-    text = "expected a table that fits in memory for groups, got 'data.csv'. Allow more with "
-    assert f"{text}--max-memory." in " ".join(capsys.readouterr().err.split())
+    text = "a table that fits in memory with --groups, got 'data.csv'. Allow more memory with"
+    assert f"{text} --max-memory." in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.slow  # runs commands

@@ -548,7 +548,7 @@ def test_choose_columns():
         (
             ["y"],
             {"target": "y"},
-            "a feature column and the target, got columns 'y'. Add one.",
+            "a feature besides the target, got columns 'y'. Add or name a feature column.",
         ),
     ],
 )

@@ -255,8 +255,8 @@ def test_buffers_of_nodes_follow_dtype_and_are_in_the_state() -> None:
         ((3, ["2"]), "a layer that multiplies as a pair of its sums and products", "Write"),
         ((-1, 2), "a layer that multiplies as a pair of its sums and products", "Write"),
         ((True, 2), "a layer that multiplies as a pair of its sums and products", "Write"),
-        ((3, [2, 1]), "products of at least two factors", "One factor alone is a sum."),
-        ((3, [0]), "products of at least two factors", "One factor alone is a sum."),
+        ((3, [2, 1]), "products of at least two factors", "Count a single factor among the sums."),
+        ((3, [0]), "products of at least two factors", "Count a single factor among the sums."),
         ((0, 0), "at least one node in a layer", "Give the layer a sum or a product."),
         ((0, []), "at least one node in a layer", "Give the layer a sum or a product."),
     ],
@@ -281,8 +281,8 @@ def test_message_of_features_that_multiply() -> None:
 def test_message_of_nodes_that_do_not_fit() -> None:
     layers = [KANLinear(2, 3), KANLinear(2, 1)]
     text = (
-        "KAN.from_layers: expected nodes of (3, 2), (1, 1) (subnodes, nodes), got (3, 3), (1, 1). "
-        "Pass one Nodes per layer, with as many subnodes as its outputs and as many nodes as the "
+        "KAN.from_layers: expected nodes with (subnodes, nodes) (3, 2), (1, 1), got (3, 3), (1, 1)."
+        " Pass one Nodes per layer, with as many subnodes as its outputs and as many nodes as the "
         "next layer's inputs (for the last layer, as the model's outputs)."
     )
     nodes = [Nodes(Grouping(3)), Nodes(Grouping(1))]

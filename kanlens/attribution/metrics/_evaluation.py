@@ -103,7 +103,7 @@ def inside_rows(rows: Tensor, x: Tensor, outside: Outside | None) -> Tensor:
 
 
 def slices(count: int, numbers: int) -> Iterator[slice]:
-    """Split `count` samples into parts that fit the budget, with `numbers` of memory per sample."""
+    """Yield slices of `count` samples that fit the budget, at `numbers` numbers per sample."""
     step = max(1, BUDGET // max(1, numbers))
     for start in range(0, count, step):
         yield slice(start, start + step)

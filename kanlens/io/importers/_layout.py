@@ -121,7 +121,7 @@ def _nodes(stage: Stage, *, inputs: bool) -> Tensor:
 def _between(
     read: Mapping[str, Any], source: Origin, options: ImportOptions, own: set[str]
 ) -> dict[str, Group]:
-    """Return layers of torch between those of a KAN, or in a list of normalizations."""
+    """Return the torch layers between KAN layers, or in a separate list of normalizations."""
     named = len(read) > 1 and not any(map(INDEXED.fullmatch, read))
     stems = {parent.rpartition(".")[0] if named else stem_of(parent) for parent in read}
     above = {stem.rpartition(".")[0] for stem in stems}

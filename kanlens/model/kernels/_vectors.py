@@ -167,7 +167,7 @@ class Emitter:
 
 
 def emitted(body: Callable[..., None]) -> Any:
-    """Make a function that emits LLVM code callable from kernels.
+    """Turn a function that emits LLVM code into one that kernels can call.
 
     `body` takes an `Emitter` for the dtype of the first array, then the arguments as converted by
     `Emitter.taken`.
