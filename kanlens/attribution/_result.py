@@ -55,6 +55,8 @@ class Attribution(Displayed):
         The samples, in the units of the data; None when columns of `values` are not features.
     groups : dict of str to tuple of int
         Indices of the features of each table column that was encoded as several features.
+    levels : dict of str to tuple of str
+        Labels of 0 and 1, by name of a feature that is no number.
     standard_error : Tensor, shape (batch, in), or None
         Standard error of `values`, for methods that sample.
     bound : Tensor, shape (batch, in), or None
@@ -85,6 +87,7 @@ class Attribution(Displayed):
     unit: str = ""
     x: Tensor | None = None
     groups: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    levels: dict[str, tuple[str, ...]] = field(default_factory=dict)
     standard_error: Tensor | None = None
     bound: Tensor | None = None
     interactions: Tensor | None = None

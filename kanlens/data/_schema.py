@@ -57,6 +57,13 @@ class Feature:
         value = self.typical if self.imputation is None else self.imputation
         return None if value is None or self.category is not None else float(value)
 
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The labels of 0 and 1; empty for a number."""
+        if self.kind == "binary":
+            return self.categories
+        return ("no", "yes") if self.kind == "missing" or self.category is not None else ()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Output:

@@ -282,17 +282,11 @@ def steps_of(
     values = numbers(result.values)[row]
     rows = ranked(np.abs(values), result.features, top)
     names, steps = list(rows.names), rows.columns(values)
-    one_hot = {
-        i
-        for column, indices in result.groups.items()
-        for i in indices
-        if result.features[i].startswith(f"{column}=")
-    }
     for place, i in enumerate(rows.order):
         if samples is not None:
             value = float(samples[row, i])
-            answer = {0.0: ": no", 1.0: ": yes"}.get(value) if i in one_hot else None
-            names[place] += answer or f" = {number(value, 4)}"
+            levels = result.levels.get(result.features[i]) if value in (0, 1) else None
+            names[place] += f": {levels[int(value)]}" if levels else f" = {number(value, 4)}"
     gap = float(result.completeness_gap[row])
     if abs(gap) > 1e-3 * max(np.abs(values).sum(), abs(gap + values.sum())):
         names, steps = [*names, GAP], np.append(steps, gap)

@@ -72,10 +72,8 @@ def _model_curve(
     if layer == 0:
         feature = model.schema.features[in_]
         names["input_unit"] = feature.unit
-        levels = feature.categories if feature.kind == "binary" else ("no", "yes")
-        levels = ("known", "missing") if feature.kind == "missing" else levels
-        coded = feature.category is not None or feature.kind == "missing"
-        if coded and len(levels) == 2:
+        levels = ("known", "missing") if feature.kind == "missing" else feature.levels
+        if levels:
             names |= {"levels": levels, "data": None, "grid": (-0.4, 1.4)}
     if layer == len(model.layers) - 1 and out < model.nodes[layer].grouping.sums:
         names["output_unit"] = model.output_unit(out)

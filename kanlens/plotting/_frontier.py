@@ -135,7 +135,7 @@ def headline(record: GrowthRecord) -> str:
         verb = "classifies" if classes else "explains"
     if best > step.score and not classes:
         return f"{edges} {verb} {score} of the {other} that {name} does"
-    share = {"accuracy": "rows correctly", "D2": "deviance"}.get(record.metric_name, "variance")
+    share = {"accuracy": "rows correctly", "D2": "loss"}.get(record.metric_name, "variance")
     return f"{edges} {verb} {score} of the {share}" + (f"; {name} {other}" if name else "")
 
 

@@ -208,8 +208,10 @@ def _cards(analysis: Analysis, content: dict[str, Any], most: int) -> Iterator[P
         out, in_ = edge["out"], edge["in"]
         moved = edge["destination"] if len(model.layers) == 1 else content["meta"]["target"]
         moved = moved if len(model.output_names) > 1 else "the output"
-        higher = "" if model.schema.features[in_].kind == "categorical" else "A higher "
-        words = f"{higher}{edge['source']} {edge['trend'].replace(' it', f' {moved}', 1)}"
+        feature, source = model.schema.features[in_], edge["source"]
+        source = source if feature.levels else f"A higher {source}"
+        source += f"={feature.category}" if feature.levels and feature.kind == "binary" else ""
+        words = f"{source} {edge['trend'].replace(' it', f' {moved}', 1)}"
         if edge["function"] != "spline":
             words = f"{words}; function {edge['function']}"
         if edge["outside"] > 0:

@@ -166,7 +166,7 @@ def _drivers(content: Content) -> str:
             interval = f"interval {number(feature['low'])} to {number(feature['high'])}"
             text += f", {interval}" if place else f" (95% {interval})"
         if sign is not None:
-            text += "; a higher value " if place else ", and a higher value "
+            text += f"; {feature['higher']} " if place else f", and {feature['higher']} "
             way = "raises it" if sign > 0 else "lowers it"
             text += way if abs(sign) >= CLEAR else "raises or lowers it, depending on the row"
         texts.append(f"{feature['name']} ({text})" if place else text)

@@ -206,6 +206,8 @@ def _sizes(attribution: Attribution, correlations: dict[str, float | None]) -> l
     table["share"] = table["importance"] / (table["importance"].sum() or 1.0)
     table["mean"] = attribution.values.mean(0).cpu().numpy()
     table["direction"] = [correlations.get(name) for name in attribution.features]
+    labels = [attribution.levels.get(name) for name in attribution.features]
+    table["higher"] = [levels[1] if levels else "a higher value" for levels in labels]
     table = table.sort_values("importance", ascending=False, kind="stable")
     sizes: list[dict[str, Any]] = to_plain(table.to_dict(orient="records"))
     return sizes
@@ -241,11 +243,7 @@ def _rows(analysis: Analysis) -> list[dict[str, Any]]:
 
 def _label(feature: Feature, value: float) -> str | None:
     """Return the category that a value of 0 or 1 encodes, None for numbers."""
-    if feature.kind != "missing" and (feature.category is None or value not in (0, 1)):
-        return None
-    if feature.kind == "binary":
-        return feature.categories[int(value)]
-    return "yes" if value else "no"
+    return feature.levels[int(value)] if feature.levels and value in (0, 1) else None
 
 
 def _truth(analysis: Analysis, row: int) -> dict[str, Any]:

@@ -340,14 +340,14 @@ def test_ends_of_a_waterfall_stand_beside_the_lines_of_its_axes(sign):
     pyplot.close(figure)
 
 
-def test_categories_are_had_or_not(ax):
+def test_codes_have_their_labels(ax):
     result = found(4, rows=1)
     coded = dataclasses.replace(
         result,
-        features=("plan=basic", "plan=pro", "age", "visits"),
-        groups={"plan": (0, 1)},
+        features=("plan=basic", "plan=pro", "sex", "visits"),
+        levels=dict.fromkeys(("plan=basic", "plan=pro"), ("no", "yes")) | {"sex": ("f", "m")},
         x=torch.tensor([[0.0, 1.0, 1.0, 0.0]]),
     )
     attribution(coded, kind="waterfall", ax=ax)
     shown = {*rows_of(ax), *texts(ax)}
-    assert {"plan=basic: no", "plan=pro: yes", "age = 1.000", "visits = 0"} <= shown
+    assert {"plan=basic: no", "plan=pro: yes", "sex: m", "visits = 0"} <= shown

@@ -206,3 +206,15 @@ def test_columns_of_a_table_have_no_direction(content_of: Build) -> None:
     columns = {one["name"]: one["direction"] for one in content["importance"]["columns"]}
     assert columns["kind"] is None
     assert abs(columns["size"]) == pytest.approx(1, abs=0.2)
+
+
+@pytest.mark.slow  # writes a report
+def test_a_column_of_two_texts_has_the_name_of_the_second(content_of: Build) -> None:
+    frame = pd.DataFrame({"size": np.arange(60.0), "sex": ["f", "m"] * 30})
+    table = kanlens.read_table(
+        frame.assign(y=30.0 * (frame["sex"] == "m") + frame["size"] % 7), target="y"
+    )
+    model = kanlens.fit_default(table, hidden=(), progress=False, generator=seeded()).model
+    content = content_of(model, table)
+    assert content["findings"][1].startswith("sex matters most for y: it changes the output by")
+    assert "), and m raises it." in content["findings"][1]
