@@ -57,8 +57,13 @@ def frontier(
     That is the smallest within one standard error of the best.
     """
     from kanlens._checks import check_count
-    from kanlens.cli._model_data import LossOptions, check_learnable, held, open_columns
-    from kanlens.data._schema import reading_notes
+    from kanlens.cli._model_data import (
+        LossOptions,
+        check_learnable,
+        held,
+        open_columns,
+        reading_notes,
+    )
 
     if resume and output is None:
         advice = "Name the model of the run to go on with"

@@ -139,8 +139,7 @@ def _split(
     terminal: Terminal,
 ) -> tuple[Table | Source, Table | None]:
     """Print how a table was read; return rows to train on and to test on."""
-    from kanlens.cli._model_data import check_learnable
-    from kanlens.data._schema import reading_notes
+    from kanlens.cli._model_data import check_learnable, reading_notes
 
     for note in reading_notes(table.schema):
         terminal.say(note)
@@ -150,7 +149,7 @@ def _split(
     training, test = table, None
     if share := holdout or holdout_last:
         if not isinstance(table, kanlens.Table):
-            expected, got = "a table that fits in memory for holdout", f"{table.rows:,} rows"
+            expected, got = "a table that fits in memory with --holdout", f"{table.rows:,} rows"
             advice = "Keep rows to test on in a file of their own, or allow more --max-memory"
             raise InvalidValueError("train", expected, got, advice)
         training, test = table.split(share, generator, last=bool(holdout_last))

@@ -38,6 +38,23 @@ MIN_ROWS = 10  # to train on
 FIRST = 1000  # rows searched for targets in tables larger than memory
 
 
+def reading_notes(schema: Schema) -> list[str]:
+    """Return one sentence for each unusual way in which columns are read."""
+    parts = list(dict.fromkeys(feature.part for feature in schema.features if feature.part))
+    dates, gaps = (
+        listed(list(dict.fromkeys(f.column for f in schema.features if f.kind == kind)))
+        for kind in ("date", "missing")
+    )
+    units = [f"{f.column!r} in {f.unit}" for f in schema.features if f.unit and not f.part]
+    comma = "numbers have a decimal comma" if schema.format.decimal == "," else ""
+    notes = [
+        f"dates become {', '.join(parts)}: {dates}" if parts else "",
+        f"missing cells are a level of their own: {gaps}" if gaps else "",
+        "; ".join(filter(None, [comma, *units])),
+    ]
+    return list(filter(None, notes))
+
+
 def output_to_explain(terminal: Terminal, kan: KAN, text: str | None, x: torch.Tensor) -> int:
     """Return the output to explain; print its name if it is a default."""
     index = explained_output(kan, output_index(text), x, call=terminal.call)

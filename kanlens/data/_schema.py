@@ -248,23 +248,6 @@ def choices(features: Sequence[Feature]) -> tuple[tuple[str, ...], list[list[flo
     return labels, [[float(name == label) for name in named] for label in labels]
 
 
-def reading_notes(schema: Schema) -> list[str]:
-    """Return one sentence for each unusual way in which columns are read."""
-    parts = list(dict.fromkeys(feature.part for feature in schema.features if feature.part))
-    dates, gaps = (
-        listed(list(dict.fromkeys(f.column for f in schema.features if f.kind == kind)))
-        for kind in ("date", "missing")
-    )
-    units = [f"{f.column!r} in {f.unit}" for f in schema.features if f.unit and not f.part]
-    comma = "numbers have a decimal comma" if schema.format.decimal == "," else ""
-    notes = [
-        f"dates become {', '.join(parts)}: {dates}" if parts else "",
-        f"missing cells are a level of their own: {gaps}" if gaps else "",
-        "; ".join(filter(None, [comma, *units])),
-    ]
-    return list(filter(None, notes))
-
-
 def class_schema(target: str, labels: Sequence[str], *, logits: int = 1) -> Schema:
     """Return a schema without features for classes."""
     shown = labels[1:] if len(labels) == 2 and logits == 1 else labels

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from kanlens.data._schema import Output, Schema, default_schema, reading_notes
+from kanlens.cli._model_data import reading_notes
+from kanlens.data._schema import Output, Schema, default_schema
 from kanlens.data._source import scan_table
 from kanlens.data._table_reader import read_features, read_table
 from kanlens.errors import (
