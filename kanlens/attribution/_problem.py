@@ -236,13 +236,19 @@ class Problem:
 
 @torch.no_grad()
 def explained_output(model: KAN, target: int | str | None, x: Rows, *, call: str) -> int:
-    """Return the index of `target`, by default the only output or the most frequent class."""
+    """Return the index of `target`, by default the only output or the most frequent class.
+
+    A reference class, whose output is constant, is not chosen.
+    """
     classes = len(model.output_names)
     if target is not None or classes == 1 or model.task != "classification":
         return model.output_index(target, call=call)
     rows = model.prepare(x, call=call)
     predicted = torch.cat([model(part).argmax(1) for part in rows.split(PART)])
-    return int(predicted.bincount(minlength=classes).argmax())
+    counts = predicted.bincount(minlength=classes)
+    if model.reference_class is not None:
+        counts[model.reference_class] = -1
+    return int(counts.argmax())
 
 
 def data_rows(model: KAN, rows: Rows | None, *, call: str, what: str, needs: str) -> Tensor:

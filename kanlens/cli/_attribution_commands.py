@@ -178,7 +178,11 @@ def importance(
         frame = distributed.importance(kan, data, workers=shared, **how)
     else:
         frame = kanlens.importance(kan, spread(table.x, "max_rows", most, terminal), **how)
+    reference = None if output_name else kan.reference_class
     for name, part in frame.groupby("output", sort=False):
+        if reference is not None and name == kan.output_names[reference]:
+            terminal.say(f"{name!s} is the reference class: other classes are relative to it.")
+            continue
         unit = str(part["unit"].iloc[0])
         title = f"importance for {name}" + (f" ({unit})" if unit else "")
         terminal.frame(title, part.drop(columns=["output", "unit"]))

@@ -61,6 +61,9 @@ def output_to_explain(terminal: Terminal, kan: KAN, text: str | None, x: torch.T
     names = kan.output_names
     if text is None and len(names) > 1:
         reason = "class that is predicted for most rows" if kan.class_labels else "middle quantile"
+        if kan.reference_class is not None:
+            other = kan.class_labels[kan.reference_class]
+            reason = f"class other than {other}, the reference, that is predicted for most rows"
         default = f"about {names[index]}, the {reason}"
         terminal.say(f"{default}; --output-name takes another of {', '.join(names)}")
     return index

@@ -271,7 +271,16 @@ grid_range, enable_standalone_scale_spline
 
     def output_unit(self, index: int) -> str:
         """Return the scale of an output, such as "log rate", or else its unit."""
+        if (reference := self.reference_class) is not None:
+            return f"{self.loss.scale} against {self.class_labels[reference]}"
         return self.loss.scale or self.schema.outputs[index].unit
+
+    @property
+    def reference_class(self) -> int | None:
+        """Index of the one of several classes without edges; other outputs are relative to it."""
+        constant = (self.layers[-1].mask == 0).all(1).nonzero().flatten().tolist()
+        logits = self.task == "classification" and self.nodes[-1].plain
+        return constant[0] if logits and len(constant) == 1 < len(self.output_names) else None
 
     @property
     def class_labels(self) -> tuple[str, ...]:

@@ -55,6 +55,27 @@ def test_of_equal_counts_the_first_class_is_taken(classifier):
     assert explained_output(model, None, pair, call="attribute") == 0
 
 
+def test_a_class_without_edges_is_the_reference_of_the_others(classifier):
+    """Attributions of another class are those of its log-odds against the reference."""
+    model, x = classifier
+    assert model.reference_class is None and model.output_unit(0) == "log-odds"
+    model.layers[-1].mask[2] = 0
+    model.output_shift[2] += 1.0 - model(x)[0, 2]
+    assert (model(x).argmax(1) == 2).sum() > 20  # for most rows
+    assert model.reference_class == 2
+    result = attribute(model, x, background=x)
+    assert result.target != "y3"
+    assert result.unit == "log-odds against c"
+    chances = model(x).softmax(1)
+    odds = (chances[:, model.output_names.index(result.target)] / chances[:, 2]).log()
+    torch.testing.assert_close(result.values.sum(1), odds - odds.mean())
+    model.layers[-1].mask[1] = 0
+    assert model.reference_class is None  # two are constant
+    model.layers[-1].mask[1] = 1
+    model.schema = dataclasses.replace(model.schema, task="regression", class_labels=())
+    assert model.reference_class is None
+
+
 @pytest.mark.parametrize("call", ["attribute", "compare", "report"])
 def test_of_several_numbers_one_must_be_named(network, tmp_path, call):
     model, x = network([3, 2, 2]), torch.rand(5, 3, dtype=torch.float64)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import kanlens
 from kanlens.cli import main
@@ -22,6 +24,28 @@ def test_importance_ranks_the_features_of_every_output(workshop, tmp_path, capsy
     assert pd.read_csv(out)["feature"].tolist() == table["feature"].tolist()
     again = answer(capsys, "importance", model, data, "--seed", "1")
     assert again["importance"] == facts["importance"]
+
+
+@pytest.mark.slow  # runs commands
+def test_a_reference_class_has_a_line_in_place_of_zeros(tmp_path, capsys):
+    draws = np.random.default_rng(0)
+    frame = pd.DataFrame({"x1": draws.normal(size=60), "grade": ["low", "mid", "mid"] * 20})
+    frame["grade"] = np.where(frame["x1"] > 1, "high", frame["grade"])
+    frame.to_csv(tmp_path / "data.csv", index=False)
+    model = kanlens.KAN([1, 3], generator=torch.Generator().manual_seed(0))
+    model.schema = kanlens.read_table(frame, target="grade").schema
+    model.layers[0].mask[2] = 0
+    words = [f"{kanlens.save(model, tmp_path / 'm.safetensors')}", f"{tmp_path}/data.csv"]
+    assert main(["importance", *words]) == 0
+    out, err = (" ".join(text.split()) for text in capsys.readouterr())
+    assert "importance for grade=high (log-odds against mid)" in out
+    assert "importance for grade=mid" not in out
+    assert "grade=mid is the reference class: other classes are relative to it." in err
+    assert main(["importance", *words, "--output-name", "grade=mid"]) == 0
+    assert "importance for grade=mid" in capsys.readouterr().out
+    assert main(["attribute", *words, "-o", f"{tmp_path}/a.csv"]) == 0
+    text = " ".join(capsys.readouterr().err.split())
+    assert "class other than mid, the reference, that is predicted for most rows" in text
 
 
 @pytest.mark.slow  # runs commands
