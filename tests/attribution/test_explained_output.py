@@ -65,7 +65,7 @@ def test_a_class_without_edges_is_the_reference_of_the_others(classifier):
     assert model.reference_class == 2
     result = attribute(model, x, background=x)
     assert result.target != "y3"
-    assert result.unit == "log-odds against c"
+    assert result.unit == "log-odds against class c"
     chances = model(x).softmax(1)
     odds = (chances[:, model.output_names.index(result.target)] / chances[:, 2]).log()
     torch.testing.assert_close(result.values.sum(1), odds - odds.mean())

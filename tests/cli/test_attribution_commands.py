@@ -38,7 +38,7 @@ def test_a_reference_class_has_a_line_in_place_of_zeros(tmp_path, capsys):
     words = [f"{kanlens.save(model, tmp_path / 'm.safetensors')}", f"{tmp_path}/data.csv"]
     assert main(["importance", *words]) == 0
     out, err = (" ".join(text.split()) for text in capsys.readouterr())
-    assert "importance for grade=high (log-odds against mid)" in out
+    assert "importance for grade=high (log-odds against class mid)" in out
     assert "importance for grade=mid" not in out
     assert "grade=mid is the reference class: other classes are relative to it." in err
     assert main(["importance", *words, "--output-name", "grade=mid"]) == 0
