@@ -291,7 +291,8 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) 
     facts["features"] = parts.features or model.feature_names
     facts["unit"] = model.output_unit(problem.target)
     facts["groups"] = model.schema.groups if own else {}
-    facts["levels"] = {one.name: one.levels for one in model.schema.features if own and one.levels}
+    coded = [one for one in model.schema.features if own and one.kind != "numeric"]
+    facts["levels"] = {one.name: one.levels for one in coded}
     if parts.paths:
         facts["owners"] = tuple(tuple(nodes.owner.tolist()) for nodes in model.nodes)
     return Attribution(**facts, method=method, target=model.output_names[problem.target])

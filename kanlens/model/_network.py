@@ -271,7 +271,7 @@ grid_range, enable_standalone_scale_spline
 
     def output_unit(self, index: int) -> str:
         """Return the scale of an output, such as "log rate", or else its unit."""
-        if (reference := self.reference_class) is not None:
+        if self.schema.class_labels and (reference := self.reference_class) is not None:
             return f"{self.loss.scale} against class {self.class_labels[reference]}"
         return self.loss.scale or self.schema.outputs[index].unit
 

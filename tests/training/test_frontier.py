@@ -336,7 +336,6 @@ def test_columns_that_growth_left_at_zero_have_no_edge():
 @pytest.mark.slow  # trains networks
 def test_growth_goes_on_where_an_interrupt_or_the_time_ended_it(monkeypatch, tmp_path):
     data = table(200)
-    x = data.x
     whole, path = traced(data, max_edges=12), tmp_path / "run"
     options = {"max_edges": 12, "checkpoint": path, "checkpoint_every": 0}
     with monkeypatch.context() as patch:
@@ -354,7 +353,8 @@ def test_growth_goes_on_where_an_interrupt_or_the_time_ended_it(monkeypatch, tmp
         )  # whose folds are those of the checkpoint
     assert 0 < len(calls) < 6 * len(whole.steps)
     assert again.steps == whole.steps
-    assert torch.equal(again.simplest(x), whole.simplest(x))
+    weights = whole.simplest.state_dict()  # outputs differ by rounding once a kernel is compiled
+    assert all(torch.equal(weights[k], w) for k, w in again.simplest.state_dict().items())
     done = traced(data, resume=True, **options)
     assert done.steps == whole.steps
     path.unlink()
