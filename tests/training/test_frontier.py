@@ -353,8 +353,9 @@ def test_growth_goes_on_where_an_interrupt_or_the_time_ended_it(monkeypatch, tmp
         )  # whose folds are those of the checkpoint
     assert 0 < len(calls) < 6 * len(whole.steps)
     assert again.steps == whole.steps
-    weights = whole.simplest.state_dict()  # outputs differ by rounding once a kernel is compiled
-    assert all(torch.equal(weights[k], w) for k, w in again.simplest.state_dict().items())
+    weights = again.simplest.state_dict(), whole.simplest.state_dict()
+    torch.testing.assert_close(*weights, rtol=0, atol=1e-14)  # rounding: arrays that are read
+    # again may lie in memory in another order, and outputs depend on whether a kernel is compiled
     done = traced(data, resume=True, **options)
     assert done.steps == whole.steps
     path.unlink()
