@@ -88,7 +88,7 @@ class Runs:
         return cast(Attribution, attribution)  # only local methods are compared
 
     def _random(self) -> Attribution:
-        """Return normal random values, scaled like those of the first method with shares."""
+        """Return normal random values, scaled like the first method with `Attribution.shares`."""
         done = list(self.done.values())
         like = next((attribution for attribution in done if attribution.shares), done[0])
         own = torch.Generator().manual_seed(0) if self.generator is None else self.generator

@@ -210,7 +210,7 @@ def open_rows(
 
 
 def print_outside(kan: KAN, table: Table, terminal: Terminal) -> None:
-    """Print the number of rows outside the training data, and the features."""
+    """Print the number of rows outside the range of training, and their features."""
     if words := outside_words(kan, table.x):
         terminal.say(f"{table.source}: {words}")
 

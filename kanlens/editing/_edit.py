@@ -169,9 +169,9 @@ class Edit(Displayed):
         return places or {find_place(call, "a column of the model", str(column), names, advice)}
 
     def remove(self, *columns: str) -> Edit:
-        """Remove all edges of columns; their means become part of the sums they entered.
+        """Remove all edges of columns; each mean becomes part of the sum that its edge entered.
 
-        `refit` lets the other edges take over.
+        `refit` then fits the other edges to targets.
         """
         features = {i for column in columns for i in self._features(column, "edit.remove")}
         places = [

@@ -60,7 +60,7 @@ class EdgeProjection:
         return float(np.abs(self._system @ [*coefficients, -1.0]).max())
 
     def distance(self, coefficients: Array) -> float:
-        """Return the root of the mean square difference."""
+        """Return the root mean square difference of a spline from the function."""
         return float(np.linalg.norm(self._matrix @ coefficients - self._target))
 
     def nearest(self) -> Array:

@@ -82,7 +82,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
         rows, target = inputs.labelled(self, X, y, reset=True)
         self.classes_ = np.unique(target if classes is None else classes)
         if len(self.classes_) < 2:
-            advice = "Classification needs more than one class"
+            advice = "Pass targets of two or more classes"
             raise InvalidValueError("KANClassifier", "at least two classes", "one class", advice)
         names = inputs.target_names(y)
         labels = tuple(str(label) for label in self.classes_)

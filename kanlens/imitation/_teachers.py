@@ -101,7 +101,7 @@ def read_teacher(
         own = own or tuple(map(str, getattr(model, "classes_", ())))
     elif hasattr(model, "classes_"):
         expected, got = "a classifier with predict_proba", f"{name} without"
-        advice = "Calibrate it, or pass its decision_function"
+        advice = "Wrap it in CalibratedClassifierCV, or pass its decision_function"
         raise DTypeError("imitate", expected, got, advice)
     else:
         call = model if inspect.isroutine(model) else getattr(model, "predict", model)

@@ -111,7 +111,7 @@ class _LeftOut(Exception):
 
 
 def _computed(model: KAN) -> tuple[Any, dict[str, str], dict[str, Array]]:
-    """Return a network, its functions and rows to check it by."""
+    """Return the network as JSON, its functions in JavaScript, and rows to check the page by."""
     if len(model.feature_names) > MAX_FEATURES:
         got = f"the model has {len(model.feature_names)} features"
         raise _LeftOut(f"{got}, and a page has controls for at most {MAX_FEATURES}")

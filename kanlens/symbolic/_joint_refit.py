@@ -107,7 +107,7 @@ def descend(
     damping: Damping = NIELSEN,
     exact: float = 0.0,
 ) -> tuple[Array, Array, Array]:
-    """Return parameters, losses and normal matrices of all problems."""
+    """Minimize from `start`; return parameters, losses and normal matrices of all problems."""
     theta = problems.allowed(start)
     state = [theta, problems.losses(theta), *problems.equations()]
     best, active = [value.copy() for value in state[:3]], np.arange(len(theta))

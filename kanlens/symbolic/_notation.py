@@ -101,7 +101,7 @@ def parse_formula(text: str, functions: Mapping[str, Any] | None = None) -> Any:
     text : str
         As `formula_text` writes it.
     functions : mapping of str, optional
-        Meanings of other names, such as the splines of a formula.
+        Functions by name that sympy does not have, such as the splines of a formula.
 
     Returns
     -------

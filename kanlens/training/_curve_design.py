@@ -48,7 +48,7 @@ ROUGH_START = 0.05  # initial variance of a rough part over that of the others
 class CurveBasis:
     """A function of a feature: its breakpoints, and the modes (breakpoint, mode) of its parts.
 
-    Levels of one category have the same `group`, and one variance.
+    The curves of one category's levels share a `group` and a variance.
     """
 
     feature: int

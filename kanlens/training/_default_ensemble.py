@@ -153,7 +153,7 @@ class EnsembleRun(TrainingRun):
                 self.model.update_grid(self.train_x)
 
     def _draw_held_out(self) -> Tensor:
-        """Draw a random order of all rows, in which groups are dealt to folds."""
+        """Return all rows, sorted by target, ties in random order: the order of dealing."""
         return sorted_by_target(self._permutation(len(self.x)), self.y)
 
     def _split(self) -> None:

@@ -142,7 +142,9 @@ def fit_default(
     if constraints:
         if hidden:
             expected, got = "constraints without a hidden layer", f"hidden={hidden!r}"
-            advice = "Pass hidden=() or max_edges, or train this network by kanlens.fit"
+            advice = (
+                "Pass hidden=(), or max_edges without hidden, or train this network by kanlens.fit"
+            )
             raise InvalidValueError("fit_default", expected, got, advice)
         small = (None, None) if hidden is None and small is None else small
     if small is not None and hidden is not None:

@@ -149,7 +149,7 @@ def shapley_rank(case: Case) -> Score:
 def subset_correlation(
     output: Function, x: Tensor, values: Tensor, masks: Tensor, references: Tensor
 ) -> Tensor:
-    """Correlate, over subsets, the sum of values with the change when the subset is removed.
+    """Correlate attributions summed over subsets with the output's change by their removal.
 
     Removed features of masks (subset, in) are replaced by references (rows, in), over which the
     output is averaged. NaN where one side does not vary.

@@ -241,7 +241,7 @@ def _cells_of(places: Array, cells: int) -> tuple[Index, Index]:
 
 
 def _spread(places: Array, jumps: Array, low: float, high: float, cells: int) -> Array:
-    """Return the sum, in units of s, of the jumps in each cell: (order, cell)."""
+    """Return the sums of absolute jumps in each cell, (order, cell), in units of s."""
     at = (places - low) / (high - low)
     near = (at >= 0) & (at <= 1)
     first, last = _cells_of(at[near], cells)
