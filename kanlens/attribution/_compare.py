@@ -47,7 +47,7 @@ DEFAULT_METHODS = (
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Comparison(Displayed):
-    """Several methods on the same samples.
+    """Attributions of the same samples by several methods.
 
     Attributes
     ----------

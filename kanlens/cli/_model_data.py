@@ -114,7 +114,7 @@ def column_names(text: str | None, data: Path) -> list[str]:
 
 
 class LossOptions:
-    """The loss of a command, and the columns that its targets account for."""
+    """Loss options of a command, and its columns of exposures and events."""
 
     def __init__(self, losses: Texts) -> None:
         numbers = {name: number(f"--{name}", losses[name]) for name in ("quantile", "power")}
@@ -252,7 +252,7 @@ def read_test(path: Path | None, kan: KAN, target: str | None, terminal: Termina
 def background_rows(
     path: Path | None, kan: KAN, table: Table, most: int | None, terminal: Terminal
 ) -> torch.Tensor:
-    """Return background rows: of a table, the model, or the data."""
+    """Return background rows: from `path`, else the model, else the data."""
     if path is not None:
         call = f"{terminal.call}: background"
         against = held(open_for_model(path, kan, call=call), call, kan)

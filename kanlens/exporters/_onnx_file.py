@@ -240,7 +240,7 @@ def _add_outputs(graph: Graph, subject: Export, x: str) -> list[Any]:
 
 
 def _add_predictions(graph: Graph, predictions: Predictions, y: str) -> None:
-    """Add the columns of predictions, named "y", of outputs."""
+    """Add the predictions as "y", computed from the outputs `y`."""
     if predictions.swaps:
         parts = [graph.add("Gather", y, [k], axis=1) for k in range(max(predictions.swaps)[1] + 1)]
         for a, b in predictions.swaps:

@@ -142,7 +142,7 @@ class ElementaryFunction:
         return _ENDS.get(self.domain, (-math.inf, math.inf))
 
     def stretches(self, low: float, high: float) -> list[Interval]:
-        """Return intervals of ``[low, high]`` with g defined and monotone.
+        """Return the parts of ``[low, high]`` where g is defined and monotone.
 
         They end at turning points, kinks, jumps, the ends of the domain (where g may be infinite)
         and next to poles; a jump itself is an interval of zero width.

@@ -43,7 +43,7 @@ class LossEvaluator:
         call: str,
     ) -> None:
         if not bool(torch.isfinite(first).all()):
-            advice = "Leave out the rows where it is not"
+            advice = "Leave out those rows"
             raise MethodError(call, "finite outputs on x", "NaN or infinity", advice)
         self.against_targets, self._model = y is not None, model
         self._rows = slice(None) if rows is None else rows

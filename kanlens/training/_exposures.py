@@ -34,7 +34,7 @@ def split_column(data: Any, values: PerRow, name: str) -> tuple[Any, Any]:
         names = [feature.name for feature in data.schema.features if feature.column != values]
         return data.keep(names), data.frame[values]
     if values is not None and isinstance(data, Source):
-        expected, advice = f"{name} of rows that fit in memory", "Allow more max_memory"
+        expected, advice = f"{name} of rows that fit in memory", "Increase max_memory"
         raise InvalidValueError("fit", expected, f"{data.rows:,} rows", advice)
     if isinstance(values, str) and hasattr(data[0], "columns"):
         check_choice("fit", name, values, data[0].columns)
@@ -87,7 +87,7 @@ def repeated(data: Data, levels: Sequence[float]) -> Any:
     if not levels:
         return data
     if isinstance(data, Source):
-        fields = f"{data.rows:,} rows", "Allow more max_memory"
+        fields = f"{data.rows:,} rows", "Increase max_memory"
         raise InvalidValueError("fit", "rows that fit in memory for several quantiles", *fields)
     y = data.y if isinstance(data, Table) else data[1]
     if y is None:

@@ -48,7 +48,7 @@ class Link:
 
     @property
     def knots(self) -> Array:
-        """Knots with `DEGREE` more beyond each end."""
+        """The knots, `DEGREE` of them beyond each end."""
         places = np.arange(-DEGREE, INTERVALS + DEGREE + 1)
         return self.low + (self.high - self.low) / INTERVALS * places
 

@@ -199,7 +199,10 @@ class SparsityPath(Displayed):
         """
         index = self.best if index is None else index
         if not -len(self.steps) <= index < len(self.steps):
-            expected, advice = f"an index below {len(self.steps)}", "Count the steps from 0"
+            expected, advice = (
+                f"an index from {-len(self.steps)} to {len(self.steps) - 1}",
+                "Count the steps from 0",
+            )
             raise InvalidValueError("SparsityPath.model_at", expected, repr(index), advice)
         return self.steps[index].model
 

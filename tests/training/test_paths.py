@@ -380,5 +380,6 @@ def test_data_that_does_not_fit_is_refused_under_the_name_of_the_call(network):
 
 def test_a_path_index_that_is_none_is_refused(path):
     count = len(path.steps)
-    with pytest.raises(InvalidValueError, match=re.escape(f"an index below {count}, got 99")):
+    text = f"an index from {-count} to {count - 1}, got 99"
+    with pytest.raises(InvalidValueError, match=re.escape(text)):
         path.model_at(99)

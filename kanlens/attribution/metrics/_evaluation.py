@@ -157,7 +157,7 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One number about an attribution, NaN if a part that it needs is missing."""
+    """A score of an attribution; NaN if the case lacks a part that it needs."""
 
     name: str
     function: Callable[[Case], Score]
@@ -264,7 +264,7 @@ class Case:
         """The exact values in float64, of the same columns."""
         exact = needed(self.exact)
         if exact.features != self.attribution.features:
-            raise MissingPartError("exact values of other columns")
+            raise MissingPartError("exact values of the same columns")
         return exact.values.detach().double()
 
     @property

@@ -216,7 +216,7 @@ def compile_games() -> None:
 
 @lru_cache(maxsize=16)
 def half_rules(most: int) -> tuple[Array, Array]:
-    """Return the nodes up to 1/2, and the weights, of Gauss-Legendre rules on [0, 1]."""
+    """Return nodes up to 1/2 and weights (count, node) of Gauss-Legendre rules on [0, 1]."""
     nodes: Array = np.zeros((most + 1, (most + 1) // 2 + 1))
     weights: Array = np.zeros_like(nodes)
     for count in range(1, most + 1):
