@@ -61,7 +61,7 @@ class Feature:
     def levels(self) -> tuple[str, ...]:
         """The labels of 0 and 1; empty for a number."""
         if self.kind == "binary":
-            return self.categories
+            return self.categories if len(self.categories) == 2 else ()
         return ("no", "yes") if self.kind == "missing" or self.category is not None else ()
 
 

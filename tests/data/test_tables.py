@@ -11,7 +11,7 @@ import torch
 from torch.testing import assert_close
 
 from kanlens.cli._model_data import reading_notes
-from kanlens.data._schema import Output, Schema, default_schema
+from kanlens.data._schema import Feature, Output, Schema, default_schema
 from kanlens.data._source import scan_table
 from kanlens.data._table_reader import read_features, read_table
 from kanlens.errors import (
@@ -412,3 +412,19 @@ def test_numbers_with_a_unit_and_a_decimal_comma(tmp_path):
     table = read_table(tmp_path / "d.csv", target="y")
     assert table.x[:, 0].tolist() == [1.5, 2.25, 1.5]
     assert reading_notes(table.schema) == ["numbers have a decimal comma; 'a' in kg"]
+
+
+def test_labels_of_0_and_1_are_two_or_none():
+    made = [
+        Feature(name="x", column="x", kind=kind, category=category, categories=categories)
+        for kind, category, categories in (
+            ("numeric", None, ()),
+            ("binary", None, ()),
+            ("binary", "m", ("f", "m")),
+            ("binary", "m", ("m",)),  # by hand: no table is read so
+            ("categorical", "a", ("a", "b", "c")),
+            ("missing", None, ()),
+        )
+    ]
+    expected = [(), (), ("f", "m"), (), ("no", "yes"), ("no", "yes")]
+    assert [feature.levels for feature in made] == expected
