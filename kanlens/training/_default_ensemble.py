@@ -19,6 +19,7 @@ References
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import itertools
 import math
@@ -257,12 +258,28 @@ class EnsembleRun(TrainingRun):
                 shrink = math.sqrt(max(self.best["record"]["validation_loss"], 0.0) / losses)
         keep_held_out(self.target, self.rows[rows], outputs, y, shrink=shrink)
 
+    @torch.no_grad()
+    def _member(self, index: int) -> KAN:
+        """Return a member as a network of its own: a copy of their mean, other nodes masked."""
+        network = copy.deepcopy(self.target)
+        layer, trained = network.layers[-1], self.model.layers[-1]
+        own = slice(index * layer.out_features, (index + 1) * layer.out_features)
+        layer.mask.mul_(trained.mask[own])
+        network.layers[0].mask.mul_(trained.mask[own][:1].mT)
+        layer.spline_weight.copy_(trained.coefficients()[own])
+        layer.base_weight.copy_(trained.base_weights()[own])
+        layer.bias.copy_(trained.bias[own])
+        network.held_out = None
+        store_statistics(network, cast("Tensor", network.background))
+        return network
+
     def finish(self, seconds: float) -> FitResult:
         """Return the result with the merged network as its model."""
         result = super().finish(seconds)
         result = dataclasses.replace(result, model=self.target)
         if self.members > 1:
-            return dataclasses.replace(result, folds=self.folds)
+            networks = tuple(map(self._member, range(self.members)))
+            return dataclasses.replace(result, folds=self.folds, members=networks)
         return dataclasses.replace(result, held_out=self.judged[:, 0].nonzero()[:, 0])
 
 

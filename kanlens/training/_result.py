@@ -46,6 +46,9 @@ class FitResult(Displayed):
     folds : Tensor, shape (batch,), or None
         Fold of each row, if the network is an ensemble whose members were each trained without one
         fold.
+    members : tuple of KAN
+        The members of that ensemble. `model` is their mean, and the effects of features of `model`
+        are the means of theirs, which `kanlens.attribution.effect` and `kanlens.plot.effect` take.
     interrupted : bool
         Whether an interrupt ended training.
     """
@@ -61,6 +64,7 @@ class FitResult(Displayed):
     held_out: Tensor
     seconds: float
     folds: Tensor | None = None
+    members: tuple[KAN, ...] = ()
     interrupted: bool = False
 
     def _line(self) -> str:
@@ -75,8 +79,9 @@ class FitResult(Displayed):
         return pd.DataFrame(list(self.history))
 
     def to_json(self) -> str:
-        """Return all but the model as JSON; NaN and infinity become null."""
-        fields = {name: value for name, value in vars(self).items() if name != "model"}
+        """Return all but networks as JSON; NaN and infinity become null."""
+        networks = "model", "members"
+        fields = {name: value for name, value in vars(self).items() if name not in networks}
         return json.dumps(to_plain(fields))
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import kanlens
+from kanlens.attribution import effect
 from kanlens.errors import FileFormatError, InterruptedWarning, InvalidValueError
 from kanlens.model._kan_linear import KANLinear
 from kanlens.training import _default_ensemble as ensemble
@@ -64,6 +65,18 @@ def test_the_network_is_the_mean_of_its_members():
         members = run._by_member(run._outputs(run.x)).double().mean(1)
         members = members * model.output_scale + model.output_shift
         torch.testing.assert_close(model(x), members, rtol=1e-5, atol=1e-3)
+        networks = run.finish(0.0).members
+        outputs = torch.stack([network(x) for network in networks], 1)[:, :, 0]
+        own = run._by_member(run._outputs(run.x)).double()[:, :, 0]
+    own = own * model.output_scale + model.output_shift
+    torch.testing.assert_close(outputs, own, rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(outputs.mean(1), model(x)[:, 0], rtol=0, atol=1e-11)
+    assert sum(network.edges_alive for network in networks) == model.edges_alive
+    whole = effect(model, "x1", x)
+    parts = effect(networks, "x1", x)
+    torch.testing.assert_close(parts.values, whole.values, rtol=0, atol=1e-11)
+    assert parts.members.std(0).max() > 0
+    assert "members" not in run.finish(0.0).to_json()
     assert model.statistics is not None
     assert len(model.background) == 90
 
