@@ -1,7 +1,7 @@
 """kanlens: plot, prune, symbolize and explain Kolmogorov-Arnold networks.
 
-Importing the package loads torch and nothing heavier; every public name below is loaded when it
-is first used.
+Importing the package loads no other library, not even torch; every public name below is loaded
+when it is first used.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
         sparsity_path,
     )
 
-_HOMES = {  # of every public name
+_HOMES = {  # the module of every public name
     name: module
     for module, names in {
         "kanlens.attribution": "Attribution Importance METHODS attribute compare importance",

@@ -55,7 +55,7 @@ def check_writable(path: Pathlike, *, call: str) -> None:
 
 
 def ending_of(path: Pathlike) -> str:
-    """Return the ending of a file name in lower case, as .csv or .csv.gz."""
+    """Return the ending of a file name in lower case, such as .csv or .csv.gz."""
     suffixes = [suffix.lower() for suffix in Path(path).suffixes]
     return "".join(suffixes[-2:] if suffixes[-1:] == [".gz"] else suffixes[-1:])
 

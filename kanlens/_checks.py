@@ -23,7 +23,7 @@ from kanlens.errors import (
     ShapeError,
 )
 
-MAX_DISTANCE = 1e3  # of a target from the 5 to 95 % quantiles, in spans between them
+MAX_DISTANCE = 1e3  # of a target from the 5 % or 95 % quantile, relative to their distance
 
 
 def optional_module(name: str, *, call: str, extra: str = "") -> Any:

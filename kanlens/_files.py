@@ -1,4 +1,4 @@
-"""Reading and writing of table files; no cell is evaluated, no address is opened."""
+"""Reading and writing of table files; no cell is evaluated, no URL is opened."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ ENDINGS = ", ".join(TEXT_SUFFIXES[:4] + PARQUET_SUFFIXES)
 
 
 def write_frames(frames: Iterable[pd.DataFrame], path: Pathlike, *, call: str) -> int:
-    """Write frames, one below the other without index; return the rows.
+    """Write frames one below the other, without index; return the number of rows.
 
-    The suffix of `path` is of CSV, TSV or Parquet.
+    The suffix of `path` selects CSV, TSV or Parquet.
     """
     suffix = ending_of(path)
     check_ending(path, TABLE_SUFFIXES, call=call, shown=ENDINGS)

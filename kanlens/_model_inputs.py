@@ -32,7 +32,7 @@ def prepare_data(
 ) -> tuple[Tensor, Any]:
     """Return x (batch, in) and y for training; set the model's schema.
 
-    Unless its features have default names (x1, x2, ...), they are looked up in the table by name.
+    Model features without default names (x1, x2, ...) are looked up in the table by name.
     Returns y as `prepare_target` does. A target that does not vary raises a warning; if none vary,
     an error unless `constant`. For a `trained` model y may be None.
     """
@@ -77,7 +77,7 @@ def _check_trainable(model: KAN, data: Any, x: Tensor, y: Tensor | None, constan
 
 
 def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
-    """Set everything training would set, except weights and scaling.
+    """Set everything in a model that training would set, except weights and scaling.
 
     These are names, units, kinds, task and classes, statistics of every layer, and background rows;
     without a target the task is unchanged. Two classes may have one output or two. If outputs are
@@ -89,7 +89,7 @@ def adopt_data(model: KAN, data: Table | tuple[Any, Any]) -> None:
 def needed_widths(data: object) -> tuple[int, int]:
     """Return the numbers of features and outputs for data."""
     if isinstance(data, (Table, Source)):
-        return len(data.schema.features), max(1, len(data.schema.outputs))  # none is refused later
+        return len(data.schema.features), max(1, len(data.schema.outputs))  # 0 is refused later
     x, y = _pair(data)
     table = read_columns(x, ColumnRoles(), call="fit").x if hasattr(x, "columns") else x
     shape = tuple(np.shape(table))
@@ -99,7 +99,7 @@ def needed_widths(data: object) -> tuple[int, int]:
         return shape[1], np.shape(y)[1] if len(np.shape(y)) == 2 else 1
     labels = Column(name="y", cells=pd.Series(np.asarray(y).ravel()), call="fit", target=True)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they are repeated when the labels are read
+        warnings.simplefilter("ignore")  # warnings are repeated when the labels are read
         count = len(class_labels(labels, declared=True))
     return shape[1], count if count > 2 else 1
 
@@ -177,8 +177,8 @@ def _adopt_features(model: KAN, schema: Schema, trained: bool) -> list[int]:
         if any(marks):
             changes.append("fill missing cells with read_table(..., {impute})")
         if trained:
-            order = "in the order of its inputs"
-            changes = [f"Name the target, and the columns it was trained on, {order}"]
+            order = "in the order of the inputs"
+            changes = [f"Name the target, and the columns of the training data, {order}"]
         raise ShapeError("fit", expected, got, *changes, impute="median")
     if missing and own.features != default_schema(len(wanted), 1).features:
         expected = f"the model's features {listed(wanted)}"
@@ -225,7 +225,7 @@ def codes_of_model(model: KAN, schema: Schema, y: Tensor, *, call: str) -> Tenso
 def _in_order_of(names: Sequence[str], schema: Schema) -> Schema:
     """Return a schema with classes in the order of the outputs.
 
-    Two classes have one output each, or one that is for the second.
+    Two classes have one output each, or a single output, for the second class.
     """
     labels = schema.class_labels
     if set(names) == set(labels):
@@ -260,7 +260,7 @@ def prepare_target(model: KAN, y: Targets, n_rows: int, *, call: str) -> Tensor:
     values: Tensor = y.detach().to(model.input_shift)
     if values.dim() == 1:
         values = values.unsqueeze(1)
-    if values.shape[1] == 1 and model.loss.levels:  # of several quantiles
+    if values.shape[1] == 1 and model.loss.levels:  # one for each quantile
         values = values.repeat(1, len(model.loss.levels))
     expected = (n_rows, len(model.schema.outputs))
     if tuple(values.shape) != expected:
@@ -294,7 +294,7 @@ def _class_codes(model: KAN, y: Targets, n_rows: int, call: str) -> Tensor:
 def encode_labelled(model: KAN, table: Table, *, call: str) -> tuple[Tensor, Tensor]:
     """Return x (batch, in) and prepared y of a table with targets.
 
-    The model has the table's schema; a pruned one finds its features in the table by name.
+    The model has the table's schema; for a pruned model, the table is reduced to its features.
     """
     if table.y is None:
         raise DataError(call, "a table with the target", "none", "Add its column")

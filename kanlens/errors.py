@@ -52,7 +52,7 @@ class Message(Exception):
 
     @property
     def reason(self) -> str:
-        """The line without its call."""
+        """The message without call and part."""
         expected, advice = self.expected, list(self.advice)
         for name, value in self.settings.items():
             place, word = f"{{{name}}}", self.write(name, value)

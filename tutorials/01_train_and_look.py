@@ -90,8 +90,8 @@ axes = kanlens.plot.edge(model, 0, 0, 0, parts=True)
 
 # %% [markdown]
 # The blue line is the edge's function, the sum of the dashed spline and the dotted SiLU. The marks
-# above are the knots between its pieces, the strip below is how many rows there are at each place,
-# and beyond the hatched ends there are none.
+# above are the knots between its pieces, the strip below shows how many rows have each value, and
+# in the hatched ranges at both ends there are no rows.
 #
 # A trace records the inputs of every layer, and the share of them that lay outside: features
 # outside the training data, which are clipped to its range, and hidden values outside their grids,
@@ -108,7 +108,7 @@ record.to_frame()
 # Now all steps from the table to a formula. A penalty on the L1 norm of each edge's weights makes
 # most edges small; pruning removes them, smallest first, as long as the loss stays within a budget;
 # a few rounds leave the smallest network that explains the data. About one start in five ends in a
-# larger network, and the next one is tried. On a finer grid the three edges are fitted closely,
+# larger network; then another start is tried. On a finer grid the three edges are fitted closely,
 # each is matched with the functions of a library, and all constants are refitted together.
 
 # %%

@@ -222,9 +222,9 @@ print(f"R2 on the other quarter {searched:.2f}; of a line through all columns {l
 # %% [markdown]
 # ## How small can networks get?
 #
-# The tables show three networks each for two real tables, concrete (8 features, 72 edges) and
-# Californian houses (13 columns, 112 edges), pruned by every score. The budget is kept on the rows
-# used for pruning. In parentheses is the loss on other rows, relative to the loss before pruning.
+# Networks of concrete (8 features, 72 edges) and of Californian houses (13 columns, 112 edges) are
+# pruned by every score. The budget is kept on the rows used for pruning. Entries are edges, means
+# of three networks, and in parentheses the loss on other rows, relative to the loss before pruning.
 # `python -m benchmarks sparsity --parts budgets` repeats the experiment.
 
 

@@ -14,8 +14,8 @@
 # # Exact attributions
 #
 # An attribution divides a prediction among the features. Most methods estimate: they sample orders
-# of features, or sum gradients along a line, without an error. In a KAN every function is known, so
-# that attributions can be computed exactly, and every result has its completeness gap.
+# of features, or sum gradients along a line, and report no error. In a KAN every function is known,
+# so that attributions can be computed exactly, and every result has its completeness gap.
 #
 # The table is Friedman's: $y = 10\sin(\pi x_1 x_2) + 20(x_3 - \frac12)^2 + 10x_4 + 5x_5$ with
 # noise, and two more columns that do nothing. Only $x_1$ and $x_2$ interact.
@@ -78,8 +78,8 @@ axes = kanlens.plot.attribution(shapley, kind="beeswarm")
 axes = kanlens.plot.attribution(shapley, kind="waterfall", row=3)
 
 # %% [markdown]
-# One sample, from the mean output over the background up to its prediction, or down to it: every
-# step is the share of one feature, with the value that the feature has here.
+# The steps lead from the mean output over the background to the prediction of one sample. Each step
+# is the attribution of one feature; next to its name is its value in this sample.
 
 # %% [markdown]
 # ## Interactions
@@ -96,9 +96,9 @@ first, second = divmod(int(off.argmax()), len(off))
 print(f"strongest pair: {pairs.features[first]} and {pairs.features[second]}")
 
 # %% [markdown]
-# One square stands out. The diagonal, in gray, is what each feature does alone. What the pair does
-# is a surface: lines of one height follow the product of the two, as in $\sin(\pi x_1 x_2)$, and
-# no sum of two curves looks like that. Gray is where there are no rows.
+# One square stands out. The diagonal, in gray, is what each feature does alone. The effect of the
+# pair is a surface: its contour lines follow the product of the two, as in $\sin(\pi x_1 x_2)$, and
+# no sum of two curves looks like that. Gray areas have no rows.
 
 # %%
 axes = kanlens.plot.effect(model, "x1", frame, other="x2")
@@ -164,7 +164,7 @@ class Stock(torch.nn.Module):
 
 sample, baseline = (torch.tensor(part.to_numpy()) for part in (rows, one))
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # about hooks, not about what goes wrong
+    warnings.simplefilter("ignore")  # about hooks; there is none about the wrong values
     stock = DeepLift(Stock()).attribute(sample.requires_grad_(), baseline).detach()
 change = (model(sample) - model(baseline))[:, 0].detach()
 edge_view = kanlens.attribute(model, rows, method="captum_deep_lift", background=one)
@@ -175,9 +175,9 @@ for name, values in (("stock", stock), ("edge view", edge_view.values)):
 # %% [markdown]
 # ## All of them side by side
 #
-# `compare` runs methods on the same samples and measures each: against the exact Shapley values
-# counted from the same baseline, by what is left unexplained, and by removing features from the
-# model. The last line is a random attribution, below which nothing should fall.
+# `compare` runs methods on the same samples and measures each: against the exact Shapley values for
+# the same baseline, by its completeness gap, and by removing features from the model. The last line
+# is a random attribution, below which nothing should fall.
 
 # %%
 table = kanlens.compare(
@@ -198,9 +198,9 @@ table.frame.set_index("method")[["verdict"]]
 axes = kanlens.plot.comparison(table)
 
 # %% [markdown]
-# A band for each feature, in the order of the exact values, and a mark for each method: most agree
-# on the size of a feature. Gradients times inputs do not. Next to the names are the error of each
-# method, sample by sample, and its completeness gap.
+# The plot has a band for each feature, in the order of the exact values, and a mark for each
+# method: most agree on the size of a feature, but gradients times inputs do not. Next to the names
+# are the error of each method, sample by sample, and its completeness gap.
 #
 # ## Which features matter over all samples
 #
@@ -238,7 +238,7 @@ twins["twin of a"] = twins["a"] + 0.1 * draw.normal(size=200)
 sums = kanlens.read_table(twins.assign(y=np.sin(twins["a"])), target="y")
 additive = kanlens.KAN([2, 1], generator=torch.Generator().manual_seed(0)).double()
 kanlens.fit(additive, sums, generator=torch.Generator().manual_seed(0), progress=False)
-additive.layers[0].mask[0, 1] = 0  # it reads a alone
+additive.layers[0].mask[0, 1] = 0  # the model uses only a
 laws = {}
 for law in ("interventional", "observational"):
     result = kanlens.attribute(additive, twins, method="additive", background=twins, law=law)

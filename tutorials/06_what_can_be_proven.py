@@ -46,8 +46,8 @@ print(f"{model.edges_alive} edges, {cut.model.edges_alive} after pruning")
 # ## Proof for a box
 #
 # Every edge is bounded by the control points of its pieces, deeper layers by linear lower and upper
-# bounds of their functions, and the box is divided until a statement is decided or the number of
-# boxes is reached. Next to each bound is the value that was *seen* at evaluated points: no correct
+# bounds of their functions, and the box is divided until a statement is decided or there are
+# `max_boxes` boxes. Next to each bound is the value that was *seen* at evaluated points: no correct
 # bound is tighter, so that the two show how tight the bound is.
 
 # %%
@@ -59,9 +59,9 @@ print(proven)
 axes = kanlens.plot.certificate(proven)
 
 # %% [markdown]
-# How much each feature alone can change the price at most, up to the right and down to the left:
-# gray is what is proven, blue the largest change that was seen, and between them lies the truth.
-# The triangles mark what is proven never to lower the price, or never to raise it.
+# The bars show how much each feature alone can change the price at most, up to the right and down
+# to the left: gray is the proven bound, blue the largest change that was seen, and the true maximum
+# lies between them. Triangles mark features proven never to lower, or never to raise, the price.
 #
 # "never lowers it" is a theorem about this model inside this box. "raises it by ... and lowers it
 # by ... (seen)" comes with two pairs of points that show it:
@@ -77,7 +77,7 @@ pd.DataFrame(
 
 # %% [markdown]
 # The number of the lot has no true effect; the network has learned a little noise from it. The
-# certificate bounds its effect. After pruning, where no edge is left, it is exactly nothing.
+# certificate bounds its effect. After pruning, where no edge is left, it is exactly zero.
 
 # %%
 small = cut.model
@@ -90,9 +90,9 @@ effects.join(pruned.add_suffix(" after pruning")).round(3)
 # %% [markdown]
 # ## Is it a sum of functions of single features?
 #
-# `additivity` gives an additive function, proves how far the model is from it at most, and says
-# below which distance there is none. Near zero, one curve per feature would explain the model. Here
-# it does not: size and age interact.
+# `additivity` gives an additive function, a proven bound on its distance from the model, and a
+# lower bound on the distance of all additive functions. Near zero, one curve per feature would
+# explain the model. Here it does not: size and age interact.
 
 # %%
 near = proven.outputs[0].additivity
@@ -108,7 +108,7 @@ print(f"no sum of single functions is nearer than {near.least:.3g} everywhere")
 #
 # A KAN can be written down from a formula, without training; then the model *is* the truth, and
 # methods can be scored against closed forms. `python -m benchmarks attribution` does this for
-# networks with products, kinks, cancelling features, twins and features that do nothing, and for
-# networks trained on tables. The picture is drawn from the file of the last full run.
+# networks with products, kinks, cancelling and duplicated features and features without effect, and
+# for networks trained on tables. The picture is drawn from the file of the last full run.
 #
 # ![Every method on every planted network](../figures/attribution-planted.png)

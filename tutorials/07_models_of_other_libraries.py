@@ -49,10 +49,10 @@ models = {
     ).double()
     for name, file in files.items()
 }
-expected = pd.read_csv(f"{folder}/expected.csv")  # what the libraries said of twenty rows
+expected = pd.read_csv(f"{folder}/expected.csv")  # outputs of the libraries for twenty rows
 for name, model in models.items():
-    said = model(expected[["x1", "x2", "x3"]].to_numpy())[:, 0].detach().numpy()
-    off = np.abs(said - expected[name.lower()]).max()
+    output = model(expected[["x1", "x2", "x3"]].to_numpy())[:, 0].detach().numpy()
+    off = np.abs(output - expected[name.lower()]).max()
     print(f"{name}: off by at most {off:.0e}, {model.edges_alive} edges")
     assert off < 1e-5
 
@@ -69,7 +69,7 @@ axes = kanlens.plot.edges(models["ChebyKAN"], 0)
 # The angle's functions turn twice, as its sine does, and the speed's are bowls, upright or upside
 # down. In the gray parts there are no rows: the polynomial of tanh was not fitted there.
 #
-# FastKAN normalizes the inputs of each layer, which couples them: the squares of the diagram.
+# FastKAN normalizes the inputs of each layer, which couples them: the squares in the diagram.
 # Attributions are exact in the raw features all the same: here Shapley values, which add up to the
 # output.
 
@@ -79,7 +79,7 @@ x = frame[names]
 for name, model in models.items():
     found = kanlens.attribute(model, x[:20], background=x[20:40])
     gap = float(found.completeness_gap.abs().max())
-    print(f"{name}: what values leave unexplained, at most {gap:.0e}")
+    print(f"{name}: largest completeness gap {gap:.0e}")
     assert gap < 1e-9
 
 # %% [markdown]
@@ -95,8 +95,8 @@ assert low < force.min() and force.max() < high + 0.1
 # %% [markdown]
 # ## One report that compares them
 #
-# The page of the pykan, with the others beside it: how good each is on the same rows, whether their
-# outputs agree, and whether they say so for the same reasons.
+# The report of the pykan network compares all three: their scores on the same rows, whether their
+# outputs agree, and whether they rank the features alike.
 
 # %%
 with tempfile.TemporaryDirectory() as place:
@@ -118,6 +118,6 @@ assert lines[2]["R2"] > 0.99
 pd.DataFrame(lines).round(3)
 
 # %% [markdown]
-# The pykan and the ChebyKAN found the same functions. The FastKAN is less good: normalizing three
+# The pykan and the ChebyKAN found the same functions. The FastKAN has a lower R2: normalizing three
 # inputs removes their common size, which the output depends on. All three agree on the order:
 # angle, speed, load.

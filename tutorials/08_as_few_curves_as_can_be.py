@@ -14,11 +14,11 @@
 # # As few curves as can be
 #
 # A network of hundreds of edges predicts well, and nobody can read it. This tutorial starts there,
-# walks to a network of a few curves that predicts as well, and reads every one of them.
+# grows a network of a few curves that predicts as well, and reads every one of them.
 #
-# The table is drawn: hourly bicycle rentals in a city, with the weather. The mean is a product of
-# effects, the hours of workdays differ from those of weekends, and humidity and the age of the moon
-# have no effect at all.
+# The table is simulated: hourly bicycle rentals in a city, with the weather. The mean is a product
+# of effects, the effect of the hour differs between workdays and weekends, and humidity and the age
+# of the moon have no effect at all.
 
 # %%
 import kanlens, numpy as np, pandas as pd, torch
@@ -122,8 +122,8 @@ axes = kanlens.plot.terms(model, table.x, table.y)
 #   weekends have fewer rentals than workdays, and in the early afternoon more. What either column
 #   does alone is in its own curve.
 #
-# Humidity and the moon have no curve, as they have no effect. All of that is how the table was
-# drawn. The same numbers are in `kanlens.attribution.terms(model, table.x)`.
+# Humidity and the moon have no curve, as they have no effect. All of this agrees with the
+# simulation. The same numbers are in `kanlens.attribution.terms(model, table.x)`.
 #
 # From here on everything else of kanlens applies: attributions of single rows, certificates, a
 # formula by `kanlens.symbolize`, and the page of `kanlens.report`, which begins with such pictures.

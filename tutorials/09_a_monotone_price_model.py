@@ -14,11 +14,11 @@
 # # A monotone price model that an expert edits
 #
 # A price model is used only if it makes sense to those who know the market: of two flats that
-# differ in size alone, the larger one is not cheaper. This tutorial trains a model of which that
+# differ in size alone, the larger one is not cheaper. This tutorial trains a model for which this
 # is proven, reads its curves, and has an expert correct what the table got wrong.
 #
-# The table is drawn: 600 flats that were sold, with prices in thousands. Most of the large ones
-# were sold within families, for half of what they are worth, which the table does not mark.
+# The table is simulated: 600 flats that were sold, with prices in thousands. Most of the large ones
+# were sold within families, for half of what they are worth; no column marks these sales.
 
 # %%
 import tempfile, kanlens, numpy as np, pandas as pd, torch
@@ -72,19 +72,19 @@ print(f"mean error of new prices: {error(model):.0f}")
 axes = kanlens.plot.terms(model, table.x, table.y)
 
 # %% [markdown]
-# Area and distance go one way only. This is the best fit with these shapes, not the other one with
-# its dents filled. Bands are those of the table without shapes: where a curve leaves its band, the
-# shape speaks. The error is larger, as it must be: among the new rows are sales within families,
-# too.
+# The curves of area and distance are monotone now. This is the best fit with these shapes, not the
+# first fit with its dents filled. The bands are computed without the shapes: where a curve leaves
+# its band, the shape determines it. The error is larger, as it must be: among the new rows are
+# sales within families, too.
 #
 # `"convex"`, `"concave"`, `"positive"` (never below the effect of 0) and two at a time, such as
-# `"increasing concave"`, are asked for alike, and `KANRegressor` takes scikit-learn's
+# `"increasing concave"`, are requested in the same way, and `KANRegressor` takes scikit-learn's
 # `monotonic_cst`.
 #
 # ## Proven
 #
-# That is not what some rows have shown, it is proven for all inputs. `kanlens.certify` states it,
-# and adds what it proves within the range of the data.
+# The shapes are not only observed on some rows, they are proven for all inputs. `kanlens.certify`
+# states them, and adds what it proves within the range of the data.
 
 # %%
 certificate = kanlens.certify(model, max_boxes=1, progress=False)
@@ -93,7 +93,7 @@ proven = certificate.to_frame()[["feature", "verdict", "slope_low", "slope_high"
 print(proven.head(4).round(1).to_string(index=False))
 
 # %% [markdown]
-# Of the age nothing was asked; it raises the price here and lowers it there.
+# No shape was requested for age; it raises the price at some inputs and lowers it at others.
 #
 # ## What the expert knows
 #
@@ -109,9 +109,9 @@ print(pd.DataFrame({"area": places, "effect": effect.round()}).to_string(index=F
 
 # %% [markdown]
 # Up to 100 square meters, every further one adds about four thousand. Above, the curve soon is
-# flat, and the expert goes on with the same slope. `set` takes points, or a function; without
-# `keep_mean`, smaller flats would become cheaper, so that the mean stays. The age is to be
-# smoother.
+# flat, and the expert goes on with the same slope. `set` takes points, or a function. By default it
+# keeps the mean of the curve, which would make smaller flats cheaper: hence `keep_mean=False`. The
+# curve of age is smoothed.
 
 # %%
 slope = (effect[3] - effect[1]) / 40
@@ -135,8 +135,8 @@ print(diff)
 print(diff.rows[["row", "before", "after", "feature"]].head(4).round().to_string(index=False))
 
 # %% [markdown]
-# Judged by the prices of the table, the edit is a mistake. Its prices are wrong, though, and as
-# these are drawn, we can look at what the flats are worth:
+# Judged by the prices of the table, the edit is a mistake. Some of these prices are wrong, though,
+# and as the table is simulated, we can compare with what the flats are worth:
 
 # %%
 for name, fitted in (("free", free), ("monotone", model), ("edited", edit.model)):
@@ -154,8 +154,8 @@ print(kanlens.certify(edit.model, max_boxes=1, progress=False).constraints)
 # %% [markdown]
 # ## In use
 #
-# Prices come with intervals that hold 90% of new prices. They are taken from rows held out; as the
-# model was changed, `calibrate` is given new ones.
+# Predictions come with intervals that cover 90% of new prices. Their width is computed from rows
+# held out; an edit makes those of training invalid, so `calibrate` takes new ones.
 
 # %%
 kanlens.calibrate(edit.model, new)

@@ -50,7 +50,7 @@ METHODS: dict[str, Method] = {
     **methods_of(sobol_first, sobol_total, pykan, weight_l1, edge_std),
 }
 
-# Captum's methods that return a plain gradient on a KAN, or have no rule for its edges or places.
+# Captum's methods that reduce to a plain gradient on a KAN, or need layers or images.
 _REFUSED = {
     "captum": "guided_backprop deconvolution lrp layer_lrp layer_grad_cam guided_grad_cam",
     "captum_neuron": "guided_backprop deconvolution deep_lift deep_lift_shap conductance gradient "
@@ -59,7 +59,7 @@ _REFUSED = {
 REFUSED = frozenset(f"{kind}_{name}" for kind, names in _REFUSED.items() for name in names.split())
 
 
-PER_SAMPLE = ("values", "standard_error", "bound", "interactions")  # of `LocalValues`, and paths
+PER_SAMPLE = ("values", "standard_error", "bound", "interactions")  # fields with one row per sample
 
 
 @within_memory
@@ -95,7 +95,7 @@ def attribute(
     max_memory : str or int, optional
         As for `trace`.
     generator : torch.Generator, optional
-        For methods that sample, those of Captum too, whose results it determines. Default: torch's
+        Source of all random numbers of methods that sample, including Captum's. Default: torch's
         default generator, whose state is restored.
     progress : bool, optional
         Show a bar on stderr. Default: when it is a terminal.
@@ -159,8 +159,8 @@ def importance(  # noqa: PLR0913 - one keyword per choice
     """Return the importance of each feature over all samples, output by output.
 
     Local methods are averaged: the mean ``|value|``, with a 95% interval as in
-    `Attribution.to_importance`. A classifier has one output for each class (or a single one for the
-    second of two), explained on the scale of its logits.
+    `Attribution.to_importance`. A classifier has one output for each class (or, of two classes, for
+    the second only), explained on the scale of its logits.
 
     An interrupt (Ctrl-C) ends the work; the outputs that are done are returned, with a warning.
 
@@ -175,7 +175,7 @@ def importance(  # noqa: PLR0913 - one keyword per choice
     target : int or str, optional
         One output. Default: all of them, one after the other.
     grouped : bool
-        Whether one-hot features of a table column count together; only for local methods.
+        Whether to sum the values of a column's one-hot features; only for local methods.
 
     Returns
     -------
@@ -258,7 +258,7 @@ def _problem(
 def _run(
     chosen: Method, problem: Problem, options: dict[str, Any], dtype: torch.dtype
 ) -> LocalValues | GlobalScores:
-    """Run a method; if samples are independent, in parts, of which only results are kept."""
+    """Run a method; if samples are independent, block by block to save memory."""
     at_once = max(problem.rows_at_once, 0 if problem.rows is None else len(problem.rows))
     if not chosen.by_row or len(problem.x) <= at_once:
         return cast("LocalValues | GlobalScores", chosen.function(problem, **options))
@@ -299,7 +299,7 @@ def _attribution(model: KAN, problem: Problem, method: str, parts: LocalValues) 
 
 
 def _check_numbers(method: str, dtype: torch.dtype, *parts: Tensor) -> None:
-    """Refuse NaN and infinity in the values of a method, in the dtype of the model."""
+    """Refuse values that are NaN or infinite after conversion to the dtype of the model."""
     for part in parts:
         if not bool(torch.isfinite(part.to(dtype)).all()):
             expected = f"finite numbers from method {method!r}"
@@ -310,7 +310,7 @@ def _check_numbers(method: str, dtype: torch.dtype, *parts: Tensor) -> None:
 
 
 def importance_table(result: Attribution | Importance, *, grouped: bool = False) -> pd.DataFrame:
-    """Return the rows of one output, the most important feature first."""
+    """Return one row of `importance` per feature, the most important one first."""
     if isinstance(result, Attribution):
         result = (result.grouped() if grouped else result).to_importance()
     frame = result.to_frame().sort_values("importance", ascending=False, kind="stable")

@@ -148,9 +148,9 @@ def compare(  # noqa: PLR0913 - one keyword per choice
     Raises
     ------
     InvalidValueError
-        If a method, metric or output is unknown, or a method is global or one of hidden nodes.
+        If a method, metric or output is unknown, or a method is global or explains hidden nodes.
     DTypeError
-        If `methods` or `metrics` hold no names.
+        If a method or metric is not a string.
     MethodError
         If a requested method does not fit the model, or none does.
 
@@ -319,10 +319,10 @@ def verdict(
     random: bool,
     baseline: str,
     gap: float,  # sum of |completeness gap| over that of |output - reference|
-    error: float | None,  # L1 distance from the exact values over their norm; None: not a column
-    rank: float,  # rank agreement with these
+    error: float | None,  # L1 distance from the exact values over their norm; None: not computed
+    rank: float,  # rank agreement with the exact values
     floor: float,  # error of a random attribution
-    rounding: float = 0.0,  # relative distance of neighboring numbers in the dtype
+    rounding: float = 0.0,  # machine epsilon of the dtype
 ) -> str:
     """Return a sentence on how reliable a method's values are; unknown numbers are NaN."""
     if slopes:

@@ -27,7 +27,7 @@ from kanlens.model._trace import edge_moments
 
 LIMIT = 14  # features; 2**14 subsets
 NUMBERS = 2**20  # probabilities held at once
-MIN_DEVIATION = 1e-9  # a conditional deviation below this is a point
+MIN_DEVIATION = 1e-9  # least conditional standard deviation, in place of 0
 
 
 @method(exact=True, complete=True)
@@ -91,7 +91,7 @@ class GaussianCopula:
         self.correlation = (unit.mT @ unit).fill_diagonal_(1.0)  # (in, in), of the normal scores
 
     def scores(self, x: Tensor) -> Tensor:
-        """Return the normal scores of x (batch, in); equal values get that of their mean rank."""
+        """Return the normal scores of x (batch, in); ties get the score of their mean rank."""
         n, columns, tables = len(self.sorted), [], (self.sorted, x)
         for rows, points in zip(*(table.mT.numpy(force=True) for table in tables), strict=True):
             values, counts = np.unique(rows, return_counts=True)
@@ -145,7 +145,7 @@ def _observational(problem: Problem) -> Tensor:
     return values
 
 
-SAME = 1e-10  # inputs closer than this have their derivative for a secant, as in captum
+SAME = 1e-10  # inputs closer than this get a derivative in place of a secant, as in captum
 
 
 @method(exact=True, complete=True)
@@ -175,7 +175,7 @@ def secant(problem: Problem) -> LocalValues:
 
 
 def _flows(problem: Problem, x: Tensor, rows: Tensor) -> list[Tensor]:
-    """Return the contribution of each edge (batch, out, in), summed over the background."""
+    """Return the contributions (batch, out, in) of each layer's edges, summed over the rows."""
     model, rises, steps = problem.model, list[Tensor](), list[Tensor]()
     (ours, sums), (theirs, their_sums) = (model.levels(model.scale_inputs(k)) for k in (x, rows))
     for index, layer in enumerate(model.layers):
@@ -241,7 +241,7 @@ def sobol_first(problem: Problem, *, n_samples: int = 4096) -> GlobalScores:
     """Share of the output's variance that a feature explains alone.
 
     The first-order Sobol index Var(E[F | x_i]) / Var(F); 0 for a constant output. Features are
-    independent, with the background's own values. Exact for a sum of functions of single features;
+    drawn independently from the background. Exact for a sum of functions of single features;
     otherwise eight scrambled Sobol designs give the estimate, and their spread its 95% interval.
     `n_samples`, the points of a design, is rounded up to a power of two; each point costs
     features + 2 evaluations.
@@ -291,7 +291,7 @@ def _shares(problem: Problem, n_samples: int, *, total: bool) -> GlobalScores:
     live = live_features(problem.model, problem.target)
     rounds = torch.where(live, torch.stack(designs), 0.0)  # (round, in)
     mean = rounds.mean(0)
-    reach = rounds.std(0) / ROUNDS**0.5 * float(special.stdtrit(ROUNDS - 1, 0.975))  # of 95%
+    reach = rounds.std(0) / ROUNDS**0.5 * float(special.stdtrit(ROUNDS - 1, 0.975))  # half width
     low, high = (mean - reach).clamp(0, 1), (mean + reach).clamp(0, 1)
     return GlobalScores(values=mean.clamp(0, 1), low=low, high=high)
 
@@ -320,10 +320,10 @@ def _indices(problem: Problem, n: int, seed: int, *, total: bool) -> Tensor:  # 
 def pykan(problem: Problem) -> GlobalScores:
     """Backward edge score of KAN 2.0 (pykan), aggregated to features.
 
-    As in [1]_, the output has the score 1, a factor that of its product, an edge that of its sum
-    times its standard deviation over x divided by the sum's, and a node the sum of its edges'. A
-    constant sum passes nothing on; pykan adds 1e-4 to its deviation instead, so that scores depend
-    on the unit of the output.
+    As in [1]_, the output has score 1 and a factor the score of its product. An edge has the score
+    of its sum, times the edge's standard deviation over x divided by the sum's; a node has the
+    total score of the edges that leave it. A constant sum passes nothing on; pykan adds 1e-4 to its
+    standard deviation instead, so that scores depend on the unit of the output.
 
     References
     ----------

@@ -28,9 +28,9 @@ from kanlens.model._terms import SPLINE
 
 NORMAL = 1.959964  # standard errors to either side, for 95 percent
 MAX_COEFFICIENTS = 2500  # coefficients of all edges into a node
-# singular value of a direction, in parts of the largest, that rows determine
+# least singular value, relative to the largest, of a direction that the rows determine
 MIN_SINGULAR_RATIO = 1e-10
-SHARE = 1e-5  # of a function in undetermined directions, above which it is unknown
+SHARE = 1e-5  # of a function in undetermined directions, above which its band is NaN
 
 
 def edge_band(
@@ -44,7 +44,7 @@ def edge_band(
     too narrow; of a symbolic edge, only the multiplier is varied.
 
     The covariance of the coefficients is ``(B'KB)^-1 B'RB (B'KB)^-1``. B are the basis functions of
-    all edges into the node, K is the second derivative of the loss in the sum of the node
+    all edges into the node, K is the second derivative of the loss by the sum of the node
     (``p (1 - p)`` for classes), and R the squared first derivatives, divided by
     ``(1 - leverage)^2`` (HC3 [1]_).
 
@@ -95,7 +95,7 @@ def edge_band(
 
 
 class _NodeFit:
-    """Least-squares problem of the edges into a sum, in coordinates z where the Hessian is 1."""
+    """Least-squares problem of the edges into a sum, in coordinates z with identity Hessian."""
 
     def __init__(self, model: KAN, layer: int, out: int, x: Tensor, y: Any, *, call: str) -> None:
         check_rows(call, x)
@@ -132,19 +132,19 @@ class _NodeFit:
         return np.asarray(basis)
 
     def deviations(self, in_: int, u: Array) -> Array:
-        """Return the distances from the edge to the ends of its band at some points: (2, point)."""
+        """Return the ends of the band minus the edge at points u (point,), shape (2, point)."""
         moves = np.zeros((len(u), *self.means.shape))
         points = np.repeat(u[:, None], len(self.means), 1)
         moves[:, in_] = self._basis(points)[:, in_] - self.means[in_]
         moves = np.pad(moves.reshape(len(u), -1), ((0, 0), (1, 0)))[:, self.columns]
         z = moves @ self.turn  # (point, z)
-        rest = moves - (z / (self.turn**2).sum(0)) @ self.turn.T  # that rows do not determine
+        rest = moves - (z / (self.turn**2).sum(0)) @ self.turn.T  # not determined by the rows
         unknown = np.linalg.norm(rest, axis=1) > SHARE * np.linalg.norm(moves, axis=1)
         leverage = self.curvature * (self.rows**2).sum(1)
         left = self.slopes - self.curvature * (self.rows @ (self.rows.T @ self.slopes))
         squares = left**2 / np.where(self.curvature > 0, self.curvature, np.inf)
         spread = 1.0 if self.classes else squares.sum() / (len(left) - leverage.sum())
-        alone = leverage > 1 - 1e-6  # a row that decides on a coefficient leaves no residual
+        alone = leverage > 1 - 1e-6  # a row that alone determines a coefficient has residual 0
         room = np.where(alone, 1.0, 1 - leverage)
         meat = np.where(alone, spread * self.curvature, (left / room) ** 2)
         covariance = (self.rows.T * meat) @ self.rows  # (z, z)
@@ -155,7 +155,7 @@ class _NodeFit:
 def quadratic_loss(
     model: KAN, layer: int, out: int, x: Tensor, y: Tensor, *, call: str
 ) -> tuple[Array, ...]:
-    """Return a layer's inputs, and second and minus first derivatives of the loss by a sum."""
+    """Return a layer's inputs, and second and negative first derivatives of the loss by a sum."""
     with torch.enable_grad():
         inputs = model.run(model.scale_inputs(x), stop=layer)
         sums = model.layers[layer](inputs).detach().requires_grad_()

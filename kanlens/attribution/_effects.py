@@ -27,7 +27,7 @@ from kanlens.model._network import KAN, Rows
 Kind = Literal["pdp", "ale"]
 ROWS = {"pdp": 500, "ale": 4000}  # most rows to evaluate
 POINTS = {1: 65, 2: 25}  # of each feature, by the number of features
-YEARS = 1e5  # days before and after 1970 that are dates: 273 years
+YEARS = 1e5  # most days from 1970 that are shown as dates: 273 years
 MAX_DISCRETE_VALUES = 12  # of a feature with discrete values
 
 
@@ -38,8 +38,8 @@ class Settings:
     name: str
     unit: str
     x: Tensor  # (point,), increasing
-    labels: tuple[str, ...]  # of the points; empty where they are of a range
-    data: Tensor  # (row,), in the terms of x
+    labels: tuple[str, ...]  # of the points; empty for points of a range
+    data: Tensor  # (row,): the feature in each row, coded as x
     columns: list[int]  # of the model's x that are set together
     codes: Tensor  # (point, column): values of these columns
     dates: bool = False  # whether x are days since 1970
@@ -52,8 +52,8 @@ class Effect(Displayed):
     Attributes
     ----------
     settings : tuple of Settings, one for each feature
-        ``name``, ``unit``, points ``x``, and their ``labels`` where it takes no other values;
-        ``data`` are its values in the rows.
+        ``name``, ``unit``, points ``x``, and their ``labels`` if these are all values of the
+        feature; ``data`` are its values in the rows.
     target, unit, kind : str
         Name of the output, its unit, and the kind of effect.
     exact : bool
@@ -68,8 +68,8 @@ class Effect(Displayed):
     band : Tensor, shape (2, point), or None
         Ends of the 95% band of a term.
     missing : float or None
-        Effect of a missing cell, for a single number or date whose column had some; the other
-        attributes are of the rows where the cell is known.
+        Effect of a missing cell, for a single number or date whose column had missing cells; the
+        other attributes are computed from the other rows.
     """
 
     settings: tuple[Settings, ...]
@@ -91,7 +91,7 @@ class Effect(Displayed):
     def to_frame(self) -> pd.DataFrame:
         """Return one row per point: each feature, and its ``effect`` (or ``effect_``).
 
-        On the log scale, the last column ``factor`` is that of the rate, mean, hazard or odds.
+        For outputs on a log scale, ``factor`` is what multiplies the rate, mean, hazard or odds.
         """
         points = product(*(feature.labels or feature.x.tolist() for feature in self.settings))
         frame = pd.DataFrame(list(points), columns=[feature.name for feature in self.settings])
@@ -272,7 +272,7 @@ def _mark(model: KAN, place: list[int]) -> int | None:
 
 
 def _known_rows(model: KAN, places: list[list[int]], rows: Tensor) -> Tensor:
-    """Return the rows where no number or date of these inputs is missing; all if there are none."""
+    """Return the rows where no number or date of these inputs is missing; if none, all rows."""
     marks = [mark for place in places if (mark := _mark(model, place)) is not None]
     present = (rows[:, marks] == 0).all(1)
     return rows[present] if bool(present.any()) else rows
@@ -388,7 +388,7 @@ def _accumulated(problem: Problem, settings: Settings, picks: Tensor) -> Tensor:
 
 
 def _centered(values: Tensor, settings: list[Settings], picks: Tensor) -> Tensor:
-    """Subtract the mean over some rows, interpolated linearly between points."""
+    """Subtract the mean over the rows `picks`, interpolated linearly between points."""
     rows = [(feature.data[picks].numpy(), feature.x.numpy()) for feature in settings]
     weights = [np.stack([np.interp(*own, hat) for hat in np.eye(len(own[1]))], 1) for own in rows]
     terms = "rp,p->" if len(weights) == 1 else "rp,rq,pq->"

@@ -88,7 +88,7 @@ class Runs:
         return cast(Attribution, attribution)  # only local methods are compared
 
     def _random(self) -> Attribution:
-        """Return normal random values, scaled like the first method with `Attribution.shares`."""
+        """Return normal random values, scaled like the first method whose values are shares."""
         done = list(self.done.values())
         like = next((attribution for attribution in done if attribution.shares), done[0])
         own = torch.Generator().manual_seed(0) if self.generator is None else self.generator
@@ -100,7 +100,7 @@ class Runs:
         return dataclasses.replace(like, values=noise.to(like.values) * size, **facts)
 
     def _exact(self, baseline: str) -> Attribution | None:
-        """Return exact Shapley values relative to `baseline`; None if it is not known."""
+        """Return exact Shapley values relative to `baseline`; None if they are not known."""
         if baseline == Baseline.MEAN_OUTPUT and "shapley" in self.done:
             shapley = self.done["shapley"]
         else:
@@ -122,7 +122,7 @@ class Runs:
         return None if rows is None else self.model.prepare(rows, call="compare")
 
     def _rows(self, baseline: str) -> Tensor | None:
-        """Return the rows that define a baseline; None if there are none."""
+        """Return the rows whose mean output is a baseline; None if no rows define it."""
         if baseline == Baseline.ZERO:
             return torch.zeros_like(self.model.input_shift)[None]
         rows = self.rows if baseline in (Baseline.MEAN_OUTPUT, Baseline.MEAN_ROW) else None
@@ -131,7 +131,7 @@ class Runs:
         return rows.double().mean(0, keepdim=True).to(rows)
 
     def case(self, name: str, *, compared: bool) -> Case:
-        """Return the case of a method's attribution for metrics; exact values when `compared`."""
+        """Return a method's evaluation context for metrics, with exact values if `compared`."""
         attribution, rows = self.done[name], None if self.rows is None else self.rows.double()
 
         def again(model: KAN, x: Tensor) -> Tensor:

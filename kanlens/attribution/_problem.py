@@ -47,11 +47,11 @@ class Method:
     together : bool
         Whether the tolerance, solver or remark of a sample may depend on the other samples.
     gauge_invariant : bool
-        Whether values stay when constants move between the edges of a sum.
+        Whether values do not change when constants move between the edges of a sum.
     reference : str
         Publication.
     summary : str
-        One line.
+        Description in one line.
     """
 
     name: str
@@ -130,9 +130,9 @@ class Baseline(str, Enum):
     MEAN_ROW = "output at the mean of the background"
     ZERO = "output at zero"
     OTHER_ROWS = "mean output over the samples, whose values replace each other"
-    SLOPES = "nothing: values are slopes, no shares"
-    SQUARES = "nothing: values are squares or variances, no shares"
-    ACTIVATIONS = "nothing: values are activations, no shares"
+    SLOPES = "nothing: values are slopes, not shares"
+    SQUARES = "nothing: values are squares or variances, not shares"
+    ACTIVATIONS = "nothing: values are activations, not shares"
 
     __str__ = str.__str__
 
@@ -174,8 +174,8 @@ class Problem:
     rows: Tensor | None  # (rows, in), the background; never None for methods that need it
     target: int  # index of the output
     generator: torch.Generator | None = None  # for methods that sample
-    progress: bool | None = False  # of long work; None: where stderr is a terminal
-    first: int = 0  # position of the first sample among all
+    progress: bool | None = False  # show a bar; None: if stderr is a terminal
+    first: int = 0  # index of the first sample in the x of the call
 
     @property
     def background(self) -> Tensor:
@@ -213,7 +213,7 @@ class Problem:
 
     @property
     def size(self) -> int:
-        """Approximate size of the largest array in one step of a method, in numbers."""
+        """Approximate number of elements of the largest array that a method needs at once."""
         pairs = len(self.x) * (1 if self.rows is None else len(self.rows))
         return min(analysis.BUDGET, 16 * analysis.widest(self.model) * pairs)
 

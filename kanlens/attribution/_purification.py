@@ -16,8 +16,8 @@ import numpy as np
 
 from kanlens.functions._elementary import Array
 
-CURVES = 30  # columns that share the breakpoints of curves, for those of a mean
-NOISE, PRIOR = 0.5, 0.5  # error variance at the start of its fit, and prior of no dependence
+CURVES = 30  # columns that `make_curve` divides the breakpoints among
+NOISE, PRIOR = 0.5, 0.5  # of `restricted_fit`: initial error variance, prior toward a constant
 PASSES = 8
 
 
@@ -25,9 +25,9 @@ def purify(factors: Array, x: Array, pair: Sequence[list[int]], rows: int) -> li
     """Return the main effects (row + point,) of a sum of products of two columns.
 
     `factors` (row + point, 2, product) are functions of the first and of the second column; `pair`
-    has the features of each in x (row + point, in). They are computed by damped backfitting (steps
-    of one half). For independent columns they are the conditional means; identical columns share
-    them equally.
+    has the features of each in x (row + point, in), whose first `rows` rows are data. Effects are
+    computed by damped backfitting (steps of one half). For independent columns they are the
+    conditional means; identical columns share them equally.
     """
     means, targets = [conditional_mean(x, features, rows) for features in pair], list[Array]()
     for place, mean in enumerate(means):
@@ -42,9 +42,9 @@ def purify(factors: Array, x: Array, pair: Sequence[list[int]], rows: int) -> li
 
 
 def conditional_mean(x: Array, features: list[int], rows: int) -> Callable[[Array], Array]:
-    """Return a smoother of values (row,) given the features of one column, at (row + point,).
+    """Return a smoother: values (row,) to their means given one column, (row + point,).
 
-    Its results have mean 0 over the rows.
+    The means have mean 0 over the rows.
     """
     from kanlens.training._curve_design import CurveDesign, make_curve
     from kanlens.training._variance_components import restricted_fit

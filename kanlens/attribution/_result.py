@@ -35,7 +35,7 @@ class Attribution(Displayed):
     Attributes
     ----------
     values : Tensor, shape (batch, in)
-        In the units of the output, which positive values raise. If the values are not shares of a
+        In the units of the output; positive values raise it. If the values are not shares of a
         change, `baseline` describes them.
     output : Tensor, shape (batch,)
         The model's value at each sample.
@@ -56,7 +56,7 @@ class Attribution(Displayed):
     groups : dict of str to tuple of int
         Indices of the features of each table column that was encoded as several features.
     levels : dict of str to tuple of str
-        Labels of 0 and 1, by name of a feature that is no number.
+        Labels of 0 and 1, by name of each feature that is not numeric.
     standard_error : Tensor, shape (batch, in), or None
         Standard error of `values`, for methods that sample.
     bound : Tensor, shape (batch, in), or None
@@ -235,7 +235,7 @@ class Importance(Displayed):
 
     @classmethod
     def of(cls, sizes: CentralMoments, like: Attribution) -> Importance:
-        """Return the importance from absolute values, with intervals, and the names of `like`."""
+        """Return the importance from the moments of absolute values, with the names of `like`."""
         low, high = (None if end is None else end.to(like.values) for end in sizes.interval())
         return cls(
             values=sizes.mean.to(like.values),
@@ -278,7 +278,7 @@ def _plain(x: Tensor) -> Any:
 
 
 def _merged(pairs: Tensor, member: Tensor) -> Tensor:
-    """Return interactions of groups (batch, group, group); inner ones are main effects."""
+    """Return interactions of groups (batch, group, group); a group's own join its main effect."""
     own = torch.diag_embed(pairs.diagonal(dim1=1, dim2=2))
     off = pairs - own
     between = member.mT @ off @ member
@@ -294,7 +294,7 @@ class CentralMoments:
     rows: int  # their number
     mean: Tensor  # (in,)
     squares: Tensor  # (in,): sums of squared deviations
-    skew: Tensor  # (in,): skewness, 0 without spread; it has no unit in which a cube could overflow
+    skew: Tensor  # (in,): skewness, 0 without spread; has no unit, so that cubes do not overflow
 
     @classmethod
     def of(cls, x: Tensor) -> CentralMoments:

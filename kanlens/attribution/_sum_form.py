@@ -16,9 +16,9 @@ class SumForm:
 
     model: KAN
     level: float
-    sums: list[tuple[int, float]]
-    products: list[tuple[int, int, float]]
-    link: tuple[Edge, float, float] | None
+    sums: list[tuple[int, float]]  # first-layer sum, weight
+    products: list[tuple[int, int, float]]  # two first-layer sums, weight
+    link: tuple[Edge, float, float] | None  # edge, factor, shift
 
     @property
     def subnodes(self) -> list[int]:
@@ -27,7 +27,7 @@ class SumForm:
 
 
 def read_form(model: KAN, target: int) -> SumForm:
-    """Return the form of an output; refuse a network that has no terms."""
+    """Return the form of an output; refuse a network that does not have it."""
     factor, level = float(model.output_scale[target]), float(model.output_shift[target])
     reads, link = [(target, factor)], None
     for index in range(len(model.layers) - 1, 0, -1):

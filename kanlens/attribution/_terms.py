@@ -104,7 +104,7 @@ class Terms(Displayed):
     target, unit : str
         Name of the output, and unit of the sum: that of the output, log-odds, or none with a link.
     link : Effect or None
-        The link function at arguments, in units of the output.
+        The link function at points over the range of its argument, in units of the output.
     classes : int
         Number of classes that have terms of their own; 1 otherwise.
     """
@@ -148,7 +148,7 @@ def terms(
     With `y`, curves and levels of categories have 95% Bayesian bands, from a mixed model fitted as
     in `kanlens.frontier` with products and the link fixed. Coverage is on average over a curve, not
     pointwise, and is lower for classification with fewer than 500 rows (91% at 250). Curves of
-    networks trained otherwise may lie outside.
+    networks trained otherwise may lie outside their bands.
 
     Parameters
     ----------
@@ -168,7 +168,7 @@ def terms(
     Raises
     ------
     MethodError
-        If the model has no such terms, there are no rows, or `y` without `x`.
+        If the model has no such terms, there are no rows, or `y` is passed without `x`.
     InvalidValueError, ShapeError, DTypeError, DataError
         If there is no such output, or `x` cannot be used.
 
@@ -194,8 +194,8 @@ def terms(
 class _TermSum:
     """The curves of a small network, evaluated at all rows and at the points of each column.
 
-    ``x`` (row + point, in) are scaled; ``values`` (row + point, subnode, column) and ``sums`` (row,
-    subnode) are computed there. Columns with fewer points repeat their last one.
+    ``x`` (row + point, in) are scaled inputs, ``values`` (row + point, subnode, column) the curves
+    at x, ``sums`` (row, subnode) their sums. Columns with fewer points repeat their last one.
     """
 
     def __init__(self, form: SumForm, rows: Tensor, target: int) -> None:
@@ -265,7 +265,7 @@ class _TermSum:
         return points[torch.arange(self.most).clamp_max(len(points) - 1)]
 
     def _points(self, column: int, values: Values) -> Values:
-        """Return the values at the points of a column."""
+        """Select those of `values` (row + point, ...) at the points of a column."""
         return values[self.rows :][: len(self.settings[column].x)]
 
     def _effect(self, settings: Sequence[Settings], values: Tensor, unit: str = "") -> Effect:
@@ -355,7 +355,7 @@ class _TermSum:
         return Summand(name=name, factors=tuple(factors), values=values - values.mean())
 
     def _surface(self, pair: tuple[int, ...], factors: Tensor, curves: Tensor) -> Summand:
-        """Return the sum of products of two columns; add the functions of either to its curve.
+        """Return the sum of products of two columns; move its main effects to `curves`.
 
         `factors` (row + point, 2, product) are functions of the first and of the second column.
         """

@@ -20,11 +20,11 @@ from kanlens.model._network import KAN
 
 MAX_COLUMNS = 512  # of a fit with a weight for every edge; larger fits have one for every sum
 ROUNDS = 12
-FIT_POINTS = 16384  # the spread ones come first
+FIT_POINTS = 16384  # of the sample, which begins with Sobol points
 NUMBERS = 2**20  # largest number of edges times these points
 MAX_SLICES, MIN_SLICES = 256, 32  # slices of one feature's function, at most and at least
 EDGES = 2**22  # evaluated on all slices
-QUADS = 4096
+QUADS = 4096  # rectangles of mixed differences
 CACHED = 2**17  # numbers of a basis that stay in the cache
 
 
@@ -34,8 +34,8 @@ class AdditiveFunction:
 
     model: KAN
     target: int = 0
-    weights: Tensor | None = None  # (out, in): of the first layer's edges, whose sum it is
-    center: Tensor | None = None  # (in,): of the other features in functions of the output
+    weights: Tensor | None = None  # (out, in): of the first layer's edges, which are summed
+    center: Tensor | None = None  # (in,): values at which other features are held
     constant: float = 0.0
 
     @torch.no_grad()
@@ -64,7 +64,7 @@ class AdditiveFunction:
 def additive_part(
     propagation: BoundPropagation, x: Tensor, value: Tensor, *, fit: bool = True
 ) -> AdditiveFunction | None:
-    """Set `propagation.additive`, fitted if there is time to `fit`; return it if it is exact."""
+    """Fit `propagation.additive` if `fit`; return the output itself if additive, else None."""
     edges = propagation.additive.numel()
     columns = edges if edges <= MAX_COLUMNS else len(propagation.additive)
     count = min(FIT_POINTS, max(8 * columns, NUMBERS // edges))

@@ -42,7 +42,7 @@ class BoxBounds:
     value: Interval  # of the output, (box,)
     slope: Interval  # of its derivative by each feature, (box, in)
     apart: Interval  # of the output minus an additive function, (box,)
-    # (box, 3, in): gain by halving for the value; for slopes by narrower nodes, and by the feature
+    # (box, 3, in): gain of halving a feature, for the value; for slopes, by nodes and directly
     worth: Tensor
 
     def __len__(self) -> int:
@@ -92,8 +92,8 @@ class BoundPropagation:
     relaxes: bool = True
     in_time: bool = True
     held: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.bool))  # (in,)
-    additive: Tensor = field(init=False)  # weights (out, in) of first edges that `apart` is from
-    size: int = field(init=False)  # numbers needed for the domain itself
+    additive: Tensor = field(init=False)  # (out, in): edge weights that `apart` subtracts
+    size: int = field(init=False)  # numbers in the bounds on one box
 
     def __post_init__(self) -> None:
         if not len(self.held):
@@ -241,14 +241,14 @@ class BoundPropagation:
     def relaxed(
         self, layers: list[LayerBounds]
     ) -> tuple[Interval, Interval, Interval, Tensor, list[Tensor]]:
-        """Bound the output without its shift, by `relax`."""
+        """Return the margin of the last nodes, and `relax` of the output without its shift."""
         slopes = self.model.output_scale.diag()[self.target].expand(len(layers[0].inputs.low), -1)
         nodes, sums = self.model.nodes[-1], layers[-1].sums
         weights, margin = relaxation.through_nodes(nodes, slopes[:, None], *sums)
         return margin, *relaxation.relax(self.model, layers, weights)
 
     def _value(self, layers: list[LayerBounds]) -> tuple[Interval, Interval, list[Tensor]]:
-        """Bound the output, and minus the additive function, by linear relaxation."""
+        """Bound the output, alone and minus the additive function; return also `relax`'s widths."""
         offset = self.model.output_shift[self.target]
         margin, bounds, rest, first, lost = self.relaxed(layers)
         linear = bounds.plus(margin).column().shift(offset)

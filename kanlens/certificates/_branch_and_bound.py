@@ -16,7 +16,7 @@ from kanlens.model._analysis import BUDGET
 
 BATCH = 64  # boxes that are cut at once
 CUTTING = 0.8  # share of the time after which no more boxes are cut
-NUMBERS = 2**29  # of all boxes, at most
+NUMBERS = 2**29  # most numbers in the bounds on all boxes
 CENTRAL = 0.3  # a knot is preferred to the middle when it is this near to it, in widths
 QUICK = 2**17  # numbers; fewer take about as long
 FLAT = 1e-9  # a smaller change, relative to the output's size, is rounding
@@ -33,7 +33,7 @@ class SearchBudget:
     progress: bool | None
     seconds: float = 0.0  # approximate time of bounding the output on the domain
     row_seconds: float = 0.0  # time of evaluating the output and its gradient at a point
-    left_out: list[str] = field(default_factory=list)  # steps without time
+    left_out: list[str] = field(default_factory=list)  # steps for which there was no time
     stop: Interruption = field(default_factory=Interruption)
 
     def cost(self, boxes: int, size: int) -> float:
@@ -128,7 +128,7 @@ def _cuttable(boxes: BoxBounds, domain: Tensor) -> Tensor:  # (box, in)
 
 
 def _chosen(gaps: Tensor, n_in: int, count: int) -> tuple[Tensor, Tensor]:
-    """Select the boxes with the largest gaps, each with its bound: a feature, -1 value, -2 norm."""
+    """Select boxes with large gaps, and their goals: feature of a slope, -1 value, or -2 norm."""
     kinds = [-1] * 4 + list(range(n_in)) * 4 + [-2] * len(NORMS)
     signs = slice(4 + 2 * n_in, 4 + 4 * n_in)
     chosen: dict[int, int] = {}
@@ -180,7 +180,7 @@ def _scores(worth: Tensor, goals: Tensor) -> Tensor:  # (box, in)
 def halved(
     low: Tensor, high: Tensor, feature: Tensor, knots: Tensor, usable: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Bisect boxes at a central knot; return the lower halves, then the upper."""
+    """Bisect boxes along `feature` (box,), at a knot if one is central; lower halves come first."""
     rows = torch.arange(len(low), device=low.device)
     left, right = low[rows, feature], high[rows, feature]
     middle = 0.5 * (left + right)

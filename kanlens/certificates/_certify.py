@@ -46,7 +46,7 @@ DISTANCE_POINTS = 2048, 32768  # fewest and most points for the distance from an
 NUMBERS = 2**18  # largest number of features times these points
 TABLE = 8 * (6 + 5)  # bytes for the polynomials of an edge, and of its slope, on a piece
 EXPLORING = 0.3  # share of a limited time that goes to evaluated points
-PASS = 5  # passes through the layers that take as long as bounds
+PASS = 5  # time to bound the output, in passes through the layers
 
 
 @within_memory
@@ -65,11 +65,11 @@ def certify(
 
     For every output, bounds are proven on its range, its slope by each feature, the change that
     each feature can cause, its Lipschitz constants, and its distance from an additive function. A
-    verdict states whether raising a feature can lower the output; `constraints` are shapes of
-    training that are proven for all inputs. Bounds hold at every point of the box where the output
-    is defined, for the float64 function of the stored weights. Each comes with the extreme value at
-    evaluated points, which no correct bound can undercut. If a layer class does not implement
-    `enclosure`, bounds are infinite and verdicts rest on evaluated points.
+    verdict states whether raising a feature can lower the output; `constraints` are the shape
+    constraints of training, if proven for all inputs. Bounds hold at every point of the box where
+    the output is defined, for the float64 function of the stored weights. Each comes with the
+    extreme value at evaluated points, which no correct bound can undercut. If a layer class does
+    not implement `enclosure`, bounds are infinite and verdicts rest on evaluated points.
 
     An interrupt (Ctrl-C) ends the work. The outputs proven so far are returned with a warning, the
     current one with looser bounds.
@@ -90,8 +90,8 @@ def certify(
     target : int or str, optional
         Index or name of one output. Default: all of them. Logits for classification.
     tolerance : float
-        Refinement stops once a bound is this close, relative to the values seen at evaluated
-        points.
+        Refinement stops once bounds are this close to the extremes at evaluated points, relative to
+        their size.
     max_boxes : int
         Largest number of boxes for each output; it is lower for models with thousands of edges.
     time_limit : float, optional
@@ -193,9 +193,9 @@ def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:
         got = f"{low!r} to {high!r}"
         if not math.isfinite(high - low):
             overflows = math.isfinite(low) and math.isfinite(high)
-            width = f"a width of {name!r} that is a number"
+            width = f"a finite width of {name!r}"
             expected = width if overflows else f"finite ends for {name!r}"
-            raise DataError(CALL, expected, got, "Take the range of the data")
+            raise DataError(CALL, expected, got, "Pass the range of the data")
         if low > high:
             raise InvalidValueError(CALL, f"the lower end of {name!r} first", got, "Swap the ends")
     return ends
@@ -226,7 +226,7 @@ def _held(features: list[Feature], ends: Tensor) -> bool:
 def _as_tensor(domain: object) -> Tensor:
     if hasattr(domain, "columns") and hasattr(domain, "iloc"):
         expected = "a domain: a tensor (in, 2), or {name: (low, high)}"
-        advice = "Take dict(zip(x.columns, zip(x.min(), x.max())))"
+        advice = "Pass dict(zip(x.columns, zip(x.min(), x.max())))"
         raise DTypeError(CALL, expected, "a DataFrame", advice)
     got = type(domain).__name__
     try:
@@ -271,7 +271,7 @@ def _hurried(work: Callable[[SearchBudget], Result], budget: SearchBudget) -> Re
 
 
 def _pass_seconds(whole: BoundPropagation) -> float:
-    """Estimate the seconds of one pass of bound propagation over the domain."""
+    """Estimate the seconds of bounding the output on the domain, from one pass."""
     deadline = whole.deadline
     if deadline.left > deadline.elapsed:
         watch = Deadline.after(None)
@@ -348,6 +348,6 @@ def _additivity(findings: OutputFindings) -> Additivity:
         seen = 0.0
     bound = max(high - middle, middle - low) * (1 + SUM_EPS) + EPS * abs(middle)
     count, least = affordable(propagation.model, QUADS), 0.0
-    if findings.budget.allows("rectangles", 4 * count * findings.budget.row_seconds):
+    if findings.budget.allows("the least distance", 4 * count * findings.budget.row_seconds):
         least = least_distance(propagation, count)
     return Additivity(distance=Bound(bound=bound, seen=seen), least=least, function=function)

@@ -32,7 +32,7 @@ UNBOUNDED = "a slope without a bound: a pole, a jump, or an undefined function"
 UNBOUNDED_REASON = (
     f"a slope without a bound: the domain reaches beyond {MAX_COORDINATE:g} in scaled units"
 )
-STOPPED = "a slope without a bound in the time there was"
+STOPPED = "a slope without a bound: the search ended early"
 Slices: TypeAlias = tuple[Interval, Interval]  # values of a feature, slopes by it: (slice,)
 ROUNDINGS = 100  # an effect of fewer rounding errors of one evaluation counts as none
 MAX_SLICES, MIN_SLICES = 48, 16  # of the domain for a feature, at most and at least
@@ -55,7 +55,7 @@ class OutputFindings:
 
     @functools.cached_property
     def lacking(self) -> str:
-        """Name of a layer kind or function without slope bounds, else ""."""
+        """Reason why a layer or function has no slope bounds; empty if all have them."""
         for layer in self.propagation.model.layers:
             if not encloses(layer):
                 kind = getattr(layer, "kind", type(layer).__name__)
@@ -156,7 +156,7 @@ def _pairs(findings: OutputFindings) -> list[tuple[PointPair, PointPair]]:
 
 
 def _pair(findings: OutputFindings, index: int, lines: int) -> tuple[PointPair, PointPair]:
-    """Search for the largest rise and fall along one feature, from extreme slopes."""
+    """Search for the largest rise and fall along one feature, on lines through extreme slopes."""
     propagation, slope = findings.propagation, findings.sample.slope[:, index].nan_to_num(0.0)
     many = min(lines // 4, len(slope))
     extreme = [(sign * slope).topk(many).indices for sign in (1, -1)]

@@ -6,7 +6,7 @@ becomes infinite ends.
 All edges of an input, in place of neurons, are added before their hull is taken about a chord, so
 that opposite functions of a feature cancel exactly. The derivative is sum_u g_u(u) du/dx over the
 nodes of a layer; the chord of g_u makes it linear in them, so that its error falls with the square
-of the box.
+of the box's width.
 
 References
 ----------
@@ -30,10 +30,10 @@ from kanlens.model._network import KAN
 from kanlens.model._nodes import Nodes, others
 from kanlens.model._terms import times
 
-EPS = 4e-16  # margin of one operation, of each term; float64 is off by at most 1.2e-16
+EPS = 4e-16  # relative margin of one operation; float64 is off by at most 1.2e-16
 SUM_EPS = 1e-14  # margin of a sum or norm over features or slices
 MAX_FEATURES = 16  # features up to which gradients are relaxed: work grows with their square
-MODEL_EPS = 1e-13  # margin of a sum of a layer as the model evaluates it, of the sizes of its terms
+MODEL_EPS = 1e-13  # margin of a layer's sum as evaluated, relative to its terms' sizes
 
 
 class Interval(NamedTuple):
@@ -177,7 +177,7 @@ def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
     for product in range(len(nodes.grouping.arities)):
         members = nodes.grouping.members(count + product)
         total = functools.reduce(Interval.times, map(sums.column, members))
-        # a factor without bounds may not be defined, and 0 times it neither
+        # a factor without bounds may be undefined, and so is 0 times it
         free = torch.isinf(sums.low[:, members]) & torch.isinf(sums.high[:, members])
         low, high = (end.clone() for end in total)
         low[free.any(1)], high[free.any(1)] = -torch.inf, torch.inf
@@ -222,7 +222,7 @@ def through_nodes(
 def relax(
     model: KAN, layers: list[LayerBounds], weights: Tensor
 ) -> tuple[Interval, Interval, Tensor, list[Tensor]]:
-    """Bound linear forms (box, row, out) of the last sums backwards.
+    """Bound linear forms (box, row, out) of the last layer's sums, by backward propagation.
 
     Returns bounds (box, row); the same without the additive part; the weights (box, row, out) of
     first-layer sums in that part; and the width (box, row, in) of the margins at every layer, the
@@ -299,7 +299,7 @@ def _radius(half: Tensor, sizes: Tensor) -> Tensor:  # (box, out), (box, out, in
 
 
 class GradientBounds:
-    """Bounds on derivatives of an output over a batch of boxes, and the layers' sums and inputs."""
+    """Bounds on derivatives of an output by features, sums and inputs of layers, over boxes."""
 
     def __init__(
         self,
@@ -324,7 +324,7 @@ class GradientBounds:
         self.features = now.scaled(by_unit)  # (box, in), in units of the data
         self.own = own * by_unit.abs()  # width of these from each feature's own interval
         self.inputs = inputs[:-1]  # of layers but the first (box, in), the last layer first
-        self.sums = sums[::-1]  # sizes of those by the sums (box, out) of each layer
+        self.sums = sums[::-1]  # sizes of derivatives by the sums (box, out) of each layer
         self.edges = [interval.size for interval in bounds]  # sizes of slopes (box, out, in)
 
 

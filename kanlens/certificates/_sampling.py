@@ -1,6 +1,6 @@
 """Inner (sampled) bounds: extremes of the output and its gradient.
 
-Points are a Sobol sequence, corners and knots; a local search starts at the best. It draws nothing.
+Points are a Sobol sequence, corners and knots; local search starts at the best. Nothing is random.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MIN_POINTS_LARGE_MODEL, MIN_POINTS = 8, 256
 POINTS = 2048
 CORNERS = 8  # most features for which all corners are tried
 STARTS, STEPS, TRIES = 8, 24, 4
-MAX_GOALS = 512  # objectives of the climb
+MAX_GOALS = 512  # most objectives of the local search
 LINES, STOPS = 128, 33
 LOCAL_STEPS = (-0.01, -0.001, 0.001, 0.01)  # stops around a base, in widths of the domain
 NORMS = ("2", "inf", "1")
@@ -45,7 +45,7 @@ class Extremes:
     """Extremes at evaluated points, with which bounds are compared."""
 
     value: tuple[float, float]
-    apart: tuple[float, float]
+    apart: tuple[float, float]  # of the output minus an additive function
     slope_low: Tensor  # (in,), NaN where the slope is defined at no point
     slope_high: Tensor
     norms: Tensor  # (3,)
@@ -87,7 +87,7 @@ def explore(
     low, high = domain[:, 0], domain[:, 1]
     margin = 1e-12 * (high - low) + 1e-15 * torch.maximum(low.abs(), high.abs())
     margin = torch.minimum(margin, 0.25 * (high - low))
-    inner = torch.stack([low + margin, high - margin], 1)  # slopes at ends may be the outer side's
+    inner = torch.stack([low + margin, high - margin], 1)  # slopes at ends may be from outside
     if deadline.passed:
         few = affordable(model, MIN_POINTS, work=MIN_WORK)
         return evaluate(model, target, spread_points(inner, few))
@@ -132,7 +132,7 @@ def evaluate(model: KAN, target: int, x: Tensor, deadline: Deadline = NEVER) -> 
 def _climbed(
     model: KAN, target: int, domain: Tensor, sample: EvaluatedPoints, deadline: Deadline
 ) -> EvaluatedPoints:
-    """Add the points of a pattern search from the best point of every objective."""
+    """Add the points of a pattern search from the best points of every objective."""
     chosen = _goals(model)
     pulls = _objectives(sample)[chosen]  # (goal, point)
     starts = pulls.topk(min(STARTS, pulls.shape[1]), dim=1).indices  # (goal, start)

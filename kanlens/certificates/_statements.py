@@ -208,7 +208,7 @@ class Certificate(Displayed):
         points between categories, which no table has. The bounds still hold for every category, but
         may be wider than necessary.
     constraints : dict of str to str
-        Shapes of columns that training kept, and that are proven at all values of all columns, also
+        Shape constraints of training by column, if proven at all values of all columns, also
         outside the domain.
     """
 

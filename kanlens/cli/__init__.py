@@ -22,7 +22,7 @@ def run() -> None:
 
 
 def _load() -> Callable[[], int]:
-    """Return the function that runs a command; --version loads none."""
+    """Return the function that runs a command; for --version, none is imported."""
     if sys.argv[1:] == ["--version"]:
         return _print_version
     from kanlens.cli._command import main
@@ -38,7 +38,7 @@ def _print_version() -> int:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "main":  # not before the process takes interrupts
+    if name == "main":  # not before the process handles interrupts
         from kanlens.cli._command import main
 
         return main

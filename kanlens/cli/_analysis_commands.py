@@ -34,8 +34,9 @@ _WITHOUT = "loss and budget are the change of the outputs, as a share of their v
     "change of the outputs, as a share of their variance.",
     threshold="Smallest score to keep, as a share of the layer's largest.",
     score="Score that orders the edges.",
-    refit="Within a budget, remove whole nodes first and refit the edges that leave the others.",
-    finetune="Training steps when no more edge can be removed, validated on a fifth of the rows.",
+    refit="Within a budget, remove whole nodes first and refit the outgoing edges of the rest.",
+    finetune="Steps of training once no more edge can be removed, after which removal goes on; a "
+    "fifth of the rows validates.",
     test="Table to score the model on before and after pruning.",
     table="Also write the removed edges here.",
     figure="Also write a plot of the loss over the number of edges here.",
@@ -133,7 +134,7 @@ def symbolize(
     without = "the formula is compared with the model only"
     rows = read_rows(data, kan, column, terminal, without=without)
     tests = read_test(test, kan, column, terminal)
-    scored = kan.loss.separable  # else times are no targets of hazards
+    scored = kan.loss.separable  # else targets are times, outputs hazards
     result = kanlens.symbolize(
         kan,
         rows.x,

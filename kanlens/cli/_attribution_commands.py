@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from kanlens import KAN, Importance, Source, Table
 
 RANKED = 200  # rows that rank the features by default
-MAX_COLUMNS = 6  # methods whose importances are shown in one table
+MAX_COLUMNS = 6  # most methods whose importances are shown side by side
 ALSO_TABLE = "Also write the table here."
 METRICS = ("relative_gap", "shapley_error", "shapley_rank", "infidelity", "deletion", "seconds")
 OPTION = ("an option of the method", "'kanlens methods' lists the options")
@@ -92,7 +92,7 @@ def _settings(method: str, options: list[str] | None, terminal: Terminal) -> dic
 
 
 def _few(rows: Table | Source, kan: KAN, background: Path | None, most: int | None) -> Table:
-    """Return a table that fits in memory; of others `most` rows, for a background, or the first."""
+    """Return a table; of a source `most` rows, or 1 where a background is known."""
     from kanlens.cli._model_data import BACKGROUND
 
     if isinstance(rows, kanlens.Table):
@@ -105,7 +105,7 @@ def _few(rows: Table | Source, kan: KAN, background: Path | None, most: int | No
 def _attribute_parts(
     kan: KAN, data: Path, output: Path, how: dict[str, Any], terminal: Terminal, *, folder: bool
 ) -> None:
-    """Attribute in parts, into a folder or, by way of a temporary one, a file."""
+    """Attribute in parts; write a folder, or one file that joins the parts."""
     from kanlens import distributed
     from kanlens.data._row_readers import ParquetReader, blocks
 

@@ -1,7 +1,7 @@
 """The application: a decorator that adds commands, errors in one line, and exit codes.
 
-0 done, 1 a known error, 2 usage, 3 a bug, 130 interrupted. Errors name options instead of
-arguments.
+Exit codes are 0 (success), 1 (a known error), 2 (wrong usage), 3 (a bug) and 130 (interrupted).
+Errors name options instead of arguments.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from kanlens.cli._options import (
 from kanlens.cli._signals import INTERRUPTED, WHOLE, ranks
 from kanlens.errors import InterruptedWarning, KanlensError, LostProcessError, Message
 
-Options: TypeAlias = dict[str, tuple[str, str]]  # by argument: the flag, and the one for False
+Options: TypeAlias = dict[str, tuple[str, str]]  # by argument: its flag, and that for False
 
 COMMANDS = (  # modules that have them, in the order of the help
     "demonstration",
@@ -47,10 +47,10 @@ COMMANDS = (  # modules that have them, in the order of the help
     "attribution_commands",
     "picture_commands",
 )
-WRITTEN = {"import_model": "'kanlens import'"}  # functions as commands
+WRITTEN = {"import_model": "'kanlens import'"}  # functions by the names of their commands
 E = TypeVar("E", bound=Message)
 
-running: ContextVar[Callable[[], Any]] = ContextVar("running")  # returns the command
+running: ContextVar[Callable[[], Any]] = ContextVar("running")  # returns the running command
 RENAMED = {"target": "output_name", "fraction": "holdout"}  # options named unlike their argument
 
 
@@ -71,7 +71,7 @@ def options_of(command: Any) -> Options:
 
 
 def with_options(message: E, **renamed: str) -> E:
-    """Return the text of an error or warning, with options in place of arguments."""
+    """Return an error or warning, whose text then names options instead of arguments."""
     if (command := running.get()()) is not None:
         options = options_of(command)
         options |= {name: options[option] for name, option in renamed.items()}
@@ -225,7 +225,7 @@ def execute(app: typer.Typer, argv: Sequence[str] | None, name: str) -> int:
             warnings.simplefilter("always", InterruptedWarning)
             app(args=argv, prog_name=name)
     except KanlensError as error:
-        words.quiet &= not isinstance(error, LostProcessError)  # the first may be lost
+        words.quiet &= not isinstance(error, LostProcessError)  # the one that prints may be
         wrapped(words, f"kanlens: {error}")
         return 1
     except OSError as error:

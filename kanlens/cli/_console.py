@@ -31,13 +31,13 @@ Generator: TypeAlias = "torch.Generator"  # as text: help does not load torch
 MAX_ROWS = 40  # of a table that is shown
 PIPED_WIDTH = 200  # of tables where stdout is not a terminal
 
-interrupted: ContextVar[bool] = ContextVar("interrupted", default=False)  # the command
+interrupted: ContextVar[bool] = ContextVar("interrupted", default=False)  # by Ctrl-C
 
 
 class Terminal:
-    """Output of the command `call`: no words when `quiet`, JSON instead of tables.
+    """Output of the command `call`: no messages if `quiet`; JSON, not tables, if `as_json`.
 
-    Of the processes started by torchrun, the `first` prints and writes.
+    Of the processes started by torchrun, only the `first` prints and writes.
     """
 
     def __init__(self, call: str = "", *, quiet: bool = False, as_json: bool = False) -> None:
@@ -51,7 +51,7 @@ class Terminal:
     def check(self, inputs: Sequence[Path | None], **outputs: Path | None) -> None:
         """Refuse outputs that cannot be written or would overwrite an input.
 
-        A `model`, `table`, `picture` and `page` must have one of their endings.
+        The path of a `model`, `table`, `picture` or `page` must end as such files do.
         """
         read = {path.resolve() for path in inputs if path is not None}
         for kind, path in outputs.items():
@@ -91,7 +91,7 @@ class Terminal:
                 place = path.with_name(f"{stem}.partial{number if number > 1 else ''}{ending}")
                 number += 1
             if place != path:
-                self.say(f"{path} stays as it was; the partial result has a name of its own")
+                self.say(f"{path} is unchanged; the partial result goes to another file")
             self.places[path] = place
         return self.places[path]
 

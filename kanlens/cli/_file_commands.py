@@ -40,7 +40,7 @@ def edit(
     by: str | None = None,
     terminal: Terminal,
 ) -> None:
-    """Edit curves of a model; print the edits, and what they change on the rows of DATA."""
+    """Edit curves of a model; print the edits and how predictions on DATA change."""
     from kanlens.cli._model_data import read_rows
 
     terminal.check([model, edits, data], model=output)
@@ -82,7 +82,7 @@ def read_edits(path: Path, call: str) -> list[dict[str, Any]]:
 
 
 def carry_out(session: Edit, entry: Mapping[str, Any], table: Table) -> None:
-    """Carry out an edit: `do` is the method, `term` or `edge` its object, others its arguments."""
+    """Carry out an edit: `do` is the method, `term` or `edge` its curve, others its arguments."""
     from kanlens._checks import check_choice
 
     options: dict[str, Any] = dict(entry)
@@ -102,7 +102,7 @@ def carry_out(session: Edit, entry: Mapping[str, Any], table: Table) -> None:
     except (TypeError, ValueError) as error:
         if isinstance(error, KanlensError):
             raise
-        expected, advice = f"arguments of {method}", "See the page of kanlens edit"
+        expected, advice = f"arguments of {method}", "See the documentation of kanlens.edit"
         raise InvalidValueError("edit", expected, str(error), advice) from error
 
 
@@ -129,7 +129,7 @@ def info(model: Path, *, terminal: Terminal) -> None:
     feature_names="Names of the features, comma-separated; with --data its columns, in the order "
     "of the model's inputs.",
     output_names="Names of the outputs, comma-separated; for a classifier, its classes.",
-    submodule="Name of the part of the model to import.",
+    submodule="Name of the submodule to import, such as head.",
     settings="Options that the file does not contain, as name=value: wavelet=dog, ...",
 )
 def import_command(
@@ -170,7 +170,7 @@ def import_command(
     if data is not None:
         default = kanlens.import_model(foreign, output_names=outputs, **options).schema
         target = column_names(column, data)
-        if not target:  # the outputs name it
+        if not target:  # the columns named like the outputs
             target = list(default.targets_among(list(read_frame(data, call="import").columns)))
         columns = {"features": feature_names, "drop": drop, "categorical": categorical}
         columns |= {"impute": impute, "na": na, "decimal": decimal}

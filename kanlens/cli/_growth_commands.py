@@ -16,22 +16,22 @@ from kanlens.errors import InvalidValueError
 if TYPE_CHECKING:
     from kanlens import Frontier, Table
 
-BAR = 6  # characters of the largest loss
+BAR = 6  # characters of the bar of the largest loss
 
 
 @command(
     example="kanlens frontier data.csv --target price -o small.safetensors",
-    max_edges="Largest number of edges; levels of a category count once. few for the default.  "
+    max_edges="Largest number of edges, or few for the default; levels of one column count once.  "
     "[default: 30, or 2 for each column if there are more than 15]",
     interactions="Largest number of products, or the pairs of columns that may be in one: "
     "age:water,age:cement; 0 for none.  [default: no limit]",
-    references="Other models to score on the same folds, unless the time ended growth: default, "
-    "boosting, ebm (which takes minutes), or none.  [default: default,boosting]",
+    references="Other models to score on the same folds, if time remains: default, "
+    "boosting, ebm (which takes minutes), or none.",
     time_limit="Seconds after which no more terms are added.",
     edges="Choose from networks of at most this many edges.  [default: from all]",
-    output="Model to write: the simplest.  [default: none]",
-    resume="Go on with an interrupted run, or one whose time ended; needs the same -o. --seed is "
-    "ignored.",
+    output="Model to write: the chosen network.  [default: none]",
+    resume="Continue a run that was interrupted or reached its time limit; needs the same -o. "
+    "--seed is ignored.",
 )
 def frontier(
     data: Path,
@@ -66,7 +66,7 @@ def frontier(
     )
 
     if resume and output is None:
-        advice = "Name the model of the run to go on with"
+        advice = "Name the model of the run to continue"
         raise InvalidValueError(terminal.call, "-o with --resume", "none", advice)
     checkpoint = output and output.parent / f"{output.name}.checkpoint"
     terminal.check([data], model=output, checkpoint=checkpoint)
@@ -101,10 +101,10 @@ def frontier(
 
 @command(
     example="kanlens imitate forest.onnx data.csv --target price -o small.safetensors",
-    model="The model to follow, an .onnx file.",
+    model="The model to imitate, an .onnx file.",
     target="Column that the model predicts, which is not a feature.  [default: none]",
     class_labels="Classes, comma-separated, in the order of the model's probabilities.",
-    max_edges="Edges of the network, at most; levels of a category count once.",
+    max_edges="Largest number of edges; levels of a categorical column count once.",
     time_limit="Seconds after which no more terms are added.",
 )
 def imitate(
@@ -137,7 +137,7 @@ def imitate(
     terminal.write(imitation.model, output)
     for line in imitation.receipt.summary().splitlines():
         terminal.text(line)
-    terminal.frame("where it follows least", imitation.worst)
+    terminal.frame("regions with the largest errors", imitation.worst)
     facts = {"model": str(terminal.place(output)), "teacher": imitation.teacher}
     names = ("edges", "fidelity", "beyond", "agreement", "interrupted")
     facts |= {name: getattr(imitation, name) for name in names}

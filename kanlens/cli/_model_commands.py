@@ -21,21 +21,21 @@ if TYPE_CHECKING:
     from kanlens import KAN, FitResult, Source, Table
 
 MAX_FULL_BATCH = 5000  # rows up to which training uses all of them in every step
-LARGE_BATCH, UPDATES = 2000, 20_000  # rows of a batch, and updates, of a table beyond memory
+LARGE_BATCH, UPDATES = 2000, 20_000  # for tables beyond memory: rows of a batch, updates
 
 
 @command(
     example="kanlens train data.csv --target price -o model.safetensors",
     max_edges="Grow a small network of at most this many edges, as `kanlens frontier` does; few "
-    "for its limit.",
-    interactions="Products of a small network, as for `kanlens frontier`.",
+    "for its default.",
+    interactions="Products that a small network may have, as for `kanlens frontier`.",
     optimizer="Optimization algorithm.  [default: by the number of rows]",
     steps="Steps of LBFGS, or passes over the data.  [default: 50]",
     learning_rate="Step size.",
     batch_size="Rows of one batch.  [default: 256]",
     strength="Factor of the penalty.",
     entropy_weight="Factor of the norms' entropy.  [default: 2, or 0 with --proximal]",
-    proximal="Make edges exactly zero, with activation_l2.",
+    proximal="Make edges exactly zero by proximal steps; needs --penalty activation_l2.",
     validation="Share of rows held out for early stopping.  [default: 0.2]",
     patience="Steps without improvement before training stops.  [default: 20]",
     holdout="Share of rows held out at random as test data; both parts are written.",
@@ -80,9 +80,9 @@ def train(
 ) -> None:
     """Train a KAN on a table and write it to a file.
 
-    Without options of training or restarts, all that is not set is chosen from the data; a network
-    without a hidden layer is then fitted in closed form. Under torchrun, all processes train one
-    model:
+    Without options of training or restarts, the network and its training are chosen from the data;
+    a network without a hidden layer is then fitted in closed form. Under torchrun, all processes
+    train one model:
     torchrun --nproc-per-node 2 -m kanlens train ...
     """
     from kanlens.cli._model_data import LossOptions, new_model, open_columns
@@ -161,7 +161,7 @@ def _split(
 def _on_grid(
     build: Callable[..., KAN], grid_size: int | None, hidden: list[Any], intervals: int
 ) -> KAN:
-    """Return a new network on grids of a size, if given."""
+    """Return a new network with grids of `grid_size` (None: `intervals`) intervals."""
     return build(hidden, intervals if grid_size is None else grid_size)
 
 

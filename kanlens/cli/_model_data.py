@@ -33,7 +33,7 @@ from kanlens.training._objective import outside_words
 from kanlens.training._options import choose_loss
 from kanlens.training._result import FitResult
 
-BACKGROUND = 100  # rows taken from a table where the model keeps none, as many as training keeps
+BACKGROUND = 100  # rows taken from a table if the model stores none; training stores as many
 MIN_ROWS = 10  # to train on
 FIRST = 1000  # rows searched for targets in tables larger than memory
 
@@ -108,7 +108,7 @@ def column_names(text: str | None, data: Path) -> list[str]:
     if set(names) <= set(columns):
         expected, got = "a name, or names separated by commas", f"{text!r}, which is both"
         others = next(t for t in (",".join(names), ", ".join(names)) if t != text)
-        advice = f"Name the one as '\"{text}\"', the others as {others!r}"
+        advice = f"Write '\"{text}\"' for the one column, {others!r} for several"
         raise InvalidValueError("read_table", expected, got, advice)
     return [str(text)]
 
@@ -122,11 +122,11 @@ class LossOptions:
         self.schema = choose_loss(default_schema(1, 1), **self.loss, call="train")
         self.columns = {name: losses[name] for name in ("exposure", "event")}
         own = loss_of(self.schema)
-        self.task = None if own.linear or own.classes else "regression"  # not by the target
+        self.task = None if own.linear or own.classes else "regression"  # whatever the target
         self.weights: dict[str, Any] = {}
 
     def adjusted(self, rows: Any) -> Any:
-        """Return a table or a source that accounts for the columns; keep the first's weights."""
+        """Return rows adjusted for exposures and events; store the weights of the first call."""
         if rows is None:
             return None
         rows, weights = adjusted(rows, None, loss_of(self.schema), self.columns)
@@ -146,7 +146,7 @@ def check_learnable(
     advice = "Pass more rows" if least == MIN_ROWS else "Raise --holdout"
     if rows.rows < least:
         raise DataError(call, f"at least {least} {what}", str(rows.rows), advice)
-    if isinstance(rows, Source):  # only rows of extreme targets
+    if isinstance(rows, Source):  # the rows with extremes suffice
         rows = rows.take(rows.extremes or (0,))
     y = rows.y
     if rows.schema.task == "regression" and y is not None and not bool(deviations(y).any()):
@@ -160,7 +160,7 @@ def check_judged(result: FitResult, checkpoint: Path, call: str) -> None:
     """Refuse a model without a score on the rows held out of its training."""
     if not math.isfinite(result.metric):
         checkpoint.unlink(missing_ok=True)
-        expected, got = "held-out rows with different targets", f"{len(result.held_out)} with one"
+        expected, got = "held-out rows with different targets", f"{len(result.held_out)} equal ones"
         raise DataError(call, expected, got, "Pass more rows, or another share with --validation")
 
 
@@ -263,7 +263,7 @@ def background_rows(
     else:
         rows = spread(table.x, "max_background", BACKGROUND, terminal)
         source = f"{len(rows)} rows of {table.source}"
-        terminal.say(f"no background: the model keeps no rows; {source} stand in (--background)")
+        terminal.say(f"no background: the model stores no rows; {source} are used (--background)")
     return spread(rows, "max_background", most, terminal)
 
 

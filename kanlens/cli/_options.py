@@ -15,7 +15,7 @@ from kanlens.errors import InvalidValueError
 
 Texts: TypeAlias = Mapping[str, str | None]  # of the options of a group
 EVERYWHERE: dict[str, Any] = {"rich_help_panel": "Options of every command"}
-SEEDS: dict[str, Any] = {"min": 0, "max": 2**63 - 1}  # what every generator takes
+SEEDS: dict[str, Any] = {"min": 0, "max": 2**63 - 1}  # valid for every generator
 Seed: TypeAlias = Annotated[
     int | None, typer.Option("--seed", help="Seed of random draws.", **SEEDS, **EVERYWHERE)
 ]
@@ -54,7 +54,7 @@ CHOICES = {  # allowed values, by argument
     "task": ("classification", "regression"),
     "to": ("onnx", "torch", "numpy", "c", "sql", "latex", "sympy", "excel"),
 }
-FLAGS = {  # of options not named like their argument
+FLAGS = {  # flags of options not named like their argument
     "column": ["--target"],
     "options": ["--set"],
     "others": ["--compare", "--other"],
@@ -62,7 +62,7 @@ FLAGS = {  # of options not named like their argument
     "settings": ["--set"],
     "show": ["--open"],
 }
-PANELS = {  # of help, by argument
+PANELS = {  # headings in the help, by argument
     name: panel
     for panel, names in {
         "Columns": "features drop categorical groups exposure event impute na decimal",
@@ -87,13 +87,13 @@ HELP = {  # of options of several commands, by argument
     "background": "Table of background rows.  [default: those stored in the model, else rows "
     "of DATA]",
     "categorical": "Columns whose numbers are codes, comma-separated.",
-    "column": "Column that holds the target; several, comma-separated.  [default: the target of "
+    "column": "Column of the target; several, comma-separated.  [default: the target of "
     "training, else the column named like the output]",
     "data": "A table: .csv, .tsv, .xlsx or .parquet.",
     "decimal": "Decimal separator.  [default: a comma if numbers can be read in no other way]",
     "drop": "Columns to leave out, comma-separated.",
-    "event": "Column of cox, 0 where the time is that of censoring.",
-    "exposure": "Column of times or sizes in which counts arose; predictions are for 1.",
+    "event": "For the loss cox: column that is 0 where the time is censored.",
+    "exposure": "Column of exposures, such as times in which counts arose; predictions are for 1.",
     "extrapolation": "Beyond the training data: constant clips features to their range, "
     "linear continues linearly, zero lets splines decay to zero.",
     "features": "Columns to use, comma-separated.",
@@ -106,12 +106,11 @@ HELP = {  # of options of several commands, by argument
     "else squared_error]",
     "max_background": "Largest number of background rows, evenly spread.",
     "max_rows": "Largest number of rows, evenly spread over the table.",
-    "method": "See 'kanlens methods'.",
+    "method": "Attribution method; 'kanlens methods' lists them.",
     "model": "A kanlens model.",
     "na": "Cells that mean a missing value, comma-separated: ?,-999.",
     **{
-        shape: f"Columns whose effect is to be {shape}, at all values of the others."
-        for shape in SHAPES
+        shape: f"Columns of {shape} effect, at all values of the other columns." for shape in SHAPES
     },
     "options": "Option of the method, as name=value; may be given several times.",
     "output": "Model to write.",
@@ -120,7 +119,7 @@ HELP = {  # of options of several commands, by argument
     "penalty": "Norm that makes edges small: activation_l1, activation_l2, curvature, raw_l1 or "
     "weight_l1; several as raw_l1=1,curvature=0.1.",
     "power": "Power of tweedie, from 1 to 2.  [default: 1.5]",
-    "quantile": "Share of targets below the output of quantile, or several: 0.1,0.9.  "
+    "quantile": "For the loss quantile: share of targets below the output; several as 0.1,0.9.  "
     "[default: 0.5]",
     "restarts": "Number of random starts; the best result is kept.",
     "scheduler": "Address of a Dask scheduler whose workers to use.",
@@ -132,7 +131,7 @@ HELP = {  # of options of several commands, by argument
 
 
 def options_of_group(parameter: inspect.Parameter) -> list[inspect.Parameter]:
-    """Return the options of a group, without a default; of another parameter itself."""
+    """Return the options of a group, default None; for another parameter, itself alone."""
     if parameter.name not in GROUPS:
         return [parameter]
     option = parameter.replace(annotation=str | None, default=None)
@@ -237,7 +236,7 @@ def read_interactions(text: str | None) -> int | list[tuple[str, str]] | None:
 
 
 def small_network(max_edges: str | None, interactions: str | None, shapes: Texts) -> dict[str, Any]:
-    """Return the options of a small network; `shapes` have the columns of each shape."""
+    """Return the options of a small network; `shapes` maps shapes to their columns."""
     words = dict[str, str]()
     for shape, text in shapes.items():
         words |= {name: f"{words.get(name, '')} {shape}".strip() for name in split_names(text)}

@@ -23,7 +23,7 @@ IDLE = 5.0  # seconds after which a silent connection is closed
 
 @command(
     example="kanlens plot model.safetensors -o network.svg",
-    data="A table that sets the ranges.",
+    data="Table for the ranges and sizes of curves.  [default: those stored in the model]",
     edge="Draw one edge, layer:out:in, for example 0:2:1.",
     effect="Draw the effect of a feature on an output.",
     output="Picture to write: .svg, .pdf or .png.",
@@ -140,7 +140,7 @@ def report(
     if show:
         typer.launch(str(result.path.resolve()))
     if past := broken(result.content, limits):
-        expected, advice = f"--fail-on {fail_on} not to be met", "The page says where it comes from"
+        expected, advice = f"--fail-on {fail_on} not to be met", "See the page for the causes"
         raise KanlensError("report", expected, "; ".join(past), advice)
 
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 @command(
     example="kanlens predict model.safetensors new.csv --interval 0.9 -o predictions.csv",
     output="Table to write.",
-    interval="Share of new rows that the interval of each prediction is to cover, or the set of "
-    "classes, such as 0.9.",
-    by="Categorical column, in each category of which the share holds.",
+    interval="Share of new rows that the interval of each prediction, or its set of classes, "
+    "covers, such as 0.9.",
+    by="Categorical column; intervals then cover the share in each of its categories.",
     times="Times of survival probabilities (loss cox), comma-separated.",
-    support="Name the features and pairs of each row outside the training data.",
+    support="Name the features and pairs of features of each row outside the training data.",
 )
 def predict(
     model: Path,
@@ -90,7 +90,7 @@ def _covered(model: KAN, frame: pd.DataFrame, table: Table) -> float:
 @command(
     example="kanlens calibrate model.safetensors new.csv -o calibrated.safetensors",
     output="Model to write.",
-    probabilities="Scale and shift the logits of a classifier to the least log loss of these rows.",
+    probabilities="Scale and shift the logits of a classifier to minimize the log loss on DATA.",
 )
 def calibrate(
     model: Path,
@@ -101,7 +101,7 @@ def calibrate(
     output: Path = Path("calibrated.safetensors"),
     terminal: Terminal,
 ) -> None:
-    """Take the intervals of predictions from rows that training did not see."""
+    """Calibrate the intervals of predictions on rows that training did not see."""
     from kanlens.cli._model_data import read_rows
 
     terminal.check([model, data], model=output)

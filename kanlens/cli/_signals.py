@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 RANKS = ("RANK", "WORLD_SIZE")  # environment variables set by torchrun
 WHOLE = "no file is left half written"
-INTERRUPT_TIMEOUT = 1.2  # seconds until a command that does not react to an interrupt is ended
-INTERVAL = 0.05  # seconds between two checks of it
+INTERRUPT_TIMEOUT = 1.2  # seconds after which a command that ignores an interrupt is ended
+INTERVAL = 0.05  # seconds between two checks for that
 SHOW_CURSOR = "\r\x1b[2K\x1b[?25h"  # and clear the line of a progress bar
 
 
@@ -48,7 +48,7 @@ class Interrupts:
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self.taken.append(signal.SIGINT)
         if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL and RANKS[1] not in os.environ:
-            self.taken.append(signal.SIGTERM)  # torchrun's means a lost process
+            self.taken.append(signal.SIGTERM)  # under torchrun, it means a lost process
         if not self.taken:
             return
         for number in self.taken:
@@ -92,7 +92,7 @@ class Interrupts:
                 os.read(self.bell, 1)
             elif time.monotonic() > late and not announced:
                 announced = True
-                _write("keeping what was found; another interrupt ends this at once")
+                _write("keeping the results so far; another interrupt ends the command")
         self.leave(WHOLE if self.running else "nothing had begun")
 
     def leave(self, words: str) -> NoReturn:

@@ -202,12 +202,12 @@ class Column:
     place: Place = row_text
     coded: bool = False  # whether its numbers are codes of categories
     target: bool = False  # whether a model predicts it; it cannot be left out
-    counts: Array | None = None  # (rows,): cells that each stands for
+    counts: Array | None = None  # (rows,): number of cells that each one stands for
     format: CellFormat = PLAIN
     day_first: bool = False  # whether texts of dates begin with the day
 
     def total(self, mask: Array) -> int:
-        """Return the number of cells in a mask (rows,), with the `counts` of distinct ones."""
+        """Return the number of cells in a mask (rows,), each counted as often as `counts` says."""
         return int(mask.sum() if self.counts is None else self.counts[mask].sum())
 
     @cached_property
@@ -230,7 +230,7 @@ class Column:
 
     @cached_property
     def unit(self) -> str:
-        """The unit around the numbers of all cells, or ""."""
+        """The unit next to the numbers of all cells, or ""; raises if some have another one."""
         if self.inferred not in ("string", "mixed", "mixed-integer"):
             return ""
         units = units_of(self.cells[self.present].astype(str)).to_numpy()
@@ -310,7 +310,7 @@ class Column:
             raise DataError(self.call, f"{kind} in column {self.name!r}", got, "Correct that cell")
 
     def labels(self, known: Sequence[str]) -> Array:
-        """Return the known labels of cells, in any case; for others the text of the cell."""
+        """Return the label of each cell: one of `known`, in any case, else the cell's text."""
         folded = [label.strip().casefold() for label in known]
         names = {key: known[i] for i, key in enumerate(folded) if folded.count(key) == 1}
         names |= {"0": "False", "1": "True"} if set(known) == {"False", "True"} else {}

@@ -30,12 +30,12 @@ from kanlens.errors import DataError, KanlensWarning
 Impute = Literal["median", "mean", "most_frequent"]
 
 IMPUTATIONS = ("mean", "median", "most_frequent")
-MAX_UNITS = 3  # a column with more is not taken for numbers
+MAX_UNITS = 3  # a column with more units is text, not numbers
 MAX_CATEGORIES = 100  # a text column with more distinct values is taken for an identifier
 TRUTH_VALUES = ("False", "True")
 EXACT = 2**53  # float64 holds every whole number up to here
 _CONVERT = "Convert the column", LEAVE_OUT
-USUAL = 2  # times the cells of all other spellings: those of the usual one, at least
+USUAL = 2  # least ratio of cells with the usual spelling to cells with any other
 _TIMES = "Turn dates and times into numbers"
 _DATE = re.compile(
     r"\s*(\d{4}-\d{1,2}(-\d{1,2})?([T ].*)?|\d{4}/\d{1,2}/\d{1,2}( .*)?"
@@ -155,7 +155,7 @@ def class_labels(column: Column, *, declared: bool = False) -> tuple[str, ...]:
     _refuse_foreign(column)
     labels = _labels(column)
     classes = set(column.labels(labels)[column.present])
-    if len(classes) < 2:  # labels of truth values are two
+    if len(classes) < 2:  # truth values have two labels even if one is missing
         got = f"only {listed(sorted(classes))} in column {column.name!r}"
         raise DataError(column.call, "at least two classes", got, "Choose another target")
     reason = _identifies(column, labels)
@@ -233,7 +233,7 @@ def _refuse_foreign(column: Column) -> None:
 
 
 def _identifies(column: Column, labels: Sequence[str]) -> str:
-    """Return why text identifies rows, or ""."""
+    """Return the reason that text is taken for an identifier of rows, or ""."""
     if len(labels) <= 2 or column.coded or column.inferred == "categorical":
         return ""  # categories that the user declared may be many
     if len(labels) > MAX_CATEGORIES:
@@ -308,7 +308,7 @@ def _warn_of_spellings(column: Column, labels: Sequence[str]) -> None:
     words = [f"{text!r} read as {label!r}" for text, label in pairs]
     folded = [label.casefold() for label in labels]
     apart = [label for label in labels if folded.count(label.casefold()) > 1]
-    words += [f"{listed(apart)} as levels of their own"] if apart else []
+    words += [f"{listed(apart)} as separate categories"] if apart else []
     if words:
         expected, got = f"one spelling of each text in {column.name!r}", ", ".join(words)
         advice = "Spell texts of the same meaning alike"

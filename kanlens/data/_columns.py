@@ -29,7 +29,7 @@ from kanlens.errors import DataError, InvalidValueError, KanlensWarning
 
 DECIMALS = (",", ".")
 TASKS = ("classification", "regression")
-MAX_CLASSES = 20  # of numbers; more raise a warning
+MAX_CLASSES = 20  # of a numeric target; more raise a warning
 
 
 def as_names(labels: object) -> list[str]:
@@ -59,7 +59,7 @@ def choose_columns(
     for what, names in (("target", targets), ("features", chosen), ("drop", dropped)):
         refuse_unknown(what, names, columns, call=call)
     if both := [name for name in [*targets, *chosen] if name in dropped]:
-        expected, got = "to be of other columns than target and features", repr(both[0])
+        expected, got = "to name columns other than target and features", repr(both[0])
         raise DataError(call, expected, got, "Name it once", argument="drop")
     if features is None:
         chosen = [name for name in columns if name not in targets and name not in dropped]
@@ -106,7 +106,7 @@ class ColumnRoles:
     def find_schema(
         self, column: Callable[..., Column], columns: Sequence[str], *, call: str
     ) -> Schema:
-        """Return the schema of some columns; warn about those that are left out."""
+        """Return the schema of columns, made by `column(name, ...)`; warn about those left out."""
         targets, names = choose_columns(columns, self.target, self.features, self.drop, call=call)
         coded = set(as_names(self.categorical))
         units = {str(label): unit for label, unit in (self.units or {}).items()}

@@ -18,14 +18,14 @@ from kanlens.data._cell_parsing import Array
 from kanlens.errors import DataError, InvalidValueError, ShapeError
 
 COPY_TOLERANCE = 1e-5  # of the range of a column: rounding, and noise of 1e-6 of it
-# range of a column, at most, in ranges of its middle 90 %
+# largest range of a column, as a multiple of the range of its middle 90 %
 MAX_RANGE_RATIO = 20.0
 # times `COPY_TOLERANCE`: largest diameter of a group of near copies
 MAX_DIAMETER = 3.0
 LAGS = 200  # neighbors that a row is compared with
 SAMPLE = 20_000  # rows that quantiles are taken from
-AGREE = 0.8  # agreement beyond chance of targets of equal x from which rows are copies
-CHANCE_FACTOR = 10  # times chance at which numbers agree; rows of a cell of a table of few values
+AGREE = 0.8  # least agreement beyond chance of the targets of equal x for these to be copies
+CHANCE_FACTOR = 10  # least agreement of copies, times chance; rows per distinct x in a coarse table
 
 
 def row_groups(x: Tensor, y: Tensor | None = None, labels: Any = None, *, call: str) -> Tensor:
@@ -57,7 +57,7 @@ def all_single(groups: Tensor) -> bool:
 
 
 def split_groups(order: Tensor, groups: Tensor, counts: Sequence[int]) -> list[Tensor]:
-    """Split rows, in a random `order`, into parts of about `counts` rows, and the rest."""
+    """Split the row indices in a random `order` into parts of about `counts` rows, and the rest."""
     if all_single(groups):
         return list(order.split([*counts, len(order) - sum(counts)]))
     codes = groups[order].numpy()
@@ -108,7 +108,7 @@ def _copies(rows: Array) -> Array:
 
 
 def _near_copies(rows: Array, keys: Array, window: float) -> Array:
-    """Return for each row the first near copy of it, among rows sorted by keys."""
+    """Return for each row the index of its first near copy, among rows sorted by keys."""
     own, links = np.arange(len(keys)), [np.empty((2, 0), dtype=np.int64)]
     left = own
     for lag in range(1, LAGS):
@@ -126,15 +126,14 @@ def _near_copies(rows: Array, keys: Array, window: float) -> Array:
     joined = _connected(pairs[0], pairs[1], len(keys))
     first = np.unique(joined, return_index=True)[1][joined]
     later = np.flatnonzero(first != own)
-    far = (np.abs(rows[later] - rows[first[later]]) > MAX_DIAMETER * COPY_TOLERANCE).any(
-        1
-    )  # links of a chain
+    gaps = np.abs(rows[later] - rows[first[later]])
+    far = (gaps > MAX_DIAMETER * COPY_TOLERANCE).any(1)  # links of a chain
     first[later[far]] = later[far]
     return first
 
 
 def _connected(left: Array, right: Array, count: int) -> Array:
-    """Return the connected component of each node; edges are left to right."""
+    """Return the connected component of each node; edges join `left` and `right`."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

@@ -23,7 +23,7 @@ RANK_ERROR = 0.002  # of its quantiles, measured
 class ColumnProfile:
     """Statistics of a column, updated by blocks of its cells."""
 
-    # counts and first rows of the first `DISTINCT` different cells; missing ones are one
+    # [count, first row] of the first `DISTINCT` different cells; missing cells count as one
     distinct: dict[Any, list[int]] = dataclasses.field(default_factory=dict)
     overflow: int = 0  # other cells
     count: int = 0  # of finite numbers
@@ -75,7 +75,7 @@ class ColumnProfile:
         counts = np.bincount(codes + 1, minlength=len(values) + 1)
         first = np.full(len(values) + 1, -1)
         first[codes[::-1] + 1] = np.arange(len(codes))[::-1]
-        self.overflow += int(counts[DISTINCT + 1 :].sum())  # found so often at least
+        self.overflow += int(counts[DISTINCT + 1 :].sum())  # now counts are lower bounds
         few = [None, *values[:DISTINCT].tolist()]
         for value, count, row in zip(few, counts.tolist(), first.tolist(), strict=False):
             key = value if isinstance(value, tuple) else (isinstance(value, bool), value)

@@ -97,7 +97,7 @@ class ParquetReader:
         self.partitions = set(names) - {n for _, s in self.files for n in s.names}
 
     def read(self, start: int, stop: int, columns: Sequence[str]) -> pd.DataFrame:
-        """Return some rows of some columns, from the row groups that contain them."""
+        """Return some columns of the rows from `start` up to `stop`."""
         start, stop = max(start, 0), min(stop, self.rows)
         schema, parts = self._schema(tuple(columns)), list[pa.Table]()
         rest, batches = self._stopped.pop((*columns, start), (None, None))
@@ -210,7 +210,7 @@ def open_rows(source: object, *, call: str, decimal: str = ".") -> RowReader:
 
 
 def _written(parts: Any, call: str, origin: Path | None = None) -> ParquetReader:
-    """Return the reader of a temporary Parquet file with some frames."""
+    """Write the frames that `parts()` yields to a temporary Parquet file; return its reader."""
     handle, name = tempfile.mkstemp(prefix="kanlens-", suffix=".parquet")
     os.close(handle)
     path = Path(name)
@@ -261,7 +261,7 @@ def _text_parts(path: Path, call: str, decimal: str) -> Iterator[pd.DataFrame]:
 
 
 def _frame_of(batch: Any, *, call: str) -> pd.DataFrame:
-    """Return a batch as a frame: x1, x2, ... and y, or y1, y2, ..."""
+    """Return a batch as a frame with columns x1, x2, ... and y, or y1, y2, ..."""
     import torch
 
     if isinstance(batch, pd.DataFrame):
@@ -277,7 +277,7 @@ def _frame_of(batch: Any, *, call: str) -> pd.DataFrame:
         raise DTypeError(call, expected, got, "Yield tensors, or frames") from error
     if parts[0].ndim != 2 or any(len(part) != len(parts[0]) for part in parts):
         got = ", ".join(str(part.shape) for part in parts)
-        raise DataError(call, expected, f"shapes {got}", "Stack rows to batches")
+        raise DataError(call, expected, f"shapes {got}", "Stack rows into batches")
     ys = [part.reshape(len(part), -1) for part in parts[1:]]
     names = default_schema(parts[0].shape[1], ys[0].shape[1] if ys else 1)
     frame = pd.DataFrame(parts[0], columns=list(names.feature_names))

@@ -37,7 +37,7 @@ class Feature:
     of a date, or ``column=missing`` for the one that is 1 where the cell is missing. `category` is
     the cell value coded as 1 (None: the cell is the number), and `categories` are all values of the
     column. A missing cell is replaced by `imputation`, else with a warning by `typical`, the median
-    of the column; with neither it is refused.
+    (of many distinct numbers of a source, the mean); with neither it is refused.
     """
 
     name: str
@@ -90,11 +90,11 @@ class Schema:
     class_labels : tuple of str
         The classes, in the order of their codes 0, 1, ...; empty for regression.
     format : CellFormat
-        How the cells are written.
+        Decimal sign and texts of missing cells.
     loss : str
         Key into `LOSSES` of the loss of a regression.
     loss_parameter : float, tuple of float or None
-        Its quantile, one for each output, or power, None for the default.
+        Quantile of the loss (a tuple: one per output) or its power; None for the default.
     per_row : tuple of pairs of str
         Pairs of a role ("target", "exposure", "offset" or "event") and the column that has it.
     """
@@ -149,7 +149,7 @@ class Schema:
         return self.output_names if several else (self.target,)
 
     def renamed(self, form: str, column: str) -> Schema:
-        """Return the schema with names of target and outputs, and a column, put in a form."""
+        """Return the schema with outputs and target renamed to ``form.format(name, column)``."""
         outputs = (dataclasses.replace(o, name=form.format(o.name, column)) for o in self.outputs)
         target = None if self.target is None else form.format(self.target, column)
         return dataclasses.replace(self, outputs=tuple(outputs), target=target)
@@ -238,7 +238,7 @@ class Schema:
 
 
 def choices(features: Sequence[Feature]) -> tuple[tuple[str, ...], list[list[float]]]:
-    """Return the categories of a column and their codes."""
+    """Return the categories of a column, and the values of its `features` for each."""
     marks = [f.name.removeprefix(f"{f.column}=") for f in features if f.kind == "missing"]
     named = [str(feature.category) for feature in features if feature.kind != "missing"] + marks
     shown = features[0].categories or named
@@ -314,7 +314,7 @@ class _FrameColumns:
         return np.asarray(self.texts[feature.column] == feature.category, dtype=np.float64)
 
     def column(self, name: str, day_first: bool = False) -> Column:
-        """Return the column of a name, the only one."""
+        """Return the only column of that name; refuse none, or several."""
         if name in self.columns:
             return self.columns[name]
         count = self.names.count(name)
@@ -377,7 +377,7 @@ class _FrameColumns:
         """Return the value that replaces an unknown cell of a column."""
         features = [feature for feature in self.schema.features if feature.column == name]
         if features[0].category is None:
-            return "date in the middle" if features[0].part else f"{features[0].typical:.6g}"
+            return "the median date" if features[0].part else f"{features[0].typical:.6g}"
         if features[0].kind == "binary":
             return repr(features[0].categories[0])
         return "none of the known categories"

@@ -28,7 +28,7 @@ from kanlens.data._tables import Table
 from kanlens.errors import DataError, InvalidValueError, KanlensWarning, rewording
 
 CELL = 40  # bytes of a cell while a table is read: text more, numbers less
-NUMBER = 32  # bytes of a number of a row in work on it, with intermediate results
+NUMBER = 32  # bytes of each additional number of a row, with intermediate results
 TEXT = 4  # bytes of memory for a byte of a text file
 
 
@@ -139,7 +139,7 @@ class Source(Displayed):
         rows = np.asarray(indices, dtype=np.int64)
         if not (len(rows) and rows[0] >= 0 and rows[-1] < self.rows and (np.diff(rows) > 0).all()):
             expected = f"increasing row numbers below {self.rows}"
-            advice = "Sort them, without copies"
+            advice = "Sort them, each once"
             raise InvalidValueError("Source.take", expected, str(rows[:8].tolist()), advice)
         parts = []
         for start, stop in blocks(self.rows, GROUP):
@@ -173,7 +173,7 @@ class Source(Displayed):
         if held == self.rows:
             return self.read(0, held)
         expected = f"rows that fit into {allowed_memory() / 1e9:.2g} GB"
-        got = f"{self.rows:,} in {self.source!r}; {held:,} of them, evenly spread, stand for all"
+        got = f"{self.rows:,} in {self.source!r}; {held:,} of them, evenly spread, are used"
         advice = "Allow more with max_memory, or take a sample"
         warnings.warn(KanlensWarning(call, expected, got, advice), stacklevel=4)
         return self.sample(held)
@@ -199,7 +199,7 @@ def scan_table(source: object, *, progress: bool | None = None, **roles: Any) ->
 
     One pass over the columns finds their kinds and categories as `read_table` does. In a column
     with more than 2,000 distinct numbers, the median for imputation is approximate (within 0.2 % of
-    its rank), and imputation of the most frequent number is refused.
+    its rank), most_frequent is refused, and without `impute` missing numbers become the mean.
 
     Parameters
     ----------
@@ -295,7 +295,7 @@ def _with_typical(
 def scan_features(
     source: object, schema: Schema, *, call: str, target: Sequence[str] | None = None
 ) -> Source:
-    """Return a source of rows for a trained model, after reading the first one."""
+    """Return a source of rows for a trained model; its first row is read to check columns."""
     reader = open_rows(source, call=call, decimal=schema.format.decimal)
     if not reader.rows:
         got = f"a table without rows, {reader.name!r}"

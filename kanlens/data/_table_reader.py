@@ -48,8 +48,8 @@ def read_table(
     all others, and otherwise separate categories, with a warning.
 
     Cells that are empty, blank or (in text files) one of pandas' words for missing are missing. A
-    column with missing cells has one more feature, 1 where the cell is missing; its number is then
-    the median. Rows without a target are left out, and so are columns that identify rows (row
+    column with missing cells has one more feature, 1 where the cell is missing; missing numbers are
+    read as the median. Rows without a target are left out, as are columns that identify rows (row
     numbers, a different text in each row) unless `features` names them, both with a warning.
 
     A column label that is not text (a number, a date) becomes text.
@@ -98,7 +98,7 @@ def read_table(
     MissingFileError, FileFormatError
         If the file is missing, empty, truncated or of another kind.
     InvalidValueError
-        If `task` or `impute` is not one of the choices.
+        If `task`, `impute` or `decimal` is not one of the choices.
 
     Examples
     --------
@@ -125,7 +125,7 @@ def read_table(
 
 
 def read_columns(source: object, roles: ColumnRoles, *, call: str, groups: object = None) -> Table:
-    """Read a table to train on; errors are those of the public call `call`."""
+    """Read a table to train on; errors name the public call `call`."""
     frame, name, place = _open(source, call, roles.format.decimal)
     if roles.decimal is None and has_decimal_comma(frame):
         again, name, place = _open(source, call, ",")
@@ -134,7 +134,7 @@ def read_columns(source: object, roles: ColumnRoles, *, call: str, groups: objec
             roles, frame = dataclasses.replace(roles, decimal=","), again
     refuse_unknown("groups", as_names(groups), list(frame.columns), call=call)
     if set(as_names(groups)) & {*as_names(roles.target), *as_names(roles.features)}:
-        expected = "to be another column than target and features"
+        expected = "to be a column other than target and features"
         raise DataError(call, expected, repr(groups), "Name it once", argument="groups")
     frame, place = _with_targets(frame, roles, place)
     schema = roles.read_schema(frame, place, call=call)
@@ -199,8 +199,8 @@ def _open(source: object, call: str, decimal: str) -> tuple[pd.DataFrame, str, P
 def check_levels(frame: pd.DataFrame, call: str) -> None:
     """Refuse columns with a MultiIndex."""
     if frame.columns.nlevels > 1:
-        got = f"{frame.columns.nlevels} levels of them"
-        raise DataError(call, "column names", got, "Join the levels to one name each")
+        got = f"{frame.columns.nlevels} levels"
+        raise DataError(call, "one column level", got, "Join the levels to one name each")
 
 
 def row_in_file(path: Path, row: int) -> str:

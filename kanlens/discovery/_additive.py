@@ -1,7 +1,7 @@
 """Sums and products of functions of columns, of combinations, and of a sum.
 
 If y = f(z) g(c), then y / f(z) - g(c) is zero, which is linear in splines of z for 1 / f and of c
-for g: their null vector has both functions.
+for g: the null vector has the coefficients of both.
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def null_vector(problem: SearchProblem, argument: Argument, column: int) -> tupl
         vector = np.linalg.svd(matrix[problem.fitted], full_matrices=False)[2][-1]
         g = above[problem.held_out] @ vector[: above.shape[1]]
         left = np.sqrt(np.mean((matrix[problem.held_out] @ vector) ** 2))
-        size = float(left / (g.std() + 1e-300))  # g may be nothing
+        size = float(left / (g.std() + 1e-300))  # g may be 0
         curve = basis.at(basis.grid) @ vector[above.shape[1] :]
         if size < 0.5 * best[0] and (curve.min() > 0 or curve.max() < 0):
             best = size, np.abs(curve)
@@ -242,12 +242,12 @@ def null_vector(problem: SearchProblem, argument: Argument, column: int) -> tupl
 
 
 class ProductWithCombination(Ansatz):
-    """A function of one column times a function of a combination of the others."""
+    """A function of one column times a function of a combination of other columns."""
 
     limits = tuned.PRODUCTS
 
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        """Divide y by functions of a column, and fit the quotient to combinations of the others."""
+        """Divide y by functions of a column, and fit the quotient to combinations of others."""
         nulls = []
         for argument in arguments(problem) if problem.held_out.any() else ():
             for column in range(problem.width) if argument.used.sum() > 1 else ():

@@ -89,7 +89,7 @@ class Block:
         return monomial(problem.names, self.powers) * _UNKNOWN(inside)
 
     def matrix(self, problem: SearchProblem, pieces: int) -> tuple[Array, Basis | None]:
-        """Return the splines of the block, (row, spline)."""
+        """Return the splines times the monomial, (row, spline), and the basis, if any."""
         factor = evaluate(problem.columns, self.powers[None])
         if self.argument is None:
             return factor, None
@@ -162,7 +162,7 @@ class BlockGroup:
         self.gram = self.matrix @ self.matrix.transpose(0, 2, 1) + ridge
 
     def gains(self, used: Array) -> Array:
-        """Return each block's reduction of the squared residual, the last column of `used`."""
+        """Return each block's reduction of the squared residual; `used` has the residual last."""
         overlaps = (self.matrix.reshape(-1, len(used)) @ used).reshape(*self.gram.shape[:2], -1)
         across, right = overlaps[..., :-1], overlaps[..., -1:]
         solved = np.linalg.solve(self.gram - across @ across.transpose(0, 2, 1), right)
@@ -182,7 +182,7 @@ class BlockLibrary:
         good = np.flatnonzero(allowed(problem, exponents))[: tuned.BARE_BLOCKS]
         exponents, costs, options = exponents[good], costs[good], arguments(problem)
         bases = [Basis(a.scaled, pieces).at(a.scaled)[self.rows].T for a in options]
-        most = max(map(len, bases))  # of few values there are fewer
+        most = max(map(len, bases))  # columns of few values have fewer splines
         padded = [np.pad(b, ((0, most - len(b)), (0, 0))) for b in bases]
         values = np.stack(padded).astype(np.float32)
         single = [n for n, option in enumerate(options) if option.used.sum() == 1]
@@ -202,7 +202,7 @@ class BlockLibrary:
         self.blocks += [Block(None, powers) for powers in exponents[1:]]
 
     def columns(self, k: int) -> Array:
-        """Return the splines of a block, (spline, row)."""
+        """Return the normalized splines of a block times its monomial, (spline, row)."""
         bent, bare = self.groups
         count = len(bent.matrix)
         return np.asarray(bent.matrix[k] if k < count else bare.matrix[k - count])
@@ -238,7 +238,7 @@ class BlockLibrary:
         return sorted(best_sums, key=lambda s: s.promise)
 
     def refined(self, problem: SearchProblem) -> Iterator[tuple[BlockLibrary, list[BlockSum]]]:
-        """Yield the best sums, then those of finer splines."""
+        """Yield this library and its best sums, then a library of finer splines and its sums."""
         sums = self.grown(problem.target, *tuned.GROWN)[: tuned.BLOCK_SUMS.tried]
         yield self, sums
         within = (tuple(self.blocks[k].powers) for total in sums for k in total.chosen)
@@ -254,7 +254,7 @@ class BlockModel:
     problem: SearchProblem
     blocks: list[Block]
     constant: float
-    curves: list[tuple[Array, Array]]  # points and values there; of a monomial alone its multiple
+    curves: list[tuple[Array, Array]]  # grid and values there; for a bare monomial, its coefficient
     error: float
 
     @classmethod

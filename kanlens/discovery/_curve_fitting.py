@@ -27,7 +27,7 @@ U = sympy.Symbol("_u", real=True)
 class CurveFormula:
     """A formula for a curve."""
 
-    error: float  # relative and squared, of the curve or its transform, the lesser
+    error: float  # the lesser of the relative squared errors of curve and transform
     price: float  # for its length
     make: Callable[[], Expr]
 
@@ -43,11 +43,11 @@ class CurveFormula:
 
 _UNDO = {"id": "id", "sq": "sqrt", "inv": "inv", "sqrt": "sq", "log": "exp", "exp": "log"}
 _BY_NAME = {transform.name: transform for transform in TRANSFORMS}
-_INNER = {name: _BY_NAME[undone] for name, undone in _UNDO.items()}  # whose inverses are these
+_INNER = {name: _BY_NAME[undone] for name, undone in _UNDO.items()}  # by the name of its inverse
 
 
 def _fits_inside(name: str, x: Array) -> bool:
-    """Return whether a bounded function, such as sin, is one-to-one on a column."""
+    """Return whether the inner function `name` is allowed on the values of a column."""
     if name == "exp":
         return bool(np.abs(x).max() < tuned.EXPONENT_INSIDE)
     if name == "sq":
@@ -63,7 +63,7 @@ def clear(x: Array) -> bool:
 def written(
     x: Array, values: Sequence[Array], names: Sequence[Expr], *, most: int, **options: Any
 ) -> Iterator[list[Expr]]:
-    """Yield sums with a formula for each curve: the best ones, then one replaced at a time."""
+    """Yield lists of one formula per curve: the best ones, then with one replaced at a time."""
     for curves in fit_curves(x, values, **options):
         for choice in itertools.islice(_choices(curves), most):
             pairs = zip(choice, names, strict=True)
@@ -88,7 +88,7 @@ def fit_curves(
     epsilon: float = tuned.CURVE_ERROR,
     count: int = tuned.CURVES_KEPT,
 ) -> Iterator[list[list[CurveFormula]]]:
-    """Yield lists of formulas for each curve (curve, point), short formulas first."""
+    """Yield a list of formulas for each curve, given x (curve, point); short ones first."""
     formulas = [_powers(x[k], v, outer) for k, v in enumerate(values)]
     own, level = {"id"}, min(tuned.AS_NEAR * epsilon, tuned.NEAR_CURVE)
     rest, nothing = set(inner) - own, set[str]()
@@ -122,7 +122,7 @@ def _ranked(curves: list[CurveFormula], epsilon: float) -> list[CurveFormula]:
     return list(dict.fromkeys(ranked))
 
 
-_CurveJob = tuple[int, Transform, str]  # which curve, what is taken of it, and what is inside
+_CurveJob = tuple[int, Transform, str]  # curve, transform of its values, name of the inner function
 
 
 def _families(jobs: list[_CurveJob], x: Array, values: Sequence[Array]) -> list[list[CurveFormula]]:

@@ -46,8 +46,8 @@ class StopReason(str, Enum):
 
     EXACT = "an exact formula was found"
     NOISE = "only noise was left"
-    EXHAUSTED = "every way was tried"
-    TIME = "the time was over"
+    EXHAUSTED = "every form was tried"
+    TIME = "the time limit was reached"
     INTERRUPTED = "interrupted"
 
     __str__ = str.__str__
@@ -61,9 +61,9 @@ class Discovery(SymbolicResult):
     Attributes
     ----------
     stopped_because : StopReason
-        "an exact formula was found", "only noise was left", "every way was tried", "the time was
-        over" or "interrupted"; after the last two the result holds the best formula so far, and an
-        interrupt also warns.
+        "an exact formula was found", "only noise was left", "every form was tried", "the time
+        limit was reached" or "interrupted"; after the last two the result holds the best formula so
+        far, and an interrupt also warns.
     seconds : float
         Seconds of the search.
     error_scale : {"absolute", "logarithmic"}
@@ -88,8 +88,8 @@ def discover(
 ) -> Discovery:
     """Find a formula for a target in a table.
 
-    Errors are squared in units of the target. If the target spans decades and its logarithm is
-    smoother, errors are of the logarithm (roughly relative errors).
+    Losses are squared errors in units of the target; if it spans decades and its logarithm is
+    smoother, they are those of the logarithm (roughly relative errors).
 
     The slopes of a smooth model show whether the target is a function of a few products of powers
     of the columns, or has such a product as a factor; the products replace the columns, repeatedly.
@@ -331,7 +331,7 @@ def constant(table: ScaledTable) -> Entry:
 
 def in_units(table: ScaledTable, entry: Entry) -> Entry:
     """Convert a formula to the units of the data, with exact constants."""
-    # one half of 10,000 was 0.5 in the search, and 5000 is a number that the data have to show
+    # an exact 1/2 of the search may be 5000 in these units, which the data have to support anew
     if not table.moved:
         return dataclasses.replace(entry, expression=multiplied_in(entry.expression))
     snapped = _snapped(table, entry)
@@ -347,7 +347,7 @@ def in_units(table: ScaledTable, entry: Entry) -> Entry:
 
 
 def _snapped(table: ScaledTable, entry: Entry) -> Entry:
-    """Convert a formula to the units of the data, with the origins of the columns."""
+    """Convert a formula to the units of the data, except for shifts, and snap its constants."""
     expression = multiplied_in(table.in_units(entry.expression))
     unmoved = dataclasses.replace(entry, expression=expression)
     if not count_numbers(expression) or not can_refine(expression):

@@ -44,7 +44,7 @@ class Slopes:
     sizes: Array  # (row,): the target; ones where the slopes are those of its logarithm
 
     @classmethod
-    @lru_cache(maxsize=4)  # a problem asks for them twice
+    @lru_cache(maxsize=4)  # a search uses them twice
     def of(cls, problem: SearchProblem) -> Slopes:
         """Return the slopes of a smooth model of the target or its logarithm."""
         x, (_, stretches, target) = problem.columns, smooth_model(problem)
@@ -57,9 +57,9 @@ class Slopes:
         return cls(x[rows][sure], by_column[sure], sizes[rows][sure])
 
 
-@lru_cache(maxsize=64)  # a problem that is searched asks for it once more
+@lru_cache(maxsize=64)  # a search uses each one again
 def smooth_model(problem: SearchProblem) -> tuple[float, Array, Array]:
-    """Return error, length scales and target (or its log) of the smoothest model."""
+    """Return error, inverse length scales and target (or its log) of the smoothest model."""
     x, target = _seen(problem.columns), problem.target
     rows, few = (spread_rows(len(x), n) for n in (tuned.SMOOTH_ROWS, tuned.STRETCH_ROWS))
     sizes = [target, np.log(np.abs(target))] if problem.one_sign and away(target) else [target]
@@ -98,7 +98,7 @@ def _loo_errors(x: Array, target: Array, stretches: Array) -> Array:
 
 
 def _stretches(x: Array, target: Array, stretches: Array) -> Array:
-    """Optimize the length scales of the columns of a smooth model by coordinate search."""
+    """Optimize the inverse length scales of a smooth model by coordinate search."""
     best, factor = _loo_error(x, target, stretches), tuned.STRETCH
     while factor > tuned.LEAST_STRETCH:
         before = best

@@ -80,7 +80,7 @@ def simplest(width: int) -> tuple[Array, Array]:
 
 
 def allowed(problem: SearchProblem, exponents: Array, clear: float | None = None) -> Array:
-    """Return a mask of the monomials that are defined on the columns."""
+    """Return a mask of the monomials defined on the columns; `clear` is the share for `away`."""
     one_sign = np.ptp(np.sign(problem.columns), axis=0) == 0
     both = np.where(one_sign, tuned.CLEAR_OF_POLE, tuned.CLEAR_OF_BOTH_SIGNS)
     divides = away(problem.columns, both if clear is None else clear)
@@ -161,7 +161,7 @@ def _ratios(problem: SearchProblem, over: list[Powers], under: list[Powers]) -> 
 
 
 def _null_vectors(problem: SearchProblem, matrix: Array, first: int) -> tuple[float, list[Array]]:
-    """Return the ratio of singular values, and sparse null vectors, of a quotient's equations."""
+    """Return the ratio of singular values, and null vectors; the divisor starts at `first`."""
     matrix = matrix[problem.fitted]
     size = np.sqrt(np.mean(np.square(matrix), axis=0))
     size = np.where(size > 0, size, 1.0)

@@ -123,10 +123,10 @@ class Front:
         self._enough = math.inf  # seconds of the search after which a formula is good enough
         self._mean_error = math.inf
         self._probed: set[Expr] = set()
-        self._near: list[Entry] = []  # formulas about as good as the best, were it not for noise
+        self._near: list[Entry] = []  # formulas whose errors differ from the best by noise only
         self.deadline = deadline
         self.entries: list[Entry] = []
-        # (row,): rows without which a formula leaves nothing; the search begins anew without them
+        # (row,): mask of outliers of a formula that fits the rest; the search restarts without them
         self.outlier_rows: Array | None = None
         self._seen: set[Expr] = set()
         self._tried: set[tuple[Expr, ...]] = set()
@@ -241,7 +241,7 @@ class Front:
         best = min((e for e in candidates if self._unexplained(e) <= limit), key=self._cost)
         if best.expression.free_symbols:
             return best
-        informative = []  # about the size of a target of one sign
+        informative = []  # formulas that explain the logarithm of a target of one sign
         for entry in (e for e in self.entries if self.problem.one_sign and e.is_short):
             with np.errstate(all="ignore"):
                 size = np.log(self.values(entry.expression) / np.sign(self.y))
@@ -265,7 +265,7 @@ class Front:
         return self._cost(entry) - tuned.SNAP_FRACTION * saved
 
     def start(self, formulas: Iterable[Expr] = ()) -> None:
-        """Start with the mean, which always stays, and with some formulas unchanged."""
+        """Add the mean, which always stays, and some formulas without a refit."""
         mean = self._entry(sympy.Float(float(self.y[self.fitted].mean())))
         self._mean_error = mean.error
         for entry in (mean, *map(self._entry, formulas)):

@@ -42,8 +42,8 @@ _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples fill [0, 1) evenly
 class Scale:
     """Scaling of a column by a round shift and a power of ten."""
 
-    shift: Expr = _ZERO  # unless the values are far from zero, relative to their spread
-    power: int = 0  # unless the rest is very large or small
+    shift: Expr = _ZERO  # 0 unless the values are far from zero, relative to their spread
+    power: int = 0  # 0 unless the shifted values are very large or small
     distance: float = 0.0  # from zero to the middle of the values, over their spread
 
     @classmethod
@@ -119,12 +119,12 @@ class ScaledTable:
     y: Array  # (row,)
     feature_names: tuple[str, ...]
     output_name: str
-    useful: tuple[int, ...]  # the columns that vary and are no multiple of another
+    useful: tuple[int, ...]  # columns that vary and are not affine functions of an earlier one
     scales: tuple[Scale, ...]
     y_scale: Scale
-    held_out: Array  # bool (row,): rows that judge; all where they are few
-    choosing: _Rows  # rows beyond 2000, if 200 or more, unseen by the search: half choose among
-    judging: _Rows  # its formulas, half choose nothing
+    held_out: Array  # bool (row,): validation rows; none if there are only a few rows
+    choosing: _Rows  # half of the rows beyond 2000, if 200 or more: to choose a formula
+    judging: _Rows  # the other half: test rows
     aside: _Rows  # outliers
 
     def without(self, rows: Array) -> ScaledTable:
@@ -195,7 +195,7 @@ class ScaledTable:
 
     @property
     def rounding(self) -> float:
-        """Relative rounding error of y, and of the columns up to a limit."""
+        """Relative squared error due to rounding of y, and of the columns up to a limit."""
         single = bool((self.y.astype(np.float32) == self.y).all())
         errors = [_rounding_of(self.y) * (tuned.SINGLE_STEPS**2 if single else 1.0)]
         errors += [_rounding_of(self.x[:, i]) for i in self.useful]
@@ -373,6 +373,6 @@ def _joined(*tables: _Rows) -> _Rows:
 
 
 def _rounding_of(values: Array) -> float:
-    """Return the error due to rounding of values, with a margin."""
+    """Return the relative squared error due to rounding of values, with a margin."""
     spread = float(np.std(values / np.abs(values).max())) * float(np.abs(values).max())
     return (rounding_step(values) / spread) ** 2 if spread else 0.0

@@ -51,8 +51,8 @@ _ANGLES = tuned.ANGLES_OF_TARGET
 AT_ONCE = (LinearModel(), PowerLaw(("id", "log", *_ANGLES)))
 _CHEAP: tuple[Ansatz, ...] = (_ADDITIVE, _MONOMIALS, CURVE, _SEPARABLE)
 _LAST: tuple[Ansatz, ...] = (additive.DictionarySum(), additive.ProductWithCombination())
-# of problems of few columns and of many: before functions of a sum are looked for, before columns
-# are left out, and after that
+# for few columns and for many: before the search for functions of a sum, after it but before
+# columns are left out, and after that
 OF_FEW = ((*_CHEAP, _RATIO), (_ROUGHLY, _BLOCKS), _LAST)
 OF_MANY = (_CHEAP, (_ROUGHLY,), (_RATIO, _BLOCKS, *_LAST))
 
@@ -78,7 +78,7 @@ def _steps(problem: SearchProblem, front: Front, depth: int) -> Iterator[Callabl
     if by_slopes:
         yield partial(_nested, problem, front)
     yield from (partial(ansatz.submit, problem, front) for ansatz in early)
-    if problem.width > 1:  # without columns that are factors or say nothing
+    if problem.width > 1:  # without columns that are factors or uninformative
         reduced = search_problem.remove_power_factors(problem, front.deadline)
         if reduced.width < problem.width:
             yield partial(search, reduced, front, depth=depth)
@@ -183,7 +183,7 @@ class Interpolator:
 
 
 def joined_gap(slopes: tuple[Array, Array], of: tuple[Array, Array]) -> float:
-    """Return how far slopes are from the ratio of a combination's slopes, 0 to 1."""
+    """Return the mismatch, 0 to 1, between the ratio of `slopes` and that of a combination."""
     with np.errstate(all="ignore"):
         left, right = slopes[0] * of[1], slopes[1] * of[0]
         total = np.mean(np.square(left) + np.square(right))

@@ -30,8 +30,8 @@ class SearchProblem:
     target: Array  # (row,)
     held_out: Array  # bool (row,): rows that judge and are not fitted
     rebuild: Inverse = lambda e: e  # from an expression of the target to one of y
-    slope: Array | None = None  # (row,): |dy / dtarget|; None where it is 1 or not known
-    scale: ErrorScale = field(default_factory=ErrorScale)  # of errors of y, whose slope is y's
+    slope: Array | None = None  # (row,): |dy / dtarget|, y on `scale`; None if 1 or unknown
+    scale: ErrorScale = field(default_factory=ErrorScale)  # of errors of y
 
     @property
     def width(self) -> int:
@@ -221,7 +221,7 @@ def raised(column: Array, power: float) -> Array:
 
 
 def exponents_of(problem: SearchProblem) -> Array:
-    """Estimate power-law exponents by least absolute deviations."""
+    """Estimate power-law exponents by least absolute deviations; NaN for columns near zero."""
     usable = np.flatnonzero(away(problem.columns, tuned.NO_ZERO))
     exponents, size = np.full(problem.width, np.nan), np.abs(problem.target)
     rows = size > (0.0 if problem.scale.unit else tuned.POWER * size.max())
@@ -275,7 +275,7 @@ def best_loo_error(problem: SearchProblem) -> float:
 
 
 def _ways_without(problem: SearchProblem) -> Iterator[tuple[int, float, SearchProblem]]:
-    """Yield each column, a power of it, and the problem divided by it without the column."""
+    """Yield a column, a power, and the problem divided by that power, without the column."""
     estimate = exponents_of(problem)
     half = np.round(2 * estimate) / 2
     good = np.abs(estimate - half) < tuned.HALF_TOLERANCE

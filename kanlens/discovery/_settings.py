@@ -42,7 +42,7 @@ CLEAR_OF_BOTH_SIGNS = 0.1  # the same for a column of both signs
 CLEAR_OF_POLE = 1e-2  # min of |sine| in a denominator
 NO_ZERO = 1e-6  # min / max of a column under a logarithm
 POWER = 1e-9  # the same under a power below 1
-LOGARITHM, LOGARITHM_OF_SURFACE = 1e-250, 1e-100  # the same for targets; smooth ones
+LOGARITHM, LOGARITHM_OF_SURFACE = 1e-250, 1e-100  # the same for targets; for smooth models
 ANGLE = 0.5  # range of a target that may be an angle
 # largest size under exp: of a target, of a column, in the dictionary
 EXPONENT, EXPONENT_INSIDE, DICTIONARY_EXPONENT = 30.0, 20.0, 12.0
@@ -60,9 +60,9 @@ SEPARABLE = Limits(
     narrowest=2, widest=5, error=0.02, written=8, targets=("id", *ANGLES_OF_TARGET), pieces=(14,)
 )
 SEPARABLE_ROUNDS, SEPARABLE_WAIT = 25, 3  # rounds, and rounds without a gain
-MAX_PRODUCT_ERROR = 0.2  # larger errors then end the fit
+MAX_PRODUCT_ERROR = 0.2  # error above which the fit ends after SEPARABLE_WAIT rounds
 GOOD_ADDITIVE = 3e-4  # error up to which an additive model gives more than two formulas
-DEAD_PART, IDLE_WEIGHT = 1e-3, 1e-3  # share of the largest deviation or weight: 0 below
+DEAD_PART, IDLE_WEIGHT = 1e-3, 1e-3  # share of the largest curve below which one is left out
 SUMS_WRITTEN, OUTER_WRITTEN = 6, 12  # sums of functions, and functions of each
 MONOMIALS = Limits(error=0.1, tried=4, written=3, targets=EVERY_TARGET)
 LIBRARY, LONGEST_SUM = 130, 12  # monomials fitted together, and kept in a sum
@@ -138,7 +138,7 @@ SLOPE_ROWS, STRETCH_ROWS = 500, 150  # rows of the smooth model, and to optimize
 JUDGING, KNOWN_SLOPES = 0.9, 0.5
 STRETCH, LEAST_STRETCH = 1.6, 1.2  # first and last factor of length scales
 STRETCH_GAIN = 0.7  # ratio of errors above which the factor is reduced
-# largest ratio of errors for fewer monomials, or error; error without information
+# largest ratio of errors for fewer monomials; error at which they suffice; largest error
 SPAN_GAIN, SPANNED, LOST_SPAN = 0.7, 1e-6, 0.1
 MAX_SINGULAR_RATIO = 0.7  # ratio of singular values after the last monomial
 SPAN_ROOM = (0.01, 2.0, 0.3)  # sine of an angle to a span: floor, factor of its error, cap
@@ -177,8 +177,8 @@ MIN_ROWS_FOR_OUTLIERS = 8  # fewer have no outliers
 OUTLIER_DEVIATIONS = 8.0  # robust deviations
 # least distance, of the inverse hyperbolic sine of robust deviations of the target
 MIN_OUTLIER_DISTANCE = 1.0
-BY_CHANCE = 1e-3  # probability of where rows off a constant lie, below which they are no outliers
-ALONE = 3.0  # more deviations, far from other rows
+BY_CHANCE = 1e-3  # p-value of where rows off a constant lie, below which they are not outliers
+ALONE = 3.0  # further deviations that are allowed far from other rows
 WORST = 0.5  # share of the largest error above which rows are removed in one round
 MAX_OUTLIER_SHARE = 0.1  # largest share of outliers
 FOLLOWED = 1e-9  # relative error that counts as exact
@@ -188,7 +188,7 @@ NORMAL = 1.4826  # standard deviation over median absolute deviation
 
 # --- which formulas are kept --------------------------------------------------------------------
 
-MAX_START_ERROR = 0.9  # error
+MAX_START_ERROR = 0.9  # largest error of a formula that is refitted
 REFIT_ALL_ERROR = 1e-4  # error below which every start is refitted
 # error below which a formula is refitted at once; others per step
 REFIT_NOW_ERROR, REFITTED = 1e-6, 2
@@ -228,11 +228,11 @@ DECADES = 3.0  # least decades of a wide column or target
 LARGEST_FACTOR = 1e12  # of a plausible factor, and its inverse
 COMMON_POWER, LARGEST_IN_UNITS = 6, 1e20  # powers of ten; largest constant
 SOUND_SIZES = (1e-3, 1e4)  # sizes that are not rescaled
-ROUNDING_STEPS, DECIMALS = 4, 15  # rounding of a constant
+ROUNDING_STEPS, DECIMALS = 4, 15  # float spacings that count as rounding; most decimals
 
 # --- time ---------------------------------------------------------------------------------------
 
-SIFTING = 0.5  # most of the time to remove outliers: of 10 s a third was too little
+SIFTING = 0.5  # largest share of the time to remove outliers; a third of 10 s was too little
 RESERVE = 0.25  # seconds, for the receipt
 SEARCHING, POLISHING = 0.85, 0.1  # shares of the time
 PASSES = 4  # searches, each without the outliers of the last

@@ -20,7 +20,7 @@ from kanlens.discovery._regression import Array, Basis, relative_error, solve, s
 
 
 def loo_error(columns: Array, target: Array) -> float:
-    """Return the relative leave-one-out error of a Gaussian process, the least of some lengths."""
+    """Return the relative leave-one-out error of a Gaussian process with the best length scale."""
     rows = spread_rows(len(target), tuned.SMOOTH_ROWS)
     x, t = even(columns[rows]), target[rows] - target[rows].mean()
     if x.shape[1] == 0 or t.std() == 0:
@@ -79,7 +79,7 @@ def is_noise(columns: Array, values: Array, target: Array) -> bool:
     and residuals of nearest neighbors are uncorrelated. False with too few rows.
     """
     left, rows = target - values, len(target)
-    if rows < tuned.TEST_ROWS * columns.shape[1]:  # of terms, which are more than columns
+    if rows < tuned.TEST_ROWS * columns.shape[1]:  # there are more terms than columns
         return False
     if not varies(left) or left.var() > tuned.TEST_LARGE_RESIDUAL * target.var():
         return False
@@ -122,7 +122,7 @@ def _terms(columns: Array, values: Array) -> Array:
 
 
 def outlier_rows(columns: Array, target: Array) -> Array:
-    """Return the rows far from their leave-one-out prediction, removing some in each round."""
+    """Return the mask of rows far from leave-one-out predictions; each round removes the worst."""
     wrong = np.zeros(len(target), dtype=bool)
     if len(target) < tuned.MIN_ROWS_FOR_OUTLIERS:
         return wrong
@@ -146,14 +146,14 @@ def _if_few(mask: Array) -> Array:
 
 
 def distant_rows(columns: Array, others: Array) -> Array:
-    """Return which other rows have an extreme feature."""
+    """Return the mask of other rows with a feature far outside the range of `columns`."""
     low, high = np.quantile(columns, tuned.CORE, axis=0)
     room = tuned.DISTANT * (high - low)
     return _if_few((((others < low - room) | (others > high + room)) & (room > 0)).any(1))
 
 
 def other_outliers(columns: Array, target: Array, others: Array, values: Array) -> Array:
-    """Return which other rows are far from predictions from `columns` and `target`."""
+    """Return the mask of `values` far from predictions at `others`, by a fit to the target."""
     middle, spread = _middle(target)
     if len(values) and np.ptp(target) == 0:
         return _if_few(values != middle)
@@ -171,7 +171,7 @@ def other_outliers(columns: Array, target: Array, others: Array, values: Array) 
 
 
 def predicted(x: Array, target: Array, others: Array, scale: float) -> tuple[Array, Array]:
-    """Return the posterior means and variances of other rows."""
+    """Return the posterior means and variances at other rows, for unit prior variance."""
     factors = linalg.lu_factor(kernel(x, x, scale) + tuned.WRONG_NUGGET * np.eye(len(x)))
     weights, means, variances = linalg.lu_solve(factors, target), [], []
     for part in np.array_split(others, math.ceil(len(others) / tuned.SMOOTH_ROWS)):
@@ -191,7 +191,7 @@ def _middle(target: Array) -> tuple[float, float]:
 
 
 def _wrong_in(x: Array, size: Array) -> Array:
-    """Return the outliers of one block of rows."""
+    """Return the mask of outliers in one block of rows."""
     sound = np.ones(len(size), dtype=bool)
     for _ in range(tuned.WRONG_ROUNDS if x.shape[1] else 0):
         own = size[sound] - np.median(size[sound])
@@ -211,7 +211,7 @@ def _smoothed(x: Array, target: Array) -> tuple[float, Array, Array]:
 
 
 def _limit(errors: Array, variance: Array, size: Array) -> Array:
-    """Return the largest error of each row that is not an outlier."""
+    """Return the error above which a row is an outlier, (row,)."""
     usual = tuned.NORMAL * float(np.median(np.abs(errors)))
     alone = tuned.ALONE * np.minimum(variance, 1.0) * float(size.std())
     return max(tuned.OUTLIER_DEVIATIONS * usual, tuned.MIN_OUTLIER_DISTANCE) + alone
@@ -228,7 +228,7 @@ def unfollowed(values: Array, target: Array) -> Array:
 
 
 def exceptions(columns: Array, values: Array, target: Array, exact: float) -> Array:
-    """Return the few scattered outliers of a formula that fits all other rows."""
+    """Return the mask of the few scattered outliers of a formula that fits all other rows."""
     far, none = unfollowed(values, target), np.zeros(len(target), dtype=bool)
     few = 0 < far.mean() <= tuned.MAX_OUTLIER_SHARE
     if not few or len(target) < tuned.MIN_ROWS_FOR_OUTLIERS:

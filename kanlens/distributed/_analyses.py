@@ -25,7 +25,7 @@ from kanlens.model._network import KAN, Rows
 
 BLOCK = 4096  # rows of one generator, which are explained at once
 PART = 16 * BLOCK  # rows of a task, and of a file
-SAMPLE = 10_000  # rows by which the class that is predicted for most is found
+SAMPLE = 10_000  # rows on which the most frequent class is determined
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)

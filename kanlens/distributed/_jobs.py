@@ -2,9 +2,9 @@
 
 Dask sends the job to each worker once, and repeats tasks that failed or whose worker died.
 
-A part of a job is some blocks of rows, each with a generator, so that results do not depend on the
-parts or the processes. A manifest identifies the run of a folder, so that only this run can resume
-there.
+A part of a job is several blocks of rows, each with its generator, so that results depend on
+neither parts nor processes. A manifest identifies the run of a folder, so that only this run can
+resume there.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ from kanlens.model._network import KAN
 RETRIES = 2  # of a task that failed with anything but a KanlensError
 SCHEDULER_TIMEOUT = 10.0  # seconds for a scheduler to answer, and to have a worker
 # By default, Dask's workers return freed memory at once, which the system clears before it is used
-# again: with this, 1,000,000 rows of 10 features took 12 s, not 30.
+# again: with these, 1,000,000 rows of 10 features took 12 s, not 30.
 ENVIRONMENT = {"MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_MMAP_THRESHOLD_": str(2**28)}
 SILENT = logging.CRITICAL + 1
-WORKER_MEMORY = "1.5GB"  # of a worker that is started for a call, where there is as much
+WORKER_MEMORY = "1.5GB"  # memory limit of a worker started for a call, if there is enough
 
 # Number to start, the address of a scheduler, a client of Dask, or None for this process
 Workers: TypeAlias = Any
@@ -110,7 +110,7 @@ def completed(
 
 
 def _done(function: Callable[[Any, Any], Any], job: object, task: object) -> Any:
-    """Run a task with compiled kernels, for equal digits; return a KanlensError, if any."""
+    """Return the result of a task or its KanlensError; fixed kernels let digits agree."""
     try:
         with kernels.use("sparse"):
             return function(job, task)
@@ -216,10 +216,10 @@ class Job:
 
 
 def attribute_part(job: Job, part: int) -> Summary:
-    """Explain and write the rows of a part."""
+    """Attribute and write the rows of a part; return their summary."""
     limit: int | None = None
     with contextlib.suppress(KeyError, AttributeError, ValueError):
-        worker = sys.modules["distributed"].get_worker()  # ValueError: this is no worker
+        worker = sys.modules["distributed"].get_worker()  # ValueError: not in a worker
         limit = worker.memory_manager.memory_limit
         limit = limit and max(MIN_LIMIT, limit // 4)
     with _one_at_a_time, memory_limit(job.call, limit):
@@ -288,7 +288,7 @@ def _part(job: Job, part: int) -> Summary:
     start, stop = job.span(part)
     x, frames, summaries = source.read(start, stop).x, list[Any](), list[Summary]()
     for begin, end in blocks(stop - start, job.block_rows):
-        result: Any = attribute(  # values of rows, as of the first one
+        result: Any = attribute(  # an Attribution, as of the first row
             model,
             x[begin:end],
             method=job.method,
@@ -336,7 +336,7 @@ def begun(job: Job, *, own: bool) -> Job:
     for name, value in manifest_of(job).items():
         if manifest.get(name) != value:
             plain = name not in ("model", "background", "data")
-            got = f"{value!r}, after {manifest.get(name)!r}" if plain else "another"
+            got = f"{value!r}, not {manifest.get(name)!r}" if plain else "another"
             expected = f"the {name.replace('_', ' ')} of the run in {job.folder!r}"
             advice = "Choose another folder to write to, or remove this one"
             raise OutputError(job.call, expected, got, advice)

@@ -62,8 +62,8 @@ def fit(
     Raises
     ------
     InvalidValueError, DataError, ShapeError, TrainingError, DTypeError, MethodError
-        As `kanlens.fit`; the last two also if a layer has no splines, whose weights could be drawn,
-        and if no scheduler or worker answers.
+        As `kanlens.fit`; DTypeError also if a layer has no splines, whose weights could be drawn,
+        and MethodError if no scheduler or worker answers.
 
     Examples
     --------
@@ -145,7 +145,7 @@ def discover(
 
 
 def _run(call: str, job: Any, restarts: int, workers: Workers, progress: bool | None) -> list[Any]:
-    """Return the results of all starts, or of those before an interrupt."""
+    """Return the results of all restarts, or of those before an interrupt."""
     check_count(call, "restarts", restarts)
     outcomes: dict[int, Any] = {}
     stop = Interruption()
@@ -167,7 +167,7 @@ def _run(call: str, job: Any, restarts: int, workers: Workers, progress: bool | 
 
 
 def attempt(job: tuple[Any, ...], number: int) -> list[Any]:
-    """Return the result or TrainingError of a start."""
+    """Return a list of the result or the TrainingError of a restart."""
     function, *arguments = job
     try:
         return [function(*arguments, number)]

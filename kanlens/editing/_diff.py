@@ -35,7 +35,7 @@ from kanlens.training._objective import row_losses, score
 
 Place: TypeAlias = tuple[int, int, int]  # layer, out, in
 
-SAME = 1e-12  # inputs closer than this, as a share of their size, have their derivative
+SAME = 1e-12  # relative distance of two inputs up to which the derivative is their slope
 BINS, DISTINCT = 4, 10  # groups of numbers, by quantiles where there are more distinct ones
 
 
@@ -56,7 +56,7 @@ class EditDiff(Displayed):
         With y, the mean training loss and R2 or accuracy, before and after.
     moved : DataFrame
         Of each feature and output: root mean square, mean and largest change, and the row of the
-        last; the largest first.
+        largest; sorted by root mean square.
     rows : DataFrame
         Of each row and output: before, after, change, the feature that changed it most and, with y,
         losses; the largest change first.
@@ -172,7 +172,7 @@ def _labels(by: str | PerRow, frame: object, rows: Tensor, model: KAN) -> tuple[
     if pd.api.types.is_numeric_dtype(cells) and cells.nunique() > DISTINCT:
         cells = pd.qcut(cells, BINS, duplicates="drop")
     groups = pd.Categorical(cells)
-    return groups.codes, [*map(str, groups.categories), "missing"]  # of which -1 is the last
+    return groups.codes, [*map(str, groups.categories), "missing"]  # code -1 is the last
 
 
 def edit_shares(

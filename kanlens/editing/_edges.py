@@ -23,7 +23,7 @@ from kanlens.model._terms import SPLINE
 if TYPE_CHECKING:
     from kanlens.editing._edit import Edit
 
-Places: TypeAlias = list[tuple[Place, float]]  # and the factor to the units of the edit
+Places: TypeAlias = list[tuple[Place, float]]  # edges, with the factor to edit units
 Change: TypeAlias = Callable[[KANLinear, int, int, Array], "float | None"]  # returns the error
 Function: TypeAlias = Callable[[Array], "Array | float"]
 
@@ -76,7 +76,7 @@ class EdgeEditor:
         return self._reshape(f"smooth({strength:g})", lambda fit: fit.smooth(strength))
 
     def clamp(self, low: float | None = None, high: float | None = None) -> EdgeEditor:
-        """Cut the values of the edge on its grid; those of a term are less its mean.
+        """Clip the values of the edge on its grid; limits of a term are relative to its mean.
 
         The grid gets breakpoints where the edge meets the limits.
         """
@@ -103,10 +103,10 @@ class EdgeEditor:
     def flatten(
         self, low: float | None = None, high: float | None = None, *, outside_support: bool = True
     ) -> EdgeEditor:
-        """Hold the edge constant below `low` and above `high`, places on its grid.
+        """Hold the edge constant for inputs below `low` and above `high`, within its grid.
 
-        By default these are the 1 % and 99 % quantiles of the rows. With ``outside_support=False``
-        the whole edge becomes its mean.
+        By default these are the 1 % and 99 % quantiles of the input over the rows. With
+        ``outside_support=False`` the whole edge becomes its mean.
         """
         place, _ = self._only("flatten")
         shift, scale, _ = edge_units(self._edit.model, *place)
@@ -141,8 +141,8 @@ class EdgeEditor:
 
         Points become breakpoints; beyond the outer ones the edge is constant. The grid of the input
         is refined, up to 128 intervals, until the error is at most `tolerance` of the range of the
-        function; the step records it. With `keep_mean`, by default for terms only, the sum that the
-        edge enters keeps its mean. Other edges keep their functions.
+        function; the history records the error. With `keep_mean`, by default for terms only, the
+        sum that the edge enters keeps its mean. Other edges keep their functions.
         """
         check_positive("edit.set", "tolerance", tolerance)
         (place, factor), points = self._only("set"), np.empty((0, 2))
@@ -156,7 +156,7 @@ class EdgeEditor:
         def target(u: Array) -> Array:
             numbers = np.asarray(function(shift + scale * u), dtype=np.float64) / factor
             if numbers.shape not in ((), u.shape) or not np.isfinite(numbers).all():
-                expected, advice = "a finite number of the function for each x", "Check it"
+                expected, advice = "a finite number from the function for each x", "Correct it"
                 raise InvalidValueError("edit.set", expected, f"{numbers!r:.60}", advice)
             return np.broadcast_to(numbers, u.shape)
 
@@ -183,7 +183,7 @@ class EdgeEditor:
     def symbolic(self, function: str) -> EdgeEditor:
         """Put ``c * g(a * x + b) + d`` in place of the edge, fitted to it at the rows.
 
-        `function` is the name of g, such as "sin"; `kanlens.suggest` ranks them.
+        `function` is the name of g, such as "sin"; `kanlens.suggest` ranks such names.
         """
         from kanlens.symbolic._assignment import fit_function
 
@@ -240,7 +240,7 @@ class EdgeEditor:
         return self._reshape(f"{method}({direction!r})", solve)
 
     def _reshape(self, action: str, solve: Callable[[EdgeProjection], Array]) -> EdgeEditor:
-        """Record the change to a spline; one with the wanted shape is not changed at all."""
+        """Record the change to a spline; an edge that has the shape already is not changed."""
         self._only(action.partition("(")[0])
 
         def change(layer: KANLinear, out: int, in_: int, u: Array) -> None:

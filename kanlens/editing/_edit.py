@@ -36,7 +36,7 @@ from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import PerRow, Rows, Targets
 from kanlens.model._training_record import EditStep
 
-POINTS = 65  # of a recorded curve, in addition to breakpoints
+POINTS = 65  # of a recorded curve, in addition to its breakpoints
 
 
 class Snapshot(NamedTuple):
@@ -59,7 +59,7 @@ def edit(model: Model, x: Rows | None = None) -> Edit:
     x : Tensor, ndarray or DataFrame, shape (batch, in), optional
         Rows at which the change of an edited edge is minimized, and over which means are taken.
         Default: the background rows stored in the model, else the quantiles of the training data,
-        else points evenly over the grids.
+        else evenly spaced points of the grids.
 
     Returns
     -------
@@ -121,8 +121,8 @@ class Edit(Displayed):
     def term(self, *columns: str, target: int | str | None = None) -> EdgeEditor:
         """Return the editor of the curve of one column, or of the product of two.
 
-        These are the terms of `kanlens.plot.terms`, in the units of the sum and minus their mean,
-        which `set`, `scale` and `zero` preserve. `target` is the output, as for
+        These are the terms of `kanlens.plot.terms`, in the units of the sum and minus their mean;
+        `set`, `scale` and `zero` preserve the mean. `target` is the output, as for
         `kanlens.attribute`.
         """
         index = self.model.output_index(target, call="edit.term")
@@ -189,9 +189,9 @@ class Edit(Displayed):
         """Fit the splines of a layer to targets again, by least squares.
 
         An edge changes by a piecewise linear function with at most 12 breakpoints, fewer for few
-        rows. The layer is the first of a sum of terms, else the last. For classes, and before a
-        link, these are steps of Newton's method. A fifth of the rows is held out for validation:
-        steps that do not lower their loss are not taken. Edges of the columns (or hidden nodes)
+        rows. The layer is the first of a sum of terms, else the last. For classes, and with a
+        link, the fits are steps of Newton's method. A fifth of the rows is held out; steps that
+        do not lower the loss on it are not taken. Edges of the columns (or hidden nodes)
         `keep`, by default the edited ones, are not changed.
         """
         rows = data_rows(self.model, x, call="edit.refit", what="x", needs="rows of x")
@@ -248,7 +248,7 @@ class Edit(Displayed):
         return "; ".join([f"{len(self.history)} edits", *(step.line for step in self.history)])
 
     def edge_in_units(self, place: Place, factor: float, layer: KANLinear | None = None) -> Edge:
-        """Return an edge, of another state of its layer if given, in the units of edits."""
+        """Return an edge of the model, or of `layer`, another state of its layer, in edit units."""
         phi = (self.model.layers[place[0]] if layer is None else layer).edge(*place[1:])
         shift, scale, _ = edge_units(self.model, *place)
         return phi.scaled(factor).in_units(shift, scale)

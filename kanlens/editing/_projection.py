@@ -22,14 +22,14 @@ from kanlens.model._terms import SPLINE
 from kanlens.splines import _spline as spline
 from kanlens.training._constraints import inequalities, nearest_feasible, shaped
 
-EVEN = 1e-9  # weight of the grid over that of the rows, so that parts without rows are determined
+EVEN = 1e-9  # weight of the grid over that of the rows; determines intervals without rows
 PER_INTERVAL = 8  # points of the grid in each interval
 
 
 class EdgeProjection:
     """Fits of splines on the grid of an input to a function, at inputs `u` (row,).
 
-    `cuts` are the breakpoints, `greville` (basis,) the control points of a straight line.
+    `cuts` are the breakpoints, `greville` (basis,) the coefficients of the identity function.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class EdgeProjection:
         self._matrix, self._target = reduced[:, :-1], reduced[:, -1]
 
     def error(self, coefficients: Array) -> float:
-        """Return the largest difference of a spline from the function."""
+        """Return the largest difference of a spline from the function, on rows and grid."""
         return float(np.abs(self._system @ [*coefficients, -1.0]).max())
 
     def distance(self, coefficients: Array) -> float:
@@ -64,16 +64,16 @@ class EdgeProjection:
         return float(np.linalg.norm(self._matrix @ coefficients - self._target))
 
     def nearest(self) -> Array:
-        """Return the spline without constraints."""
+        """Return the coefficients of the nearest spline, without constraints."""
         return self._solve(np.eye(len(self.greville)))
 
     def shaped(self, shape: str) -> Array:
-        """Return the spline whose control points have a shape, a key into `SHAPES`."""
+        """Return the nearest spline whose control points have a shape, such as "increasing"."""
         cone, root = inequalities(self.greville, shape), np.linalg.inv(self._matrix[:-1])
         return shaped(self.greville, nearest_feasible(self.nearest(), root, cone), shape)
 
     def smooth(self, strength: float) -> Array:
-        """Return the spline with squared changes of the slope between control points penalized."""
+        """Return the nearest spline, with changes of slope between control points penalized."""
         places, identity = np.diff(self.greville)[:, None], np.eye(len(self.greville))
         rough = np.diff(np.diff(identity, axis=0) / places, axis=0) * places.mean()
         matrix = np.vstack([self._matrix, np.sqrt(strength) * rough])
@@ -81,7 +81,7 @@ class EdgeProjection:
         return np.asarray(np.linalg.lstsq(matrix, target, rcond=None)[0])
 
     def flat_outside(self, low: float, high: float) -> Array:
-        """Return the spline that is constant below and above two breakpoints."""
+        """Return the nearest spline that is constant below `low` and above `high`."""
         order = self.degree + 1
         below, above = self.knots[:-order] < low, self.knots[order:] > high
         inner = np.eye(len(below))[:, ~(below | above)]

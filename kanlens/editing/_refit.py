@@ -21,17 +21,17 @@ from kanlens.training._objective import task_loss
 Rows: TypeAlias = tuple[Tensor, Tensor]
 
 PASSES = 6  # over the sums of a layer, at most
-GAIN = 1e-6  # smaller falls of the loss, as a share, end the passes
+GAIN = 1e-6  # relative decrease of the loss below which the passes end
 SHARES = (1.0, 0.5, 0.25, 0.1)  # of a Newton step, tried until the loss falls
-PLACES, ROWS_PER_PLACE = 12, 10  # of an edge, between which its change is a polyline
-PART, MIN_ROWS = 5, 50  # one row in this many judges, of at least this many rows
+PLACES, ROWS_PER_PLACE = 12, 10  # most breakpoints of an edge's change, and rows for each
+PART, MIN_ROWS = 5, 50  # every fifth row is for validation, if there are at least 50
 LEAST = 1e-12  # curvature of the loss in a sum over its variance, to be fitted
 RIDGE = 1e-9  # of the mean square of a column
 
 
 @torch.no_grad()
 def refit_layer(model: KAN, index: int, x: Tensor, y: Tensor, held: Tensor) -> KANLinear:
-    """Return a layer with its splines fitted to targets; edges `held` (out, in) stay."""
+    """Return a layer with splines fitted to targets; edges in `held`, a mask (out, in), stay."""
     work, x, y = float64_copy(model), x.double(), y.double() if y.is_floating_point() else y
     layer = work.layers[index]
     splines = torch.tensor([[name == SPLINE for name in row] for row in layer.functions])
@@ -62,7 +62,7 @@ def _refit_sum(
     arrays = quadratic_loss(work, index, out, x, y, call="edit.refit")
     inputs, curvature, slopes = (torch.from_numpy(array).to(x) for array in arrays)
     largest = float(curvature.max())
-    if not largest * float(layer(inputs)[:, out].var()) > LEAST:  # such as next to a factor of 0
+    if not largest * float(layer(inputs)[:, out].var()) > LEAST:  # such as if the other factor is 0
         return loss
     weights = curvature.clamp_min(MIN_CURVATURE * largest)
     basis = spline.basis(inputs, layer.grid, layer.spline_order, extrapolation=layer.extrapolation)

@@ -108,7 +108,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
     def find_threshold(self, cost: Sequence[float] = (1.0, 1.0)) -> float:
         """Return the least probability at which to predict the second class.
 
-        It has the least cost on held-out rows; `cost` is of a false positive and a false negative.
+        It costs least on held-out rows; `cost` is that of a false positive and a false negative.
         """
         return cheapest_threshold(self.network_, cost)
 

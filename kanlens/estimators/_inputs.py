@@ -181,7 +181,7 @@ def labelled(estimator: Any, X: Inputs, y: Targets, *, reset: bool) -> tuple[Arr
     rows, target = checked(estimator, X, y, reset=reset)
     missing = [row for row, label in enumerate(target) if label is None]
     if missing:
-        got = f"none in row {missing[0]}"
-        raise InvalidValueError("KANClassifier", "labels", got, "Leave it out")
+        got = f"None in row {missing[0]}"
+        raise InvalidValueError("KANClassifier", "labels", got, "Leave the row out")
     check_classification_targets(target)
     return rows, target

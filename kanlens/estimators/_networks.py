@@ -261,7 +261,7 @@ class KANRegressor(Regression, NetworkEstimator):
     Attributes
     ----------
     model_ : KAN
-        The network; `kanlens.plot`, `prune`, `symbolize` and the others also take the estimator.
+        The network; functions such as `kanlens.prune` and `symbolize` also take the estimator.
     result_ : FitResult
         Result of the training.
     n_features_in_ : int

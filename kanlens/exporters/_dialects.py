@@ -1,4 +1,4 @@
-"""Networks as arrays, and as formulas in the syntax of languages."""
+"""Networks as arrays, and as formulas in the syntax of programming languages."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _SAME = "exp sqrt sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Splines:
-    """The piecewise polynomials of a layer, on shared breaks of an input.
+    """The splines of a layer; all splines of one input have the same breaks.
 
     Pieces are polynomials in the distance from their start, the first from its end; the first and
-    the last are straight. The value at u is the sum of the rises of all pieces up to u, so that
-    rounding next to a break does no harm.
+    the last are linear. The value at u is the sum of the changes over all pieces up to u, so that
+    it hardly depends on which of two adjacent pieces contains a rounded u.
     """
 
     breaks: Array  # (in, break), increasing
@@ -46,13 +46,13 @@ class Splines:
 
     @property
     def matrix(self) -> Array:
-        """Weights (in, column, out) of distances below, above and inside pieces."""
+        """Weights (in, column, out) of the distances below and above, then of powers inside."""
         inner = self.powers[:, 1:-1, 1:].swapaxes(1, 2)  # (in, power, piece, out)
         tails = self.powers[:, [0, -1], 1]
         return np.concatenate([tails, inner.reshape(len(tails), -1, tails.shape[-1])], axis=1)
 
     def combined(self, in_: int) -> tuple[Index, Array]:
-        """Return outputs whose splines span those of all outputs, and weights (rank, out)."""
+        """Return indices (rank,) of outputs whose splines span all, and weights (rank, out)."""
         from scipy.linalg import qr, solve_triangular
 
         inner = np.diff(self.breaks[in_])
@@ -113,7 +113,7 @@ class Description:
 
 @torch.no_grad()
 def describe(model: KAN) -> Description:
-    """Describe a float64 network."""
+    """Return a float64 network as arrays."""
     inputs = (model.input_low, model.input_high, model.input_shift, model.input_scale)
     scaling = (*inputs, model.output_shift, model.output_scale)
     return Description(
@@ -161,12 +161,12 @@ def _splines(edges: list[tuple[int, int, Any]], n_in: int, bias: Array) -> Splin
     if not any(spline.c.any() for _, _, spline in edges):
         return None
     n_powers, n_pieces = edges[0][2].c.shape
-    breaks = np.tile(np.arange(n_pieces - 1.0), (n_in, 1))  # of inputs that no spline reads
+    breaks = np.tile(np.arange(n_pieces - 1.0), (n_in, 1))  # kept for inputs without splines
     powers = np.zeros((n_in, n_pieces, n_powers, len(bias)))
     for out, in_, spline in edges:
         breaks[in_] = spline.x[1:-1]
         powers[in_, :, :, out] = spline.c[::-1].T
-        powers[in_, 0, 0, out] += powers[in_, 0, 1, out]  # SciPy's starts one unit before its end
+        powers[in_, 0, 0, out] += powers[in_, 0, 1, out]  # SciPy's starts at this end minus 1
         bias[out] += powers[in_, 0, 0, out]
     return Splines(breaks=breaks, powers=powers)
 
@@ -201,7 +201,7 @@ class Dialect:
     """The names of sympy's functions in a language."""
 
     name: str
-    functions: Mapping[str, str]  # to a name, or to a text with places for arguments
+    functions: Mapping[str, str]  # by sympy's name: a name, or a format string of the arguments
     number: Callable[[float], str] = repr
 
     def text(self, expression: sympy.Expr) -> str:
@@ -279,7 +279,7 @@ def _double(value: float) -> str:
 
 
 def _dialect(name: str, same: Callable[[str], str], others: str, **forms: str) -> Dialect:
-    """Return a dialect from names equal to sympy's, pairs of names, and templates."""
+    """Return a dialect; `same` writes names in _SAME, `others` has pairs sympy=name."""
     calls = {word: same(word) for word in _SAME.split()}
     calls |= dict(pair.split("=") for pair in others.split()) | forms
     number = {"SQL": _double, "Excel": lambda value: repr(value).upper()}.get(name, repr)
@@ -319,13 +319,13 @@ EXCEL = _dialect(
     str.upper,
     "log=LN erf=ERF Abs=ABS sign=SIGN Pow=POWER",
     exp="EXP(IF({0}<709.0,{0},709.0))",  # beyond, Excel has an error in place of infinity
-    Max="IF({0}>{1},{0},{1})",  # its MAX and MIN look through whole ranges
+    Max="IF({0}>{1},{0},{1})",  # its MAX and MIN return one number for a whole range
     Min="IF({0}<{1},{0},{1})",
     Piecewise="IF({0},{1},{2})",
 )
 
 
-MAX_CHARACTERS = 1_000_000  # characters of all formulas: SQLite's limit where nobody has changed it
+MAX_CHARACTERS = 1_000_000  # characters of all formulas: SQLite's default limit
 
 
 class Unrolled(ABC):
@@ -381,7 +381,7 @@ class Unrolled(ABC):
         return text
 
     def rises(self, names: Sequence[str], splines: Splines) -> tuple[list[str], list[Pieces]]:
-        """Return, for pieces with a slope, the distance of u from their start as text."""
+        """Return texts of the distances of u from the starts of nonconstant pieces, and these."""
         texts, pieces = [], []
         for in_, (name, breaks) in enumerate(zip(names, splines.breaks.tolist(), strict=True)):
             for piece, (start, end) in enumerate(pairwise([-np.inf, *breaks, np.inf])):
@@ -392,7 +392,7 @@ class Unrolled(ABC):
         return texts, pieces
 
     def term(self, names: Sequence[str], terms: FunctionTerms, column: int) -> str:
-        """Write a function of an input."""
+        """Write ``g(a * u + b)`` of a column of `terms`."""
         u, a, b = sympy.Symbol(names[terms.inputs[column]]), terms.a[column], terms.b[column]
         inner = u if (a, b) == (1, 0) else float(a) * u + float(b)
         return self.dialect.text(formula(terms.g, inner))

@@ -27,7 +27,7 @@ from kanlens.model._network import KAN
 
 
 class _Filled(torch.nn.Module):
-    """A model that imputes NaN by the values `fillers` (in,)."""
+    """A model that replaces NaN by the values `fillers` (in,)."""
 
     fillers: torch.Tensor
 
@@ -64,7 +64,7 @@ _ALL = (ONNX, TORCH, NUMPY_MODULE, C_HEADER, SQL_QUERY, LATEX, SYMPY, WORKBOOK)
 FORMATS: dict[str, Format] = {form.name: form for form in _ALL}
 """Formats of files by name."""
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
-EXPLAINED = 1e-6  # for attributions
+EXPLAINED = 1e-6  # least tolerance of attributions
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,8 +83,8 @@ class Exported:
         output, or of a probability. A file that computes in float64 is compared with the model in
         float64.
     explained_error : float or None
-        The same for the scores of the features, compared with `kanlens.attribute` and
-        ``method="secant"``.
+        The same for the attributions in the file, compared with `kanlens.attribute` and
+        ``method="secant"``; None without `explain`.
     """
 
     path: Path
@@ -118,7 +118,7 @@ def export(
     to : {"onnx", "torch", "numpy", "c", "sql", "latex", "sympy", "excel"}, optional
         Kind of file. Default: by the ending of `path`.
     explain : bool
-        Add the scores of the features to the outputs of the file.
+        Add the attributions of the features (method "secant") to the outputs of the file.
     table : str
         Name of the table that SQL reads.
     keep : sequence of str
@@ -134,7 +134,7 @@ def export(
     DTypeError
         If the model is neither in float64 nor in float32.
     MethodError
-        If the model does not fit the format.
+        If the format cannot represent the model.
     MissingDependencyError
         If the program that runs the file is not installed.
     OutputError
@@ -174,12 +174,12 @@ def export(
 
 
 def _checked(subject: Export, chosen: Format, temporary: Path) -> Exported:
-    """Run a file and compare it with the model; refuse it where they disagree."""
+    """Run a file and compare it with the model; raise if they disagree."""
     model = subject.model if chosen.single else subject.exact
     wanted, most = predicted(model, subject.rows), TOLERANCE[model.dtype]
     real = np.isfinite(wanted).all(1)
     if not real.mean() > 0.5:
-        refuse("a model that is finite on most rows", f"{real.mean():.0%}", "Train it again")
+        refuse("finite outputs on most rows", f"{real.mean():.0%} of rows", "Train it again")
     wanted = subject.predictions.of(wanted[real]) if chosen.predicts else wanted[real]
     if subject.classes and chosen.predicts:
         wanted = chances(wanted)
@@ -195,7 +195,7 @@ def _checked(subject: Export, chosen: Format, temporary: Path) -> Exported:
         if not error <= limit:
             expected = f"a file for {chosen.name} within {limit:g} of the model's {noun}"
             advice = "Nothing was written; choose another format, or convert it with model.double()"
-            raise OutputError("export", expected, f"{error:.2g} of them", advice)
+            raise OutputError("export", expected, f"{error:.2g}", advice)
         errors[values.ndim] = max(errors.get(values.ndim, 0.0), error)
     return Exported(
         path=subject.path,

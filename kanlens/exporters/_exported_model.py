@@ -28,8 +28,8 @@ from kanlens.model._held_out import conformal_widths, prediction_columns
 from kanlens.model._network import KAN
 from kanlens.splines._pieces import Index
 
-RANDOM = 64  # rows drawn evenly over the range of every feature, and a tenth beyond
-SHOWN = 4  # rows that a file carries with what the model says of them
+RANDOM = 64  # rows drawn uniformly from the range of every feature and a tenth beyond
+SHOWN = 4  # rows that a file contains with the model's outputs for them
 _TRUTH = {"True": ("true", "TRUE", "1", "1.0"), "False": ("false", "FALSE", "0", "0.0")}
 
 
@@ -39,11 +39,11 @@ class Cell(NamedTuple):
     column: str
     kind: str  # "number", "date" or "text"
     content: tuple[str, ...]  # texts, or the part of a date
-    blank: float  # the feature of a blank cell, NaN where these are refused
+    blank: float  # value of the feature for a blank cell; NaN if blanks are refused
 
 
 def cell_rule(feature: Feature) -> Cell:
-    """Return the rule of a feature."""
+    """Return the rule that computes a feature from a cell."""
     if feature.kind == "missing":
         return Cell(feature.column, "text", (), 1.0)
     if feature.category is None:
@@ -103,17 +103,17 @@ def date_part(part: str, days: sympy.Expr) -> sympy.Expr:
 
 
 class Predictions(NamedTuple):
-    """The columns of a file: outputs, several quantiles in order, and ends of intervals."""
+    """The predicted columns of a file: outputs (quantiles sorted) and ends of intervals."""
 
     names: list[str]
-    swaps: list[tuple[int, int]]  # of outputs to put in order, one after the other
+    swaps: list[tuple[int, int]]  # pairs of outputs to sort, one pair after the other
     log: bool  # whether columns are exp of outputs, and never below 0
-    picks: Index  # (column,): outputs
-    moves: Array  # (column,): what is added to them
+    picks: Index  # (column,): index of the output
+    moves: Array  # (column,): number added to the output
 
     @property
     def plain(self) -> bool:
-        """True if columns are outputs."""
+        """True if the columns are the (sorted) outputs themselves."""
         return not (self.log or self.moves.any())
 
     def of(self, outputs: Array) -> Array:
@@ -203,7 +203,7 @@ class Export:
 
     @property
     def fillers(self) -> Array:  # (in,)
-        """The numbers imputed for missing ones, NaN where these are refused."""
+        """The numbers that replace missing ones; NaN where missing ones are refused."""
         return np.array([np.nan if rule.kind == "text" else rule.blank for rule in self.rules])
 
     @property
@@ -215,7 +215,7 @@ class Export:
 
     @cached_property
     def frame(self) -> pd.DataFrame:
-        """Raw rows with random numbers, knots, ends, blanks and unseen texts."""
+        """Raw rows: random numbers, knots, ends of ranges, blanks and unseen categories."""
         numbers, schema, columns = sample_rows(self.exact), self.model.schema, {}
         marks = {"text": blank_texts(schema)[-1], "number": next(iter(blank_numbers(schema)), None)}
         for place, (name, kind) in enumerate(self.columns.items(), start=1):
@@ -246,7 +246,7 @@ class Export:
 
     @cached_property
     def rows(self) -> Array:  # (batch, in)
-        """The same rows, encoded for the model."""
+        """The rows of `frame`, encoded for the model."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of cells that are blank or unseen on purpose
             return self.model.schema.encode(self.frame, call="export")
@@ -273,7 +273,7 @@ class Export:
         return (full if len(full) else finite)[:SHOWN]
 
     def examples(self) -> tuple[Array, Array]:
-        """Return these rows and the columns for them of the float64 model."""
+        """Return the `shown` rows (row, in), and the float64 model's columns for them."""
         x = self.rows[self.shown]
         return x, self.predictions.of(predicted(self.exact, x))
 
@@ -285,7 +285,7 @@ class Format:
     name: str
     ending: str
     write: Callable[[Export, Path], None]
-    run: Callable[[Export, Path], Sequence[Array]]  # (batch, out) of every engine
+    run: Callable[[Export, Path], Sequence[Array]]  # (batch, column), labels, scores; by engine
     single: bool = False  # it computes in the dtype of the model, not in float64
     predicts: bool = True  # it returns `predictions`, or probabilities (batch, class) and labels
     explains: bool = False  # it can return scores (batch, out, in)

@@ -33,7 +33,7 @@ SAME = 1e-7  # inputs closer than this have the slope of a step of this size
 _SINGLE = ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "erf")
 _ALGEBRAIC = ("floor", "Abs", "sign", "Pow", "Add", "Mul", "Max", "Min")
 _DOUBLE = ("exp", "log", "sin", "cos", "tanh", *_ALGEBRAIC)
-_EXACT = {  # in place of _SINGLE, which runtimes lack in float64, without a loss at poles and ends
+_EXACT = {  # of _SINGLE, which runtimes lack in float64; as accurate at poles and ends
     "tan": lambda u: sympy.sin(u) / sympy.cos(u),
     "asin": lambda u: 2 * sympy.atan(u / (1 + sympy.sqrt(1 - u**2))),
     "acos": lambda u: sympy.pi / 2 - 2 * sympy.atan(u / (1 + sympy.sqrt(1 - u**2))),
@@ -51,10 +51,10 @@ class Graph:
         self.dtype = np.dtype(dtype)
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
-        self.values: dict[Any, str] = {}  # of expressions
+        self.values: dict[Any, str] = {}  # names of values, by expression
 
     def add(self, kind: str, *inputs: ArrayLike, name: str = "", **attributes: Any) -> str:
-        """Add a node; numbers and arrays among its inputs become constants."""
+        """Add a node, return its output; numbers and arrays as inputs become constants."""
         names = [part if isinstance(part, str) else self.constant(part) for part in inputs]
         output = name or f"kan/v{len(self.nodes)}"
         self.nodes.append(self.onnx.helper.make_node(kind, names, [output], **attributes))
@@ -253,12 +253,12 @@ def _add_predictions(graph: Graph, predictions: Predictions, y: str) -> None:
 
 
 def _whole(subject: Export) -> bool:
-    """Return whether the input is x itself: every column is a number and a feature."""
+    """Return whether the input is x (batch, in): every column is one numeric feature."""
     return all(rule.kind == "number" for rule in subject.rules)
 
 
 def _add_inputs(graph: Graph, subject: Export) -> tuple[list[Any], str]:
-    """Add the features; return the inputs of the graph and their name."""
+    """Add the features; return the inputs of the graph, and the name of the features."""
     x, inputs = "x", [graph.value("x", graph.dtype, [len(subject.rules)])]
     if _whole(subject):
         x = graph.unmarked(x, subject.model.schema)
@@ -336,7 +336,7 @@ def _add_scores(graph: Graph, subject: Export, x: str) -> str:
 
 
 def _levels(graph: Graph, subject: Export, x: str | Array) -> list[tuple[str, str]]:
-    """Add a forward pass; return inputs and sums of layers, the nodes last."""
+    """Add a forward pass; return inputs and sums of every layer, then the last nodes."""
     u, levels = graph.scaled(x, subject.description.scaling[:4]), []
     for layer in subject.description.layers:
         levels.append((u, graph.sums(u, layer)))

@@ -65,7 +65,7 @@ def _write_module(subject: Export, path: Path) -> None:
 
 
 def _lambdas(expressions: Mapping[str, Any]) -> str:
-    """Write expressions of u by name."""
+    """Write a dict of lambdas of u, by name."""
     texts = {name: NUMPY.text(expression) for name, expression in expressions.items()}
     return f"{{{', '.join(f'{name!r}: lambda u: {text}' for name, text in texts.items())}}}"
 
@@ -236,7 +236,7 @@ def _formulas(subject: Export) -> tuple[Expr, ...]:
     functions = {atom.func for formula in formulas for atom in formula.atoms(Function)}
     if count := sum(hasattr(function, "spline") for function in functions):
         edges = "1 spline" if count == 1 else f"{count} splines"
-        refuse("a model of functions alone", edges, "Call symbolize and export its model")
+        refuse("a model without splines", edges, "Call symbolize and export its model")
     return formulas
 
 

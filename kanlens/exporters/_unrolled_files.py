@@ -1,6 +1,6 @@
 """Formulas without loops: a query that predicts every row of a table, and an Excel workbook.
 
-The workbook has rows of samples, cells of nodes, and a sheet of weights.
+The workbook has a sheet with a row for each sample and a column for each node, and one of weights.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Query(Unrolled):
         self.parts: list[str] = []
 
     def define(self, names: Sequence[str], formulas: Sequence[str]) -> list[str]:
-        """Add a table expression."""
+        """Add a table expression with these columns."""
         names = [f"kan_{name}" for name in names]
         if formulas:
             self.parts.append(f"({self.select(names, formulas)})")
@@ -127,7 +127,7 @@ def _write_query(subject: Export, path: Path) -> None:
 
 
 def _feature(rule: Cell, blanks: Sequence[str]) -> str:
-    """Read a feature from a raw cell."""
+    """Write a feature as a formula of the raw cell."""
     cell = f"CAST({_quoted(rule.column)} AS VARCHAR)"
     value = f"CAST({_quoted(rule.column)} AS DOUBLE)"
     if rule.kind == "number":  # SQLite reads other texts as 0, or by their first digits
@@ -163,7 +163,7 @@ def _date(part: str, cell: str) -> str:
 
 
 def _quoted(value: str | int, mark: str = '"') -> str:
-    """Write a name or a text in quotes; a number as it is."""
+    """Write a name or a text in quotes; a number without."""
     return str(value) if isinstance(value, int) else mark + value.replace(mark, 2 * mark) + mark
 
 
@@ -200,7 +200,7 @@ SQL_QUERY = Format(name="sql", ending=".sql", write=_write_query, run=_run_query
 
 MAX_FORMULA_LENGTH = 8191  # characters without the equals sign
 MAX_COLUMNS = 16384  # of a sheet
-EPOCH = 25569  # the day 1970-01-01 in a sheet
+EPOCH = 25569  # number of the day 1970-01-01 in a sheet
 DATES = {
     "year": "YEAR({})",
     "month": "MONTH({})",
@@ -208,13 +208,13 @@ DATES = {
     "hour": "HOUR({0}) + MINUTE({0})/60",
     "days": f"{{}} - {EPOCH}",
 }
-_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # characters that XML has not
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # characters that XML does not allow
 _ATOM = re.compile(r"[A-Z]+2(?![\d(])|(?<![A-Z\d.])\d+\.?\d*(?:E[-+]?\d+)?")  # cells, numbers
-ROW = "\0"  # the number of a row in formulas
+ROW = "\0"  # placeholder of the row number in formulas
 
 
 class Sheet(Unrolled):
-    """The columns of the first sheet, and rows of weights below their terms."""
+    """Builder of a workbook: columns of its first sheet, rows of its sheet of weights."""
 
     dialect = EXCEL
 
@@ -222,14 +222,14 @@ class Sheet(Unrolled):
         self.letters = letters
         self.names = list(columns)
         self.formulas: list[str] = []
-        self.weights: list[list[Any]] = []  # name and bias of a sum, weights from its columns on
+        self.weights: list[list[Any]] = []  # name, bias, weights in the columns of the terms
 
     def define(self, names: Sequence[str], formulas: Sequence[str]) -> list[str]:
-        """Add columns."""
+        """Add a named column for each formula; return references to their cells."""
         longest = max(map(len, formulas), default=0)
         if longest > MAX_FORMULA_LENGTH:
             expected = f"terms of at most {MAX_FORMULA_LENGTH} characters"
-            refuse(expected, str(longest), "Symbolize it again")
+            refuse(expected, str(longest), "Use another format")
         start = len(self.names)
         self.names += names
         self.formulas += formulas
@@ -263,7 +263,7 @@ class Sheet(Unrolled):
         return self.level(f"s{index}_", texts)
 
     def feature(self, rule: Cell, place: str, blanks: Sequence[str]) -> str:
-        """Write a feature of a raw cell."""
+        """Write a feature as a formula of the raw cell `place`."""
         value = " + ".join(["0", *(f"EXACT({place},{_quoted(text)})" for text in rule.content)])
         if rule.kind != "text":
             value = DATES.get(rule.content[0], "{0}*1").format(place)
@@ -320,7 +320,7 @@ def _fill(page: Worksheet, subject: Export, sheet: Sheet) -> None:
     for number, row in enumerate(rows, start=1):
         page.append([_CONTROL.sub("", value) if isinstance(value, str) else value for value in row])
         for cell in page[number][: len(row) if number == 1 else len(subject.columns)]:
-            if cell.data_type == "f":  # a text that begins with = is no formula
+            if cell.data_type == "f":  # a text that begins with = is not a formula
                 cell.data_type = "s"
 
 
@@ -336,7 +336,7 @@ class _Row:
         self.compiled: dict[str, Any] = {}
 
     def add(self, text: str) -> None:
-        """Evaluate a formula, compiled once for all cells and numbers."""
+        """Evaluate a formula; those that differ only in cells and numbers are compiled once."""
         atoms: dict[str, str] = {}
         if not re.search(r'["!:]', text):
             name = self.tools.get_column_letter
@@ -350,7 +350,7 @@ class _Row:
         inputs = [self.block(places.get(place, place)) for place in function.inputs]
         if not re.search(r"ERF|YEAR|MONTH|HOUR|:", text):
             values = np.asarray(function(*inputs), dtype=object)
-        else:  # arrays are not understood
+        else:  # functions of single cells
             rows = [
                 [cells[[k]] if len(cells) > 1 else cells for cells in inputs] for k in range(count)
             ]

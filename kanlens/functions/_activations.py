@@ -80,7 +80,7 @@ def _normal(x: Array, n: int) -> Array:
 
 
 def decaying(factor: float, degree: int, u: Array) -> Array:
-    """Return a multiple of the Hermite polynomial times exp(-u**2 / 2)."""
+    """Return `factor` times the Hermite polynomial He_degree(u) times exp(-u**2 / 2)."""
     hermite = np.polynomial.hermite_e.hermeval(u, [0.0] * degree + [1.0])
     return _product(np.asarray(factor * hermite), np.exp(-0.5 * u * u))
 
@@ -117,7 +117,7 @@ def _softplus_integral(x: Array) -> Array:
 
 
 def gelu_integral(x: Array) -> Array:
-    """Integrate x times the normal distribution function."""
+    """Integrate x times the normal distribution function from 0 to x."""
     cubic = _product(x * x - 1.0, _normal(x, 0)) + _product(x, _normal(x, 1))
     return 0.5 * cubic + 0.25
 

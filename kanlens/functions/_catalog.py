@@ -25,7 +25,7 @@ from kanlens.functions._elementary import Domain, ElementaryFunction, Scalar, Sy
 
 _IN_TANH = re.compile(r"T([1-9][0-9]?)\(tanh\)")
 USUAL = {"approximate": "none", "alpha": 1.0, "beta": 1.0, "negative_slope": 0.01, "threshold": 20}
-"""Parameters of torch's activations, as the functions of the catalog have them."""
+"""Parameter values of torch's activations that the functions of the catalog assume."""
 
 
 def find_function(name: str, *, call: str = "find_function") -> ElementaryFunction:
@@ -48,7 +48,7 @@ def check_functions(call: str, names: Iterable[str]) -> None:
         if nearest(name, FUNCTIONS) is not None:
             check_choice(call, "function", name, FUNCTIONS)
         advice = "Register it first, with kanlens.register_function"
-        raise InvalidValueError(call, "functions that are known", repr(name), advice)
+        raise InvalidValueError(call, "registered functions", repr(name), advice)
 
 
 def base_name(base: object, *, call: str = "base_activation", others: Iterable[str] = ()) -> str:
@@ -70,7 +70,7 @@ def base_name(base: object, *, call: str = "base_activation", others: Iterable[s
 
 
 def _analyzed(**facts: Any) -> ElementaryFunction:
-    """Return a function with the turning points of its closed form, or none."""
+    """Return a function without turning points, unless `turns` or a closed form has some."""
     turns = () if facts.get("closed_form") else ((), (), ())
     return ElementaryFunction(**{"turns": turns, **facts})
 
@@ -156,7 +156,7 @@ _ALGEBRAIC = (
     _power("1/x^2", -2, 2),
     _power("1/x^3", -3, 3),
     _power("1/x^4", -4, 4),
-    _cubic("x^3-x", -1),  # with x^3+x, every cubic but for a, b, c and d
+    _cubic("x^3-x", -1),  # with x^3 and x^3+x, every cubic up to a, b, c, d
     _cubic("x^3+x", 1),
     _power("sqrt", 0.5, 2),
     _power("1/sqrt", -0.5, 3),

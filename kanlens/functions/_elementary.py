@@ -17,9 +17,9 @@ from kanlens.errors import MethodError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
-MAX_PERIODIC_POINTS = 1_000_000  # turning points or poles that are counted one by one
+MAX_PERIODIC_POINTS = 1_000_000  # most turning points or poles that are listed one by one
 FINITE = float(np.finfo(np.float64).max)
-_SCAN = 40.0  # beyond it no derivative of a base changes its sign
+_SCAN = 40.0  # abs(u) beyond which no derivative of a base function changes sign
 _HALVINGS = 60
 
 Domain = Literal["real", "nonzero", "positive", "nonnegative", "unit", "open unit", "tangent"]
@@ -44,28 +44,28 @@ class ElementaryFunction:
     derivative: Scalar  # g'(u), likewise
     expression: Callable[[Any], Any]  # from a sympy expression u to g(u)
     complexity: int  # weight in the choice between functions; 0 is a constant, 1 a straight line
-    # everywhere, for u != 0, u > 0, u >= 0, in [-1, 1], in (-1, 1), but for the poles of the
-    # tangent, or strictly between two numbers
+    # where g is defined: everywhere, for u != 0, u > 0, u >= 0, in [-1, 1], in (-1, 1), except at
+    # the poles of the tangent, or strictly between two numbers
     domain: Domain | Interval = "real"
     symmetry: Symmetry | None = None  # how g(-u) follows from g(u)
     degree: float | None = None  # p when g(s * u) == s**p * g(u) for every s > 0
-    # turning points of g, g', g'' (as many as given), jumps included; others follow from a closed
-    # form, or are not known
+    # turning points of g, g', g'' in this order, jumps included; those of derivatives not listed
+    # follow from the closed form, or are unknown
     turns: tuple[tuple[float, ...], ...] = ()
     period: float | None = None  # after which turning points repeat, those of derivatives too
-    turning_known: bool = True  # `turns` are sure to be all of them
+    turning_known: bool = True  # whether no turning point is missing in `turns`
     jumps: tuple[float, ...] = ()  # points of the domain where g jumps up
     kinks: tuple[float, ...] = ()  # where a derivative of any order jumps; g is analytic between
     searched: bool = True  # whether searches try it without being named
-    line: float | None = None  # slope of a straight line through 0, which B-splines can write
+    line: float | None = None  # slope if g is a line through 0, which B-splines represent exactly
     torch_forms: tuple[Any, ...] = ()  # torch's module classes and functions that compute it
     # (g(u), g'(u)) in less time than one after the other
     together: Callable[[Tensor], tuple[Tensor, Tensor]] | None = None
-    # in float64 NumPy: the n-th derivative of (u, n), with limits at infinity, and the
-    # antiderivative that is 0 at 0
+    # in float64 NumPy: from (u, n) to the n-th derivative, with limits at infinity, and from u to
+    # the antiderivative that is 0 at 0
     closed_form: Callable[[Array, int], Array] | None = None
     primitive: Callable[[Array], Array] | None = None
-    # from n to the isolated zeros of the n-th derivative, where a search near 0 could miss some
+    # from n to the isolated zeros of the n-th derivative, if a search near 0 could miss some
     zeros: Callable[[int], Array] | None = None
 
     def pair(self, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,7 +88,7 @@ class ElementaryFunction:
         return _zeros(self, n) if self.zeros is None else self.zeros(n)
 
     def turning(self, n: int = 0) -> tuple[float, ...] | None:
-        """Return the turning points of the `n`-th derivative in one period, if known."""
+        """Return the turning points of the `n`-th derivative in one period; None if unknown."""
         if n < len(self.turns):
             return self.turns[n]
         if self.closed_form is None:
@@ -142,7 +142,7 @@ class ElementaryFunction:
         return _ENDS.get(self.domain, (-math.inf, math.inf))
 
     def stretches(self, low: float, high: float) -> list[Interval]:
-        """Return the parts of ``[low, high]`` where g is defined and monotone.
+        """Return the intervals within ``[low, high]`` on which g is defined and monotone.
 
         They end at turning points, kinks, jumps, the ends of the domain (where g may be infinite)
         and next to poles; a jump itself is an interval of zero width.
@@ -169,7 +169,7 @@ class ElementaryFunction:
         return [(a, b) for a, b in zip(starts, stops, strict=True) if a <= b]
 
     def defined(self, low: Tensor, high: Tensor) -> Tensor:
-        """Return where g is defined and finite on all of ``[low, high]``."""
+        """Return the mask of intervals ``[low, high]`` on which g is defined and finite."""
         if self.domain == "nonzero":
             return (low > 0) | (high < 0)
         if self.domain == "tangent":
@@ -191,11 +191,10 @@ def repeated(
     """Return all points in ``[low, high]``, repeated with the period, in increasing order."""
     if period is None:
         return sorted(point for point in points if low <= point <= high)
-    if len(points) * (high - low) > MAX_PERIODIC_POINTS * period:
+    most = MAX_PERIODIC_POINTS // max(1, len(points))
+    if high - low > most * period:
         got = f"{low:.6g} to {high:.6g}, of period {period:.6g}"
-        raise MethodError(
-            "Edge", f"an interval of at most {MAX_PERIODIC_POINTS:,} periods", got, "Narrow it"
-        )
+        raise MethodError("Edge", f"an interval of at most {most:,} periods", got, "Narrow it")
     first = [math.ceil((low - point) / period) for point in points]
     last = [math.floor((high - point) / period) for point in points]
     return sorted(

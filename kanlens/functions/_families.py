@@ -23,15 +23,15 @@ _NUMBER = r"-?\d+(?:\.\d+)?(?:e[-+]?\d{1,3})?"
 _NUMBERS = rf"{_NUMBER}(?:,{_NUMBER}){{0,15}}"
 RATIONAL = re.compile(rf"rational\((?P<top>{_NUMBERS});(?P<even>\|?)(?P<bottom>{_NUMBERS})\|?\)")
 _BESIDE = 1e-12  # distance from a kink to either side
-# beyond it signs are those at infinity; leading terms of rounding
+# abs(u) from which signs are those at infinity; relative size of leading terms that are rounding
 _INFINITY, _LEADING_TOLERANCE = 1e30, 1e-13
-_IMAGINARY_TOLERANCE = 1e-5  # imaginary part of a double root by rounding
+_IMAGINARY_TOLERANCE = 1e-5  # relative imaginary part that rounding gives a real double root
 
 
 def rational_name(top: Sequence[float], bottom: Sequence[float], *, even: bool = False) -> str:
     """Return the name of P(u) / (1 + abs(Q(v))); v is abs(u) if `even`.
 
-    That of u / (1 + 2 abs(u)) is ``rational(0.0,1.0;|0.0,2.0|)``.
+    Coefficients are constant first: u / (1 + 2 abs(u)) is ``rational(0.0,1.0;|0.0,2.0|)``.
     """
     numbers, bar = [",".join(repr(float(n)) for n in part) for part in (top, bottom)], "|" * even
     return f"rational({numbers[0]};{bar}{numbers[1]}{bar})"
@@ -41,7 +41,7 @@ def rational_name(top: Sequence[float], bottom: Sequence[float], *, even: bool =
 def rational(name: str) -> ElementaryFunction:
     """Return the function of a name that `RATIONAL` matches.
 
-    Turning points include those of all pieces, also outside of the piece's interval.
+    Turning points include those that the formula of a piece has outside its interval.
     """
     part: Any = RATIONAL.fullmatch(name)
     even = bool(part["even"])
@@ -59,7 +59,7 @@ def rational(name: str) -> ElementaryFunction:
 
     def zeros(n: int) -> Array:
         roots = [root for piece in pieces for root in _roots(piece.numerator(n))]
-        return np.unique([*roots, *sides])  # a derivative jumps where rounding has the kink
+        return np.unique([*roots, *sides])  # rounding moves the jumps at kinks
 
     return ElementaryFunction(
         name=name,
@@ -78,7 +78,7 @@ def rational(name: str) -> ElementaryFunction:
 
 @dataclass(frozen=True)
 class _Piece:
-    """P / (1 + sign * inner), valid on a half line where `inner` has that sign."""
+    """P / (1 + sign * inner), valid where ``half * u >= 0`` and ``sign * inner >= 0``."""
 
     top: Polynomial
     inner: Polynomial
@@ -146,7 +146,7 @@ def _roots(polynomial: Polynomial) -> list[float]:
 
 
 FREQUENCY = 5.0  # of the Morlet wavelet
-ZERO_BEYOND = 40.0  # 0 in float64 from here on
+ZERO_BEYOND = 40.0  # abs(u) from which the Gaussian factor is 0 in float64
 _HALF = 2**-0.5
 
 
@@ -156,7 +156,7 @@ def gaussian_nth(u: Array, n: int) -> Array:
 
 
 def gaussian_integral(u: Array) -> Array:
-    """Integrate exp(-u**2)."""
+    """Integrate exp(-u**2) from 0 to u."""
     return np.asarray(0.5 * math.sqrt(math.pi) * special.erf(u), dtype=np.float64)
 
 
@@ -230,7 +230,7 @@ def _meyer_sympy(u: sympy.Expr) -> sympy.Expr:
     return sympy.sin(sympy.pi * size) * sympy.cos(sympy.pi * ramp / 2)
 
 
-_MEYER = 0.8368669387706247, 0.686974599052534, 0.5334814166974300, 0.5  # turns of g''
+_MEYER = 0.8368669387706247, 0.686974599052534, 0.5334814166974300, 0.5  # turns of g'' above 0
 
 
 def _mirrored(*places: float) -> tuple[float, ...]:

@@ -27,13 +27,13 @@ from kanlens.functions._elementary import (
 _CALL = "register_function"
 _RESERVED = ("spline", "constant")
 MODULES = ["scipy", "numpy"]  # for the evaluation of formulas
-_POINTS = 101  # of a check
-_WIDTH = 3.0  # half width of their interval where the domain has no end
+_POINTS = 101  # test points of a check
+_WIDTH = 3.0  # half width of the interval of test points if the domain is unbounded
 _REACH = 50.0  # largest distance from 0 of turning points in a scan
 _SCAN_POINTS = 10_000  # points of the scan
 _KINKS = 0.1  # share of points at which the slope may be one-sided
 _AGREE = 1e-9  # relative difference of two forms of one function
-_LINE = 1e-12  # part of the variance that a straight line may leave of a straight line
+_LINE = 1e-12  # largest share of the squares that a line leaves, if g counts as a straight line
 
 
 class Registration:
@@ -83,7 +83,7 @@ def register_function(
 
     Then `suggest` and `symbolize` try it, formulas hold its sympy expression, symbolic edges
     evaluate it, and files that name it can be loaded; with an unlimited domain, it can be a base
-    activation. It is valid in this process: a program that loads such a file registers it first.
+    activation. This lasts for the process; another one registers g before it loads such files.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def _places(low: float, high: float) -> Tensor:
 
 
 def _checked(function: Scalar, u: Tensor, what: str) -> Tensor:
-    """Return the values of a function; refuse other shapes, dtypes and values."""
+    """Return the values of a function; refuse wrong shapes and dtypes, NaN and infinity."""
     for point in (u.float(), u):
         try:
             value = function(point)
@@ -228,7 +228,7 @@ def _checked(function: Scalar, u: Tensor, what: str) -> Tensor:
 
 
 def _check_expression(expression: Callable[[Any], Any], u: Tensor, value: Tensor) -> None:
-    """Refuse an object that is not a sympy expression, or has other values."""
+    """Refuse an object that is not a sympy expression, or differs from `value` at u."""
     symbol = sympy.Dummy("u", real=True)  # in no expression by chance
     expected = "sympy to return an expression of u that NumPy or SciPy can evaluate"
     try:
@@ -254,7 +254,7 @@ def _compare(expected: str, values: Tensor, others: Tensor, u: Tensor) -> None:
 
 
 def _check_slopes(function: Scalar, u: Tensor, slopes: Tensor) -> None:
-    """Refuse a function that torch does not differentiate."""
+    """Refuse a function whose slopes by autograd differ from central differences."""
     step = 1e-3 * float(u[1] - u[0])
     with pytorch.no_grad():
         differences = (function(u + step) - function(u - step)) / (2 * step)
@@ -262,7 +262,7 @@ def _check_slopes(function: Scalar, u: Tensor, slopes: Tensor) -> None:
     if float(far.double().mean()) > _KINKS:
         k = int(far.nonzero()[0, 0])
         got = f"slope {float(slopes[k]):.6g}, not {float(differences[k]):.6g}, at {float(u[k]):.6g}"
-        raise _refused("torch to be differentiable by torch", got, "Use torch operations")
+        raise _refused("torch to be differentiable by autograd", got, "Use torch operations")
 
 
 def _check_shape(u: Tensor, value: Tensor) -> None:
@@ -270,7 +270,7 @@ def _check_shape(u: Tensor, value: Tensor) -> None:
     centered, line = value - value.mean(), u - u.mean()
     rest = centered - (centered * line).sum() / line.square().sum() * line
     if float(rest.square().sum()) <= _LINE * float(value.square().sum()):
-        raise _refused("a function that is not straight", "a straight line", "Use 'x' for it")
+        raise _refused("a function other than a straight line", "a straight line", "Use 'x'")
 
 
 def _check_turning(
@@ -307,7 +307,7 @@ def _turning_near_zero(slope: Scalar, low: float, high: float) -> tuple[float, .
 
 
 def _symmetry(function: Scalar, u: Tensor, low: float, high: float) -> Symmetry | None:
-    """Return the symmetry of the values."""
+    """Return whether the values are even or odd; None if neither."""
     if low != -high:
         return None
     with pytorch.no_grad():

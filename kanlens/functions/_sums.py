@@ -25,8 +25,8 @@ from kanlens.functions._elementary import (
 _EPS = float(np.finfo(np.float64).eps)
 _TOLERANCE = 64 * _EPS
 _SMALLEST = math.ulp(0.0)
-_SCAN_POINTS = 32  # points of a scan on the length over which the steepest term changes
-_POINTS = 1024, 2**18  # fewest and most of a scan
+_SCAN_POINTS = 32  # points of a scan per unit of a * u, for the largest abs(a)
+_POINTS = 1024, 2**18  # fewest and most points of a scan
 _NONE: Array = np.empty(0)
 _SCALES = sorted(sign * 4.0**k for sign in (-1, 1) for k in range(-2, 500))
 _QUADRATURE: dict[str, Any] = {"epsabs": 1e-14, "epsrel": 1e-12, "limit": 200, "full_output": 1}
@@ -84,7 +84,7 @@ class FunctionSum:
         return total
 
     def expression(self, u: sympy.Expr) -> sympy.Expr:
-        """Return the sum as a function of a sympy expression."""
+        """Return the sum at a sympy expression u."""
         total: sympy.Expr | int = 0
         for g, a, b, weight in self._terms():
             inner = u if (a, b) == (1.0, 0.0) else a * u + b
@@ -109,7 +109,7 @@ class FunctionSum:
         return total
 
     def steepest(self, low: float, high: float, n: int) -> float:
-        """Bound the `n`-th derivative on an interval by the terms' extremes."""
+        """Bound the absolute `n`-th derivative on an interval by the terms' extremes."""
         total = 0.0
         for g, a, b, weight in self._terms():
             start, end = torch.tensor([a * low + b, a * high + b], dtype=torch.float64).sort()[0]
@@ -117,7 +117,7 @@ class FunctionSum:
         return total
 
     def jumps(self, orders: int) -> tuple[Array, Array]:
-        """Return the positions of kinks, and the jumps of derivatives there (n, kink)."""
+        """Return the positions of kinks, and the jumps of derivatives there (order, kink)."""
         places, columns = [_NONE], [np.zeros((orders, 0))]
         for g, a, b, weight in self._terms():
             for kink in (*g.kinks, *g.jumps) if a else ():
@@ -164,7 +164,7 @@ class ScaledFunction:
     b: float
     c: float
     d: float
-    distance: float = 0.0  # of u from its input, which bounds its rounding
+    distance: float = 0.0  # abs(shift) / scale of u = (x - shift) / scale, for the rounding of u
 
     def __str__(self) -> str:
         """Return the function as one line of text."""
@@ -189,7 +189,7 @@ class ScaledFunction:
         return float((area if start <= end else -area) + self.d * (end - start))
 
     def roots(self, low: float, high: float, level: float) -> Array:
-        """Return where the function equals `level`, between its turning points."""
+        """Return the points of [low, high] where g equals `level`; of flat pieces the ends."""
         if self.a == 0:
             at, size = self._above(self.b, level)
             return np.array([low, high] if abs(at) <= size else [])

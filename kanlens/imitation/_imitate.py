@@ -1,7 +1,7 @@
 """Small surrogate networks of another model, with their fidelity.
 
-A model may overfit the rows that it was trained on, which a small network cannot follow. So it is
-also evaluated on rows that mix cells of two rows. A fifth of the rows is held out.
+A model may overfit the rows that it was trained on, which a small network cannot follow. So the
+network is also fitted to predictions for rows that mix cells. A fifth of the rows is held out.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ REGIONS, REGION_ROWS = 6, (5, 0.05)  # most regions in `worst`; least rows of on
 class ImitationReceipt(Receipt):
     """Validation record of an imitation, whose `teacher` is the name of the imitated model.
 
-    `furthest` describes the region where they differ most, if there are several regions.
+    `furthest` describes the region where both differ most, if there are several regions.
     """
 
     teacher: str
@@ -82,7 +82,7 @@ class Imitation(Displayed):
     teacher : str
         Name of the model that it follows.
     edges : int
-        Number of edges, of which those of the levels of a category count as one.
+        Number of edges; those of the levels of a categorical column count as one.
     fidelity : float
         R2 between the outputs of the network and the teacher (log-odds for classifiers) on held-out
         rows; mean over outputs.
@@ -90,17 +90,17 @@ class Imitation(Displayed):
         The same on synthetic rows whose columns are drawn independently: numbers uniformly over
         their range (integers if the column has only integers), other cells from their values.
     agreement : float or None
-        Share of the rows held out that both put into the same class.
+        Share of the rows held out that network and teacher put into the same class.
     receipt : ImitationReceipt
         Differences on the rows held out, and whether the network may stand for the teacher.
     held_out : DataFrame
-        Outputs of both on these rows, by the index of the data.
+        Outputs of teacher and network on these rows, with the index of the data.
     worst : DataFrame
         Regions of these rows, the leaves of a shallow tree, in columns region, rows, share_of_rows,
         share_of_error, relative_rmse (over the standard deviation of the teacher's outputs) and
         worst_row.
     interrupted : bool
-        Whether an interrupt or the end of the time cut growth short.
+        Whether growth ended by an interrupt or by the time limit.
     """
 
     model: KAN
@@ -166,7 +166,7 @@ def imitate(
     DTypeError, DataError, ShapeError
         If the model cannot predict, or its predictions are not finite.
     FileFormatError, MissingFileError
-        If a file is not there, or of another kind.
+        If the file is missing, or not an ONNX model that runs.
 
     Examples
     --------
@@ -263,7 +263,7 @@ def _grown(
     deadline: Deadline,
     progress: bool | None,
 ) -> tuple[KAN, bool]:
-    """Return the network that predicts other synthetic rows best, and whether growth was cut short.
+    """Return the network that predicts held-out synthetic rows best, and whether growth was cut.
 
     One fold is enough, because there are many rows without noise.
     """
@@ -327,7 +327,7 @@ def _regions(held: Table, expected: Array, outputs: Array) -> pd.DataFrame:
     leaves, records = tree.fit(x, errors).apply(x), []
     for leaf in np.unique(leaves):
         rows = np.flatnonzero(leaves == leaf)
-        used = tree.tree_.feature[tree.decision_path(x[rows[:1]]).indices]  # negative of a leaf
+        used = tree.tree_.feature[tree.decision_path(x[rows[:1]]).indices]  # negative for a leaf
         words = [_interval(held.schema.features[i], x[rows, i]) for i in dict.fromkeys(used[:-1])]
         record = {
             "region": " and ".join(words) or "all rows",

@@ -29,7 +29,7 @@ from kanlens.errors import (
 )
 from kanlens.io._checkpoint import check_file
 
-LEAST = 1e-3  # share of a class: those of trees and forests may be 0, without log-odds
+LEAST = 1e-3  # probability of a class: those of trees and forests may be 0, without log-odds
 TYPES = {  # of an ONNX input; others are float32
     "tensor(double)": np.float64,
     "tensor(int64)": np.int64,
@@ -172,7 +172,7 @@ def _read_onnx(path: Path, first: pd.DataFrame, labels: tuple[str, ...]) -> Teac
         got = f"{path.name!r}: {str(error).splitlines()[0]}"
         expected, advice = "an ONNX model that runs on these rows", "Compare its inputs with them"
         raise FileFormatError("imitate", expected, got, advice) from error
-    if isinstance(answer, list):  # of one map for each row, from the classes
+    if isinstance(answer, list):  # probabilities by class, for each row
         own = tuple(map(str, answer[0]))
         return Teacher(path.name, own, lambda rows: [[*row.values()] for row in run(rows)])
     count = max(2, answer.shape[-1]) if shares else 0
@@ -182,7 +182,7 @@ def _read_onnx(path: Path, first: pd.DataFrame, labels: tuple[str, ...]) -> Teac
 def _feed(rows: pd.DataFrame, inputs: Sequence[tuple[str, str, object]]) -> dict[str, Array]:
     """Return the inputs of an ONNX model: all columns as one array, or one input per column."""
     names, (first, _, width), feed = list(map(str, rows.columns)), inputs[0], dict[str, Array]()
-    wide = isinstance(width, int) and width > 1  # an input `x` is no column of that name
+    wide = isinstance(width, int) and width > 1  # an input `x` is not a column of that name
     whole = len(inputs) == 1 and (wide or first not in names)
     if whole and isinstance(width, int) and width != len(names):
         got = f"{len(names)} ({listed(names)})"

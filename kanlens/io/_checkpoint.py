@@ -1,4 +1,4 @@
-"""Checkpoints: a model in one .safetensors file of numbers and text; files of tensors, as data.
+"""Checkpoints: a model in one .safetensors file, and readers of such files that run no code.
 
 Tensors are those of the state dict, of one dtype, and where the model has them
 ``statistics.layers.<l>.{quantiles,edge_mean,edge_std}`` and ``background``. The metadata are
@@ -188,7 +188,7 @@ def load(path: Pathlike) -> KAN:
 
 @contextlib.contextmanager
 def _building(call: str, expected: str, kind: type[KanlensError]) -> Iterator[None]:
-    """Raise any error in building a configuration as an error of one type."""
+    """Raise any error of the block, which builds a model, as an error of type `kind`."""
     try:
         yield
     except KanlensError as error:
@@ -251,7 +251,7 @@ def _build(text: str, tensors: dict[str, Tensor], dtype: torch.dtype) -> KAN:
     try:
         config = KANConfig.from_json(text)
     except RecursionError as error:
-        raise _damaged("a kanlens configuration", "endless nesting") from error
+        raise _damaged("a kanlens configuration", "too many nested brackets") from error
     largest = max((tensor.numel() for tensor in tensors.values()), default=0)
     for index, part in enumerate(config.layers):
         size = max(part.in_features * part.out_features, part.grid_size)
@@ -326,7 +326,7 @@ def read_metadata(path: Pathlike, *, call: str) -> dict[str, str]:
 
 @contextlib.contextmanager
 def _opened(path: Pathlike, call: str) -> Iterator[Any]:
-    """Open a .safetensors file; reword any error in the block."""
+    """Open a .safetensors file; raise any error of the block as FileFormatError."""
     name = check_file(path, call=call).name
     try:
         with safe_open(os.fspath(path), framework="pt") as file:
@@ -359,7 +359,7 @@ def check_file(path: Pathlike, *, call: str) -> Path:
 
 
 def first_bytes(path: Pathlike) -> bytes:
-    """Return the first nine bytes of a file, or none if it is unreadable."""
+    """Return the first nine bytes of a file; empty if it is unreadable."""
     try:
         with Path(path).open("rb") as file:
             return file.read(9)
@@ -368,7 +368,7 @@ def first_bytes(path: Pathlike) -> bytes:
 
 
 def looks_like_torch(start: bytes) -> bool:
-    """Return whether a file's first bytes are those of torch.save, new or old."""
+    """Return whether the first bytes are those of a file of torch.save, zipped or legacy."""
     return start[:4] == b"PK\x03\x04" or (start[:1] == b"\x80" and start[8:] != b"{")
 
 

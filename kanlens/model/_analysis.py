@@ -15,14 +15,14 @@ from kanlens.errors import DTypeError, InvalidValueError, KanlensError, rewordin
 from kanlens.functions._elementary import Array
 from kanlens.model._network import KAN
 
-# Numbers in one chunk of an analysis; more do not fit the caches. A step holds a few times as many,
-# less than the least limit of memory that can be set (`kanlens._resources.MIN_LIMIT`).
+# Numbers in one chunk of an analysis; more do not fit the caches. At a time a few times as many are
+# held, less than the least limit of memory that can be set (`kanlens._resources.MIN_LIMIT`).
 BUDGET = 2**20
-TAILS, FAR = 0.05, 100.0  # of outliers: largest share at either end, distance over the range
+TAILS, FAR = 0.05, 100.0  # outliers: most at either end; least distance over the range of others
 _DIVERGED = "The training diverged; train it again"
 _REGRID = "Update the grid on data without repeated values and save again"
-_RESCALE = "Divide by what the data spreads over, or by 1"
-_REMASK = "Use 0 for an edge that is gone and 1 for one that is there"
+_RESCALE = "Use the spread of the data, or 1"
+_REMASK = "Use 0 for a removed edge and 1 for any other"
 
 
 class HasNetwork(Protocol):
@@ -62,7 +62,7 @@ def widest(model: KAN) -> int:
 
 def rows_at_once(model: KAN) -> int:
     """Return the number of rows that a model can process at once within `BUDGET`."""
-    return max(1, BUDGET // (16 * widest(model)))  # 16: bases of one input
+    return max(1, BUDGET // (16 * widest(model)))  # 16: basis functions of one input
 
 
 def over_rows(
@@ -138,7 +138,7 @@ def separates(model: KAN, target: int, features: Sequence[int]) -> bool:
 
 
 def features_read(model: KAN, target: int) -> Tensor:
-    """Return masks (part, in) of the features that each summand of an output may read."""
+    """Return masks (summand, in) of the features on which each summand of an output may depend."""
     reads = torch.eye(model.widths[0], dtype=torch.bool, device=model.input_shift.device)
     wanted = reaching(model, target)
     for layer, nodes, live in zip(model.layers, model.nodes, wanted[:-1], strict=False):
@@ -232,7 +232,7 @@ def _fault(shown: str, kind: str, tensor: Tensor) -> tuple[str, str, str] | None
 
 @torch.no_grad()
 def newton_steps(model: KAN, output: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Return working errors (batch, out) of a regression, and their weights in scaled units."""
+    """Return working errors (batch, out) in the units of the data, and weights of scaled ones."""
     scaling = model.output_shift, model.output_scale
     parts = (output - scaling[0]) / scaling[1], model.loss.scaled(y, scaling)
     sums, targets = (part.double().cpu().numpy() for part in parts)

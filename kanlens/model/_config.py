@@ -21,13 +21,13 @@ from kanlens.model._losses import loss_of
 from kanlens.model._nodes import Grouping, Nodes
 from kanlens.model._training_record import EditStep, GrowthRecord, TrainingRecord
 
-UNTRAINED: dict[str, Any] = {  # attributes set by training and edits, before either
+UNTRAINED: dict[str, Any] = {  # initial values of attributes set by training and edits
     **dict.fromkeys(("record", "growth", "held_out")),
     "constraints": {},
     "edits": (),
 }
-_BYTES = 50  # for drawing each weight of a layer; measured: 100
-_SOLVED = 8  # bytes of a number in the equations by which its splines are drawn
+_BYTES = 50  # per weight while a layer is drawn; 100 were measured
+_SOLVED = 8  # bytes of a number in the equations solved for the initial splines
 # defaults of a network for values missing in the JSON
 _FACTS: dict[str, Any] = {"scaled": False, "holds_inputs": False, "provenance": ""}
 
@@ -59,8 +59,8 @@ class LayerConfig:
 class NodesConfig:
     """Configuration of the nodes that are formed from the sums of a layer."""
 
-    arities: tuple[int, ...] = ()  # factors of each product; these are the last outputs
-    scaled: bool = False  # a fixed scale and shift
+    arities: tuple[int, ...] = ()  # numbers of factors of each product, which are the last sums
+    scaled: bool = False  # whether they have a fixed scale and shift
     normalized: int = 0  # number of last sums normalized over a row
     eps: float = 1e-5  # added to their variance
 
@@ -131,7 +131,7 @@ class KANConfig:
         True
         """
         data = dataclasses.asdict(self)
-        for layer in data["layers"]:  # omitted, as by versions without them
+        for layer in data["layers"]:  # omitted if empty, as by versions without series
             if not layer["series"]:
                 del layer["series"]
         for nodes in data["nodes"]:
@@ -238,7 +238,7 @@ def check_grid(ends: Sequence[float], knots: Tensor | None = None) -> tuple[floa
         low, high = math.nan, math.nan
     if not -math.inf < low < high < math.inf:
         expected = "grid_range of two rising numbers"
-        raise InvalidValueError("KANLinear", expected, repr(ends), "Swap or correct it")
+        raise InvalidValueError("KANLinear", expected, repr(ends), "Pass the lower end first")
     if knots is not None and not bool((knots.diff(dim=1) > 0).all()):
         expected = f"grid_range wide enough for its intervals in {knots.dtype}"
         raise InvalidValueError("KANLinear", expected, repr(ends), "Scale the inputs")

@@ -24,8 +24,8 @@ from kanlens.splines import _spline as spline
 def expand_normalization(model: KAN) -> KAN:
     """Return the same function with layer normalizations written out as edges and products.
 
-    One layer has the distances from the mean, the next also their mean square plus eps, the last
-    each distance times its inverse root. A model without normalization is returned unchanged.
+    Layers compute deviations from the mean, then also the variance plus eps, then its inverse root,
+    by which products multiply each deviation. A model without normalization is returned unchanged.
     """
     if not any(nodes.normalized for nodes in model.nodes):
         return model
@@ -70,7 +70,7 @@ def _expanded(nodes: Nodes, like: Tensor) -> list[KANLinear]:
 def _layer(
     lines: Tensor, curved: Mapping[tuple[int, int], tuple[str, float]], bias: Tensor | None
 ) -> KANLinear:
-    """Return a layer of linear edges with slopes (out, in), and of some elementary functions."""
+    """Return a layer of edges with slopes `lines` (out, in), or functions c * g(x) in `curved`."""
     (n_out, n_in), mask = lines.shape, lines != 0
     table = [["spline"] * n_in for _ in range(n_out)]
     affine = torch.tensor([1.0, 0.0, 1.0, 0.0], dtype=torch.float64).repeat(n_out, n_in, 1)
@@ -99,8 +99,8 @@ def _layer(
 
 CALL = "to_splines"
 MAX_INTERVALS = 1024  # intervals of a grid
-ROWS = 1024  # drawn where none are given
-ROOM = 0.1  # of an input's range, beyond it on either side
+ROWS = 1024  # rows drawn if x is None
+ROOM = 0.1  # margin on either side of an input's range, as a share of it
 POINTS = 8  # per interval, at which splines are fitted
 
 
@@ -113,8 +113,8 @@ class SplineConversion:
     model : KAN
         In float64; layers that were splines before are unchanged.
     error : float
-        Largest difference of an output over the rows, in parts of its range (of its size, if it is
-        constant).
+        Largest difference of an output over the rows, as a share of its range (of its size, if it
+        is constant).
     grid_size : int
         Intervals of the new splines' grids.
     """
@@ -201,7 +201,7 @@ def _fitted(model: KAN, index: int, inputs: Tensor, size: int, order: int) -> KA
     low, high = inputs.amin(0), inputs.amax(0)
     room = ROOM * torch.where(high > low, high - low, 1.0)
     ends = torch.stack([low - room, high + room])
-    finite = old.edge_values(ends).isfinite().all(1)  # (end, in): no room beyond a domain
+    finite = old.edge_values(ends).isfinite().all(1)  # (end, in): no margin where undefined
     low, high = torch.where(finite, ends, torch.stack([low, high]))
     cuts = _cuts(low, high, size, old.breakpoints().tolist())
     new = KANLinear(

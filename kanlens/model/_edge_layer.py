@@ -49,7 +49,7 @@ class EdgeLayer(nn.Module):
     series_affine: Tensor
     functions: FunctionTable
     function_edges: Tensor  # (edge, 2), sorted by the names of their functions
-    spline_mask: Tensor  # (out, in), 0 where a function is
+    spline_mask: Tensor  # (out, in), 0 for function edges
     affine: nn.Parameter | None
     statistics: LayerStatistics | None
     _names: list[str]
@@ -199,7 +199,7 @@ class EdgeLayer(nn.Module):
 
     @property
     def piece_degree(self) -> int | None:
-        """Degree of the pieces; None with nonzero functions that are not polynomials."""
+        """Degree of the pieces; None with a series, function edges, or a curved base."""
         if self.series or self._names:
             return None
         if BASES[self.base_name].line is not None or not bool(self.base_weights().any()):
@@ -229,7 +229,7 @@ class EdgeLayer(nn.Module):
         return spline.grid_ends(self.grid, self.spline_order)
 
     def even_points(self, count: int) -> Tensor:  # (point, in)
-        """Return points evenly over the grid of each input, both ends included."""
+        """Return `count` evenly spaced points over the grid of each input, both ends included."""
         low, high = self.domain()
         return low + (high - low) * torch.linspace(0, 1, count).to(low)[:, None]
 
@@ -281,7 +281,7 @@ class EdgeLayer(nn.Module):
         Parameters
         ----------
         low, high
-            As for `edge_bounds`, whose shapes the bounds have; infinite where none is known.
+            As for `edge_bounds`, whose shapes the bounds have; they are infinite if unknown.
         """
         boxes = low.reshape(-1, self.in_features), high.reshape(-1, self.in_features)
         bounds = self.enclosure(*boxes).slopes(*boxes).bounds()
@@ -312,7 +312,7 @@ class EdgeLayer(nn.Module):
         for name, index, size in (("out", out, self.out_features), ("in_", in_, self.in_features)):
             whole = isinstance(index, numbers.Integral) and not isinstance(index, bool)
             if not whole or not 0 <= index < size:
-                expected, advice = f"{name} from 0 to {size - 1}", "Name an edge it has"
+                expected, advice = f"{name} from 0 to {size - 1}", "Pass a valid index"
                 raise InvalidValueError("edge", expected, repr(index), advice)
         with torch.no_grad():
             return self._edge(out, in_)
@@ -354,7 +354,7 @@ class EdgeLayer(nn.Module):
         return torch.where(self.spline_mask != 0, self._coefficients_l1(x), norms)
 
     def _coefficients_l1(self, x: Tensor | None) -> Tensor:
-        """Return the norm of each spline's coefficients and base weight."""
+        """Return the norm (out, in) of each spline's coefficients and base weight."""
         means = known_means(self) if x is None else basis_means(self, x)
         weights, line = self.weights(), BASES[self.base_name].line
         coef, weight = weights.coefficients(), weights.base_weights()

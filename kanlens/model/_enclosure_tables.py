@@ -1,4 +1,4 @@
-"""Edges of a layer on pieces as polynomials and their control points, with errors.
+"""Edges of a layer as polynomials on pieces: their control points, and bounds on the errors.
 
 Control points of several edges of one input can be added before their hull is taken.
 
@@ -6,8 +6,8 @@ Functions other than splines are replaced by the polynomial through their values
 whose error the sixth derivative bounds; intervals on which an argument varies by more than 0.75 are
 cut, so that errors stay near 1e-9 of a weight.
 
-Rounding is below 1e-13 of the sizes that were added; margins are `PAD` = 1e-12 of them. A slope
-keeps the sign of its B-spline coefficients, exact differences of stored numbers.
+Rounding is below 1e-13 of the absolute terms of a sum; margins are `PAD` = 1e-12 of these. Bounds
+of a slope keep the sign of its B-spline coefficients, exact differences of stored numbers.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from kanlens.model._layer_enclosures import Enclosure
 
 PAD = 1e-12
-MAX_PIECE_WIDTH = 0.75  # of a piece with a base function near 0
-SETTLED = 32.0  # beyond it pieces double in width
-MAX_PARTS = 1024  # of a piece
+MAX_PIECE_WIDTH = 0.75  # width in u = a * x + b of a piece where g(u) is curved
+SETTLED = 32.0  # distance from 0 beyond which bases are straight
+MAX_PARTS = 1024  # most parts into which a piece is cut
 STRAIGHT = 2e-12  # error of a polynomial there: bases differ from lines by 33 exp(-32) at most
-VALUE, SLOPE = 6, 5  # coefficients of a value, of a slope: splines have degree 5 at most
+VALUE, SLOPE = 6, 5  # numbers of coefficients, of values and of slopes: degrees are at most 5
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,7 +42,7 @@ class ControlPoints:
     """Every edge of a layer on boxes of its inputs, piece by piece.
 
     On a piece, an edge is the polynomial with these Bernstein control points, plus a number between
-    `below` and `above`; `lower` and `upper` are other bounds on the box.
+    `below` and `above`; `lower` and `upper` are further bounds on the box.
     """
 
     points: Tensor  # (box, out, in, piece, point)
@@ -89,9 +89,9 @@ def to_bernstein(count: int) -> Tensor:  # (point, power)
 
 
 def restrict(middle: Tensor, half: Tensor, count: int) -> Tensor:  # (..., point, power)
-    """Return the matrices from `count` coefficients on [-1, 1] to control points on parts of it.
+    """Return the matrices from `count` coefficients on [-1, 1] to control points on subintervals.
 
-    The parts are given by their middles and half their widths, of shape (...).
+    Subintervals are given by their middles and half their widths, of shape (...).
     """
     exponents = torch.arange(count, dtype=torch.float64, device=middle.device)
     shifts = middle[..., None] ** exponents  # 0**0 is 1
@@ -109,7 +109,7 @@ class PieceTable:
 
     cuts: Tensor  # (in, piece + 1)
     powers: Tensor  # (out, in, piece, power)
-    margin: Tensor  # (out, in, piece)
+    margin: Tensor  # (out, in, piece): bounds on their errors
 
 
 def slope_range(base: ElementaryFunction, low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
@@ -222,7 +222,7 @@ def _error(term: Term, cuts: Tensor, count: int) -> Tensor:  # (in, piece)
     half = 0.5 * (right - left)
     bend = torch.stack(term.g.extremes(left, right, VALUE)).abs().amax(0)
     error = (bend * 1.000001 + 1e-14) * half**count / math.factorial(count) / 2 ** (count - 1)
-    settles = term.g.closed_form is not None and term.g.period is None  # not registered, no wave
+    settles = term.g.closed_form is not None and term.g.period is None  # built in and aperiodic
     if settles and any(term.g is base for base in BASES.values()):
         straight = (torch.minimum(left.abs(), right.abs()) >= SETTLED) & (left * right > 0)
         error = torch.where(straight, error.clamp(max=STRAIGHT), error)

@@ -2,9 +2,9 @@
 
 The width of an interval is a quantile of the errors on held-out rows [1]_ [2]_; a set of classes
 has those more probable than a quantile of the true classes' probabilities on held-out rows [3]_.
-With `by`, quantiles are computed for each category of a column [4]_. For several quantiles,
-the two nearest to the interval ends are widened by a quantile of how far targets lie outside of
-them [5]_.
+With `by`, quantiles are computed for each category of a column [4]_. For a model of several
+quantiles, the two nearest to the interval ends are widened by a quantile of how far targets lie
+outside of them [5]_.
 
 References
 ----------
@@ -57,7 +57,7 @@ class HeldOut:
     outputs: str
     targets: str
     levels: dict[str, str] = field(default_factory=dict)
-    shrink: float = 1.0  # factor of errors, if the network is the mean of those that made them
+    shrink: float = 1.0  # factor of errors, below 1 if the network is the mean of several
     weights: str = ""  # fingerprint of the network
 
     @classmethod
@@ -91,7 +91,7 @@ class HeldOut:
         return {name: _decoded(text, "<u2") for name, text in self.levels.items()}
 
     def scores(self, loss: Loss, scaling: Scaling = PLAIN, level: float = 0.9) -> Array:
-        """Return how far targets lie outside of intervals, in the units of the data.
+        """Return how far targets lie beyond the interval ends, in the units of the data.
 
         Shape (row, interval); for classes, 1 minus the probability of the true one (row, 1).
         """
@@ -155,7 +155,7 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
         advice = "0.9 covers nine of ten new rows"
         raise InvalidValueError(call, "between 0 and 1", repr(level), advice, argument="interval")
     if not model.loss.separable:
-        raise MethodError(call, "intervals of another loss", "the loss 'cox'", "Pass times")
+        raise MethodError(call, "a loss with intervals", "the loss 'cox'", "Pass times")
     held, loss = current_held_out(model, call), model.loss
     scaling = model.output_shift.double().cpu(), model.output_scale.double().cpu()
     scores, own = held.scores(loss, scaling, level), None
@@ -180,9 +180,9 @@ def interval_ends(loss: Loss, outputs: int, level: float) -> tuple[list[int], li
 
 
 def prediction_columns(model: KAN, level: float | None) -> tuple[Sequence[Any], ...]:
-    """Return the name, output, width and sign of each column of the predictions of a regression.
+    """Return the names, output and width indices, and signs of a regression's prediction columns.
 
-    A column is an output plus sign times width; sign is 0 without an interval.
+    A column is an output plus sign times a width; the sign is 0 without an interval.
     """
     names, ends = model.output_names, [("", 0), (" low", -1), (" high", 1)]
     if level is not None and not model.loss.levels:
@@ -196,7 +196,7 @@ def prediction_columns(model: KAN, level: float | None) -> tuple[Sequence[Any], 
 
 
 def survival(model: KAN, output: Tensor, times: float | Sequence[float], *, call: str) -> Tensor:
-    """Return the shares (row, time) of rows with log hazards (row, 1) without an event so far.
+    """Return survival probabilities (row, time) at `times`, for log hazards `output` (row, 1).
 
     The baseline hazard is Breslow's, of the rows held out of training.
     """

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["LAYER_KINDS", "EdgeLayer", "KANLinear", "LayerConfig", "entropy"]
 
 LAYER_KINDS: dict[str, type[KANLinear]] = {}
-NEAR = 1e-4  # intervals, at least, between an inserted breakpoint and the others
+NEAR = 1e-4  # least distance of an inserted breakpoint from others, in mean intervals
 
 
 class KANLinear(EdgeLayer):
@@ -166,7 +166,7 @@ class KANLinear(EdgeLayer):
         *,
         generator: torch.Generator | None = None,
     ) -> None:
-        """Draw the initial weights: small random splines, and uniform scales of 1/sqrt(in)."""
+        """Draw the initial weights: small splines; base weights and scalers up to 1/sqrt(in)."""
         check_generator("KANLinear", generator)
         scales = {"noise": scale_noise, "base": scale_base, "spline": scale_spline}
         for name, scale in scales.items():
@@ -191,7 +191,7 @@ class KANLinear(EdgeLayer):
         """Build a layer of this kind; its weights are zero until a state dict is loaded."""
         options = dataclasses.asdict(config)
         del options["kind"]
-        options = {name: value for name, value in options.items() if value != ()}  # of any kind
+        options = {key: value for key, value in options.items() if value != ()}  # kinds may lack it
         layer = cls(**options, generator=torch.Generator())  # keeps torch's random state unchanged
         with torch.no_grad():
             for parameter in layer.parameters():
@@ -344,7 +344,7 @@ class KANLinear(EdgeLayer):
 
     @torch.no_grad()
     def insert(self, in_: int, places: Sequence[float]) -> float:
-        """Add breakpoints to the grid of an input, refine the others, and keep the functions.
+        """Add breakpoints to the grid of an input, refine the other grids, keep the functions.
 
         Places outside the grid or next to a breakpoint are left out. Returns the largest change of
         an output over the old grid.
@@ -365,13 +365,13 @@ class KANLinear(EdgeLayer):
         return 0.0 if torch.equal(cuts, old) else self._move(cuts, self.even_points(201))
 
     def _move(self, cuts: Tensor, x: Tensor) -> float:
-        """Set breakpoints (in, G + 1) and refit the splines; return the change at the x inside."""
+        """Set breakpoints (in, G + 1) and refit splines; return the largest change of an output."""
         inside = x[~self.outside(x).any(1)]
         if not len(inside):
             inside = x[torch.isfinite(x).all(1)].clamp(*self.domain())
         before, degree = self(inside), self.spline_order
         knots, old = spline.extend(cuts, degree), spline.breakpoints(self.grid, degree)
-        if old.shape == cuts.shape:  # what lies beyond an unchanged grid stays too
+        if old.shape == cuts.shape:  # knots beyond an unchanged grid stay
             knots = torch.where((cuts == old).all(1, keepdim=True), self.grid, knots)
         coef, mode = self.spline_weight, self.extrapolation
         weight = spline.refit(coef, self.grid, knots, degree, extrapolation=mode)
@@ -465,4 +465,4 @@ def _indices(name: str, indices: Sequence[int], size: int) -> Tensor:
     if chosen and min(chosen) >= 0 and max(chosen) < size:
         return torch.tensor(chosen)
     expected = f"{name} to list indices from 0 to {size - 1}"
-    raise InvalidValueError("select", expected, repr(list(indices)), "Pass some of these")
+    raise InvalidValueError("select", expected, repr(list(indices)), "Pass valid indices")

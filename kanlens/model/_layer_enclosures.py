@@ -1,8 +1,8 @@
 """Sound enclosures of the edges of a layer, and of their slopes, on many boxes at once.
 
-Splines plus functions are polynomials on pieces (`enclosure_tables`). An edge that is one function
-is, on each piece, its chord and a bound on the distance from it by the slopes there, which shrinks
-with the square of the piece's width.
+Splines plus functions are polynomials on pieces (`_enclosure_tables`). An edge that is one function
+is enclosed, on each piece, by its chord and a bound on the distance from the chord. The bound comes
+from the slopes, and shrinks with the square of the piece's width.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from kanlens.splines import _spline as spline
 if TYPE_CHECKING:
     from kanlens.model._edge_layer import EdgeLayer
 
-MAX_COORDINATE = 1e6  # enclosures reach no farther; a box beyond it has no bounds
+MAX_COORDINATE = 1e6  # boxes are clipped to it; bounds of a box beyond it are infinite
 
 
 class NoEnclosure:
@@ -63,7 +63,7 @@ class NoEnclosure:
 
 
 def encloses(layer: EdgeLayer) -> bool:
-    """Return whether `enclosure` is valid: no subclass overrides the values without it."""
+    """Return whether `enclosure` is valid: not if a subclass overrides `edge_values` alone."""
     both = {"enclosure", "edge_values"}
     return "enclosure" in next(vars(k) for k in type(layer).__mro__ if both & vars(k).keys())
 
@@ -71,7 +71,7 @@ def encloses(layer: EdgeLayer) -> bool:
 class Enclosure:
     """Control points of the edges of a layer on boxes within a given box (in,).
 
-    In float64, of the present weights; the box is cut off at `MAX_COORDINATE`.
+    In float64, of the present weights; the given box is clipped to `MAX_COORDINATE`.
     """
 
     bounded = True
@@ -156,7 +156,7 @@ class Enclosure:
         least = ((line - room).amin(0) + below).masked_fill(within, torch.inf).amin(0)
         most = ((line + room).amax(0) + above).masked_fill(within, -torch.inf).amax(0)
         lower, upper = torch.minimum(lower, least), torch.maximum(upper, most)
-        alone = ~(self.coef != 0).any(-1)  # the functions
+        alone = ~(self.coef != 0).any(-1)  # edges without a spline
         below, above = self._ranges(low, high)
         lower = torch.where(alone, torch.maximum(lower, below), lower)
         return lower, torch.where(alone, torch.minimum(upper, above), upper)
@@ -173,8 +173,8 @@ class Enclosure:
     def rounding(self, low: Tensor, high: Tensor) -> Tensor:
         """Return magnitudes (box, out, in) to which rounding is relative, besides edge values.
 
-        In units of 1e-13. They cover terms that cancel, and rounding of a * x + b times the slope
-        of g.
+        The error is 1e-13 times them. They cover terms that cancel, and rounding of a * x + b times
+        the slope of g.
         """
         sizes = self.coef.abs().amax(-1).expand(len(low), *self.dead.shape)
         for term in self.terms if len(self.terms) > 1 else []:
@@ -200,29 +200,29 @@ class Enclosure:
             return x.new_zeros(shape), x.new_zeros(shape)
         value = spline.evaluate(grid, self.coef, self.knots, self.degree)
         terms = torch.stack([self.coef * end for end in spline.end_slopes(self.knots, self.degree)])
-        way = (x - grid)[:, :, None]
-        room = 1e-14 * terms.abs().sum(-1) * way.abs().masked_fill(way.isinf(), 0.0)
-        return value + times(terms.sum(-1), way), room
+        distance = (x - grid)[:, :, None]
+        room = 1e-14 * terms.abs().sum(-1) * distance.abs().masked_fill(distance.isinf(), 0.0)
+        return value + times(terms.sum(-1), distance), room
 
     def size(self, low: Tensor, high: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """Return the magnitudes (out, in) to which the rounding of bounded edges is relative."""
         ends = torch.stack([low, high]).abs().to(self.knots), torch.stack([lower, upper]).abs()
         reach, most = (end.masked_fill(end.isinf(), 0.0).amax(0) for end in ends)
         total = self.coef.abs().amax(-1) + most
-        for term in self.terms:  # some round as x does
+        for term in self.terms:  # a * x + b is rounded too
             total = total + term.weight.abs() * (1 + term.a.abs() * reach + term.b.abs())
         return total
 
     def _pieces(
         self, edges: ControlPoints, low: Tensor, high: Tensor
     ) -> Iterator[tuple[EdgeTerm, Tensor, Tensor, Tensor]]:
-        """Yield each term, the mask of boxes where it is defined, and the ends of its pieces."""
+        """Yield each term, the mask of boxes within the enclosure, and the ends of its pieces."""
         inside = (low >= self.low) & (high <= self.high)
         for term in self.edge_terms:
             yield term, inside[:, term.in_], edges.start[:, term.in_], edges.end[:, term.in_]
 
     def _on(self, table: PieceTable, low: Tensor, high: Tensor) -> tuple[ControlPoints, Tensor]:
-        """Return control points on boxes (box, in), and their pieces (box, in, piece)."""
+        """Return control points on boxes (box, in), and the indices of pieces (box, in, piece)."""
         low, high = low.double(), high.double()
         inside = (low >= self.low) & (high <= self.high) & (low <= high)
         low, high = torch.where(inside, low, self.low), torch.where(inside, high, self.high)
@@ -279,7 +279,7 @@ def _put(
     bounds: tuple[Tensor, Tensor],  # (box, edge, piece)
     inside: Tensor,  # (box, edge)
 ) -> ControlPoints:
-    """Set the edges of one term; bounds are infinite on boxes where it is not defined."""
+    """Replace the edges of one term; bounds are infinite on boxes that are not `inside`."""
     free = ~(inside | (term.mask == 0))
     places = torch.arange(len(inside), device=inside.device)[:, None], term.out, term.in_
     limits = {

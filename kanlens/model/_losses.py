@@ -34,10 +34,10 @@ V = TypeVar("V", Tensor, Array)
 PLAIN = torch.zeros(()), torch.ones(())
 MIN_SHARE, MIN_WEIGHT = 1e-6, 1e-5  # of a class at the start; of a row in working responses
 BANDWIDTH = 0.2  # of the kernel that smooths the check loss, over the median absolute residual
-FEW, LUMPED = 1e-3, 0.2  # least density of residuals at 0 over a uniform one; spread over 90 %
-OUTLIERS = 0.9  # quantile of absolute residuals of a line from which Huber's loss is linear
+FEW, LUMPED = 1e-3, 0.2  # least density of residuals at 0, scaled; spread over their 90 % quantile
+OUTLIERS = 0.9  # quantile of a linear fit's absolute residuals from which Huber's loss is linear
 NORMAL_IQR = 1.349  # interquartile range of a normal distribution, in standard deviations
-MOST, LARGEST = 30.0, 88.0  # log of a scaled mean in working responses; of a float32 response
+MOST, LARGEST = 30.0, 88.0  # largest log of a scaled mean in working responses; of a response
 
 
 class Loss:
@@ -49,9 +49,9 @@ class Loss:
 
     name, metric, scale = "squared_error", "R2", ""
     measure = "variance"  # of which the metric is an explained share
-    linear, classes, separable, log, known = True, False, True, False, False
+    linear, classes, separable, log, known = True, False, True, False, False  # known: a noise of 1
 
-    usual = 0.0  # parameter: power of the mean in the variance, or share of targets below
+    usual = 0.0  # default parameter: power of the mean in the variance, or share of targets below
 
     def __init__(self, parameter: float | tuple[float, ...] | None = None) -> None:
         self.levels = parameter if isinstance(parameter, tuple) else ()  # of several quantiles
@@ -63,11 +63,11 @@ class Loss:
         return type(self)(self.levels[place]) if self.levels else self
 
     def check(self, y: Array) -> str:
-        """Return the targets expected if some of y (batch, out) are not, else ""."""
+        """Describe valid targets if some of y (batch, out) are invalid, else return ""."""
         return ""
 
     def settle(self, x: Tensor, y: Tensor) -> Scaling:
-        """Return the scaling of the output for rows x and targets y (batch, out)."""
+        """Return shift and scale (out,) of the output for rows x and targets y (batch, out)."""
         spread = deviations(y)
         return y.mean(0), torch.where(spread > 0, spread, 1.0)
 
@@ -89,9 +89,9 @@ class Loss:
         return scaling[0].exp() if self.log else scaling[1]
 
     def adjusted(self, name: str, y: Tensor, values: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return targets (batch, out), and weights (batch, 1), that account for values per row.
+        """Return targets (batch, out), and weights (batch, 1) or None, that account for values.
 
-        `name` is that of the values: "exposure", "offset" or "event".
+        `values` (batch, 1) are of the kind `name`: "exposure", "offset" or "event".
         """
         if name == "offset" and self.separable and not self.classes:
             return y - values, None
@@ -100,7 +100,7 @@ class Loss:
     def rows(
         self, output: Tensor, y: Tensor, scaling: Scaling = PLAIN, weights: Tensor | None = None
     ) -> Tensor:
-        """Return the losses of outputs and targets (batch, ..., out) in the units of the data."""
+        """Return the losses (batch, ..., out) of outputs and targets in the units of the data."""
         return self.of_errors((y - output) / scaling[1])
 
     def of_errors(self, left: Tensor) -> Tensor:
@@ -116,11 +116,11 @@ class Loss:
         return float(weights @ targets / weights.sum())
 
     def losses(self, sums: Array, targets: Array, weights: Array) -> Array:
-        """Return the losses (batch,), of slope -2 times the working error times its weight."""
+        """Return the losses (batch,), with slope -2 times the weight times the working error."""
         return np.asarray((targets - sums) ** 2)
 
     def working(self, sums: Array, targets: Array, weights: Array) -> tuple[Array, Array]:
-        """Return working weights and errors (batch,)."""
+        """Return weights (batch,) of the working response, and its errors: response less sums."""
         return weights, targets - sums
 
 
@@ -160,7 +160,7 @@ class LogLoss(Loss):
 
 
 class _ByRows(Loss):
-    """A loss whose closed-form fits take `rows`, times `factor`."""
+    """A loss whose closed-form fits take the losses of `rows`, times `factor`."""
 
     metric, linear, factor = "D2", False, 1.0
 
@@ -182,7 +182,7 @@ class Tweedie(_ByRows):
     usual = 1.5
 
     def check(self, y: Array) -> str:
-        """Return the targets expected if some of y (batch, out) are not, else ""."""
+        """Describe valid targets if some of y (batch, out) are invalid, else return ""."""
         sign, sound = ("above", y > 0) if self.parameter >= 2 else ("of at least", y >= 0)
         return "" if sound.all() and (y.sum(0) > 0).all() else f"numbers {sign} 0, not all 0,"
 
@@ -239,7 +239,7 @@ class Quantile(_ByRows):
     name, factor, usual, measure = "quantile", 2.0, 0.5, "pinball loss"
 
     def settle(self, x: Tensor, y: Tensor) -> Scaling:
-        """Return the quantile, and the standard deviation by the interquartile range."""
+        """Return the quantile, and the standard deviation estimated by the interquartile range."""
         spread = np.ptp(np.quantile(y.cpu().double().numpy(), [0.25, 0.75], 0), axis=0)
         spread, usual = torch.from_numpy(spread / NORMAL_IQR).to(y), super().settle(x, y)[1]
         middle = torch.from_numpy(self.best(y.cpu().double().numpy())).to(y)
@@ -269,7 +269,7 @@ class Quantile(_ByRows):
         return np.asarray(np.take_along_axis(np.take_along_axis(y, order, 0), places, 0)[0])
 
     def working(self, sums: Array, targets: Array, weights: Array) -> tuple[Array, Array]:
-        """Return working weights and errors (batch,), of the density of residuals at zero."""
+        """Return working weights and errors (batch,), from the density of residuals at zero."""
         left = targets - sums
         sizes = np.abs(left - np.median(left[weights > 0]))[weights > 0]
         middle, far = np.quantile(sizes, [0.5, 0.9])
@@ -291,7 +291,7 @@ class AbsoluteError(Quantile):
 
 
 class Huber(Quantile):
-    """Huber's loss: squared, but linear from a residual on, the scale of the output."""
+    """Huber's loss: squared up to a residual, the scale of the output, and then linear."""
 
     name, factor, measure = "huber", 2.0, "Huber loss"
 
@@ -318,13 +318,13 @@ class Huber(Quantile):
 
 
 class Cox(_ByRows):
-    """Minus the log partial likelihood, with Breslow's ties, of times; if censored, negative."""
+    """Minus the log partial likelihood, with Breslow's ties; censored times are negative."""
 
     name, scale, metric, log = "cox", "log hazard", "concordance", True
     separable, known, factor, measure = False, True, 2.0, ""
 
     def check(self, y: Array) -> str:
-        """Return the targets expected if some of y (batch, out) are not, else ""."""
+        """Describe valid targets if some of y (batch, out) are invalid, else return ""."""
         sound = y.shape[1] == 1 and (y != 0).all() and (y > 0).any()
         return "" if sound else "times (not 0, negative where censored) with an event"
 
@@ -345,9 +345,9 @@ class Cox(_ByRows):
     def rows(
         self, output: Tensor, y: Tensor, scaling: Scaling = PLAIN, weights: Tensor | None = None
     ) -> Tensor:
-        """Return the losses (batch, 1): logs of the mean hazard at risk over that of an event.
+        """Return the losses (batch, 1): log of the mean hazard at risk over the row's, plus 1.
 
-        One is added for each event. Rows of weight 0 are only in their own risk sets.
+        They are 0 without an event. Rows of weight 0 are only in their own risk sets.
         """
         times, logs = y[:, 0].abs(), output[:, 0]
         weights = torch.ones_like(logs) if weights is None else weights.to(logs)
@@ -360,7 +360,7 @@ class Cox(_ByRows):
         return torch.where(y[:, 0] > 0, 1 + hazard - count - logs, 0.0)[:, None]
 
     def working(self, sums: Array, targets: Array, weights: Array) -> tuple[Array, Array]:
-        """Return working weights and errors (batch,), of counts of events."""
+        """Return working weights and errors (batch,), as of Poisson counts of events."""
         logs = np.clip(sums - max(sums.max() - MOST, 0.0), -MOST, MOST)  # only differences matter
         means = np.exp(logs) * cumulative_hazard(logs, targets, weights)(np.abs(targets))
         slope = np.maximum(means, MIN_WEIGHT)
@@ -395,5 +395,5 @@ def check_targets(schema: Schema, y: Tensor, *, call: str) -> None:
 
 def _refused(name: str, loss: str) -> InvalidValueError:
     losses = {"event": "cox", "exposure": "poisson, gamma or tweedie"}
-    expected = f"{name} only with loss {losses.get(name, 'of numbers')}"
+    expected = f"{name} only with loss {losses.get(name, 'of a regression')}"
     return InvalidValueError("fit", expected, repr(loss), f"Leave {name} out")

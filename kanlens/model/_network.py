@@ -277,7 +277,7 @@ grid_range, enable_standalone_scale_spline
 
     @property
     def reference_class(self) -> int | None:
-        """Index of the one of several classes without edges; other outputs are relative to it."""
+        """Index of the only class without edges, to which other outputs are relative, or None."""
         constant = (self.layers[-1].mask == 0).all(1).nonzero().flatten().tolist()
         logits = self.task == "classification" and self.nodes[-1].plain
         return constant[0] if logits and len(constant) == 1 < len(self.output_names) else None
@@ -405,7 +405,7 @@ grid_range, enable_standalone_scale_spline
         return sums if self.nodes[index].plain else self.nodes[index](sums)
 
     def run(self, x: Tensor, *, start: int = 0, stop: int | None = None) -> Tensor:
-        """Run layers `start` up to `stop` on scaled x, the inputs of `start`."""
+        """Run the layers from `start` to before `stop` on x, the scaled inputs of `start`."""
         for index in range(start, len(self.layers) if stop is None else stop):
             x = self.through(index, x)
         return x
@@ -428,7 +428,7 @@ grid_range, enable_standalone_scale_spline
         return (held - self.input_shift) / self.input_scale
 
     def outside(self, x: Tensor) -> Tensor:
-        """Return the mask of x (batch, in) outside the clipping range or grid.
+        """Return the mask of x (batch, in) outside the clipping range, or without one the grid.
 
         Examples
         --------
@@ -442,8 +442,8 @@ grid_range, enable_standalone_scale_spline
     def prepare(self, x: Rows, *, call: str, finite: bool = True) -> Tensor:
         """Return x as a tensor (batch, in) of the model's dtype and device.
 
-        Tables are read by column name, text and missing cells by the schema. `call` is the public
-        call in messages: a DTypeError for other types, a ShapeError for other columns, a DataError
+        Tables are read by column name, text and missing cells by the schema. `call` is named
+        in errors: a DTypeError for other types, a ShapeError for other columns, a DataError
         for cells that cannot be used, or, if `finite`, are NaN or infinite.
         """
         tensor = self._convert(x, call)
@@ -538,7 +538,7 @@ def describe(model: KAN) -> dict[str, Any]:
         "spline_order": [config.spline_order for config in configs],
         "base_activation": [config.base_activation for config in configs],
         "extrapolation": [config.extrapolation for config in configs],
-        "beyond_range": "held at its end" if model.holds_inputs else "as the first layer goes on",
+        "beyond_range": "held at its end" if model.holds_inputs else "extrapolated by its edges",
         **({"provenance": model.provenance} if model.provenance else {}),
         **({"edits": [step.line for step in model.edits]} if model.edits else {}),
         "features": [

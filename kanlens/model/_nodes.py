@@ -1,7 +1,7 @@
 """Nodes: sums of a layer, products of its last sums [1]_, and layer normalization [3]_.
 
 The share of a factor in the change of a product between two points is its Shapley value [2]_: its
-step times the mean of the product of the others on the line between the points.
+change times the mean of the product of the other factors on the line between the points.
 
 References
 ----------
@@ -71,7 +71,7 @@ def pull_normalized(slopes: Tensor, eps: float, ours: Tensor, theirs: Tensor) ->
 
 
 def _distances(sums: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Return the distances of sums from their mean, and the inverse root of their variance."""
+    """Return deviations of sums from their mean, and the inverse root of variance plus eps."""
     distances = sums - sums.mean(-1, keepdim=True)
     return distances, (distances.square().mean(-1, keepdim=True) + eps).rsqrt()
 
@@ -124,8 +124,8 @@ class Nodes(nn.Module):
 
     scale: Tensor
     shift: Tensor
-    owner: Tensor
-    columns: Tensor
+    owner: Tensor  # (sub,): node of each subnode
+    columns: Tensor  # (product, factor): subnodes; `subnodes`, past the last, as padding
 
     def __init__(
         self, grouping: Grouping, *, scaled: bool = False, normalized: int = 0, eps: float = 1e-5
@@ -202,7 +202,7 @@ class Nodes(nn.Module):
         return mask
 
     def rates(self, ours: Tensor, theirs: Tensor | None = None) -> Tensor:  # (..., sub)
-        """Return the slopes of nodes by their subnodes (..., sub), or their secants to `theirs`."""
+        """Return slopes (..., sub) of nodes by their subnodes `ours`, or secants to `theirs`."""
         if theirs is not None:
             ours, theirs = torch.broadcast_tensors(ours, theirs)
         rates = torch.ones_like(ours)
@@ -238,7 +238,7 @@ class Nodes(nn.Module):
 
 
 def read_widths(widths: object) -> tuple[int, tuple[Grouping, ...]]:
-    """Return the number of features, and the grouping of every layer's outputs, of `KAN`."""
+    """Return the number of features, and the grouping of every layer's outputs, in `widths`."""
     entries = list(widths) if isinstance(widths, Iterable) else []
     groups = [group for group in map(_grouping, entries) if group is not None]
     if len(entries) < 2 or len(groups) < len(entries) or not _is_count(entries[0]):

@@ -34,12 +34,12 @@ if TYPE_CHECKING:
     from kanlens.model._edge_layer import EdgeLayer
 
 CHUNK = 2**20  # values of edges, or of their bases, held at once
-FINE, SPARSE = 64, 2**13  # functions of an input, and values of all, from which only the nonzero
-# ones are evaluated: 1.2 to 60 times faster
+FINE, SPARSE = 64, 2**13  # basis functions of an input, and their values in all, from which on only
+# the nonzero ones are evaluated: 1.2 to 60 times faster
 BASIS_CHUNK = 2**15  # values of one basis function held at once
 # edge values up to which computing them is faster than the moments of the basis
 MAX_DIRECT_VALUES = 2**16
-NOISE = 16 * torch.finfo(torch.float64).eps  # of a form, relative to the sum of its squares
+NOISE = 16 * torch.finfo(torch.float64).eps  # of a quadratic form, over its sum of squares
 
 Average = Callable[[Tensor], Tensor]  # of means over some rows, to the mean over all
 
@@ -133,7 +133,7 @@ def mean_absolute_edges(
 def mean_over_rows(
     x: Tensor, function: Callable[[Tensor], Tensor], size: int, *, again: bool = True
 ) -> Tensor:
-    """Return the mean over the rows of a function that needs `size` numbers per row.
+    """Return the mean over rows; `function` sums over a chunk, with `size` numbers per row.
 
     Rows are processed in chunks, with `again` recomputed for the gradient, so that memory does not
     grow with the batch.
@@ -203,7 +203,7 @@ class Bands:
         return cls(bands=torch.stack(bands), mixed=mixed, base=products[-1].sum(-1))
 
     def form(self, coef: Tensor, weight: Tensor) -> Tensor:  # (out, in, basis), (out, in)
-        """Return the quadratic form of every edge (out, in); 0 where it is only rounding."""
+        """Return the quadratic form of every edge (out, in); 0 if within rounding."""
         total = weight * (2 * (coef * self.mixed).sum(-1) + weight * self.base)
         for d, band in enumerate(self.bands[: coef.shape[-1]].unbind()):
             left, right = coef[..., : coef.shape[-1] - d], coef[..., d:]
@@ -279,7 +279,7 @@ class Moments:
         weight = layer.base_weights().double()
         coef = layer.coefficients().double()
         level = (self._over_cells(coef.detach()) * self.share).sum(-1) * self.constant
-        coef = coef - level.unsqueeze(-1)  # the variance does not move with it
+        coef = coef - level.unsqueeze(-1)  # the variance does not depend on it
         height = (self.means[..., -1] * self.share).sum(-1)  # of the base
         inner = self._over_cells(coef)
         inner = inner + weight.unsqueeze(-1) * (self.means[..., -1] - height.unsqueeze(-1))
@@ -327,7 +327,7 @@ def _totals(layer: EdgeLayer, basis: LocalBasis, x: Tensor, about: Tensor) -> Te
 def means_and_norms(
     layer: EdgeLayer, x: Tensor, centered: bool = True, average: Average | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return mean and L2 norm of every edge in float64; do not differentiate the mean.
+    """Return mean and L2 norm (out, in) of edges in float64; do not differentiate the mean.
 
     `average` maps means over x, a part of the rows, to means over all rows.
     """
@@ -346,9 +346,9 @@ def _mean_and_square(
     count = len(x) * layer.in_features * layer.out_features
     if count <= MAX_DIRECT_VALUES:
         values = layer.edge_values(x).double()
-        first = values[:1].detach()  # a constant edge has no variance from rounding
+        first = values[:1].detach()  # so that a constant edge has variance 0
         mean = (values - first).mean(0)
-        away = values - first - mean.detach() if centered else values  # its sum: no gradient
+        away = values - first - mean.detach() if centered else values  # sums to 0: no gradient
         return first[0] + mean, away.square().mean(0)
     if layer.splines_alone:
         mean, variance = Moments.over(layer, x).edges(layer)

@@ -12,7 +12,7 @@ from torch import Tensor
 from kanlens.splines._spline import quantiles
 
 LEVELS = 33  # quantiles kept per input, evenly spaced from 0 to 1
-EXPECTED = 6  # rows near a pair of independent values; none of them is with a chance of 0.25%
+EXPECTED = 6  # expected rows near a pair of values, if independent; the chance of none is 0.25%
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,13 +51,13 @@ class LayerStatistics:
 def empty_pairs(places: Sequence[Sequence[int]], x: Tensor, rows: Tensor) -> Tensor:
     """Return the mask (batch, column, column) of pairs of values that no row comes near.
 
-    `places` are the features of each column; x (batch, in) and `rows` (row, in) are of the data.
-    Values of a column are near if at most a share of `rows` lies between them in rank, and other
-    categories never are. The share is that with which two independent columns have `EXPECTED` rows
-    near the ends of both; a pair is judged where they would have as many.
+    `places` are the features of each column; `rows` (row, in) are the data. Two values of a
+    column are near if at most a certain share of `rows` lies between them in rank; two categories
+    never are. With this share, `EXPECTED` rows are near the ends of two columns if independent.
+    Only pairs of which independence predicts at least as many are in the mask.
     """
     count, rows = len(rows), rows.to(x)
-    if count < 4 * EXPECTED + 1:  # categories would be near
+    if count < 4 * EXPECTED + 1:  # different categories would be near
         return torch.zeros(len(x), len(places), len(places), dtype=torch.bool)
     ordered = rows.mT.sort(1).values.contiguous()
 

@@ -42,7 +42,7 @@ class Term(NamedTuple):
         return torch.minimum(*ends), torch.maximum(*ends)
 
     def blur(self, low: Tensor, high: Tensor) -> Tensor:
-        """Bound the error of the slope due to rounding of a * x + b on intervals."""
+        """Bound the error of g' due to rounding of its argument a * x + b on intervals of it."""
         if bool((self.a == 1).all() and (self.b == 0).all()):
             return torch.zeros_like(low)
         reach = torch.maximum(low.abs(), high.abs()) + self.b.abs().max()
@@ -93,7 +93,7 @@ class EdgeTerm:
         return torch.where(mask != 0, a * x + b, self.g.inert)
 
     def nth(self, x: Tensor, order: int = 0) -> Tensor:
-        """Return values or slopes of the edges at x, one column (or row of pieces) for each."""
+        """Return values or slopes of the edges at x (..., edge) or (box, edge, piece)."""
         a, _, c, d, mask = self.parameters(x)
         u = self.inner(x)
         return (a * c * self.g.derivative(u) if order else c * self.g.value(u) + d) * mask
@@ -127,7 +127,7 @@ class EdgeTerm:
         a, b, _, _ = self.affine.detach().unbind(-1)
         for kink in (*self.g.kinks, *self.g.jumps):
             for i, place in zip(self.in_.tolist(), ((kink - b) / a).tolist(), strict=True):
-                if math.isfinite(place):  # a constant edge has none
+                if math.isfinite(place):  # a constant edge has no kink
                     yield i, place
 
 

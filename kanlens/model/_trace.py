@@ -76,7 +76,7 @@ class Trace(Displayed):
 
     @property
     def outside_share(self) -> float:
-        """Share of all inputs and hidden units, over rows, that lie outside their grid."""
+        """Mean of `outside` over all features and hidden nodes."""
         return float(torch.cat(self.outside).mean())
 
     def to_frame(self) -> pd.DataFrame:
@@ -166,7 +166,7 @@ def traced(call: str, model: KAN, x: Rows | Trace | None) -> Trace | None:
 
 @torch.no_grad()
 def edge_curves(layer: KANLinear, low: Tensor, high: Tensor, out: Tensor, in_: Tensor) -> Tensor:
-    """Return some edges of a layer at 65 points from `low` to `high` (in,), shape (edge, point)."""
+    """Return edges (`out`, `in_`) at 65 points from `low` to `high` (in,), shape (edge, point)."""
     points = low + (high - low) * torch.linspace(0, 1, POINTS).to(low)[:, None]  # (point, in)
     parts = points.split(max(1, CHUNK // (layer.in_features * layer.out_features)))
     return torch.cat([layer.edge_values(part)[:, out, in_] for part in parts]).double().cpu().mT
@@ -186,7 +186,7 @@ def layer_statistics(model: KAN, record: Trace | None = None) -> list[LayerStati
 
 @torch.no_grad()
 def store_statistics(model: KAN, x: Tensor, *, background: int = 100) -> None:
-    """Store the statistics of every layer over x (batch, in), and some rows, in the model."""
+    """Store every layer's statistics over x (batch, in), and a background, in the model."""
     rows = model.prepare(x, call="fit")
     for layer, values in zip(model.layers, levels_of(model, rows)[0], strict=False):
         layer.statistics = summarize(values, *means_and_norms(layer, values))

@@ -64,12 +64,12 @@ class TrainingRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class FrontierStep:
-    """Networks of one size.
+    """Scores of the small networks of one size.
 
     Attributes
     ----------
     edges : int
-        Number of edges, of which those of the levels of a category count as one.
+        Number of edges, where those of all categories of a column count as one.
     score : float
         R2 or accuracy on held-out rows.
     loss, standard_error : float
@@ -93,7 +93,7 @@ class GrowthRecord:
     rows: int  # number of rows judged
     steps: tuple[FrontierStep, ...]
     chosen: int
-    references: tuple[tuple[str, float], ...]  # names and scores of others on the same rows
+    references: tuple[tuple[str, float], ...]  # names and scores of other models on the same rows
     weights: str = ""  # fingerprint of the network
 
     @classmethod
@@ -124,7 +124,7 @@ class EditStep:
     error : float or None
         Largest difference from the requested function or limits.
     x, before, after : tuple of float
-        The curve of a single edge; empty for several.
+        Points, and values of a single edge before and after; empty for several.
     """
 
     name: str

@@ -166,7 +166,7 @@ def _checked_row(result: Attribution, row: int | None) -> int:
     if isinstance(row, (int, np.integer)) and not isinstance(row, bool) and -rows <= row < rows:
         return int(row) % rows
     expected = f"row, a sample from 0 to {rows - 1}"
-    raise InvalidValueError(CALL, expected, repr(row), "Name one sample")
+    raise InvalidValueError(CALL, expected, repr(row), "Pass the index of one sample")
 
 
 def _samples(result: Attribution, x: ArrayLike | None) -> Array | None:
@@ -177,7 +177,7 @@ def _samples(result: Attribution, x: ArrayLike | None) -> Array | None:
         samples = numbers(x)
     except (TypeError, ValueError) as error:
         advice = "Leave x out: an Attribution to features has its samples"
-        got = f"a {type(x).__name__} of something else"
+        got = f"a {type(x).__name__} of other cells"
         raise DTypeError(CALL, "x as numbers", got, advice) from error
     if samples.shape != tuple(result.values.shape):
         expected = f"x of shape {tuple(result.values.shape)}"
@@ -229,7 +229,7 @@ def _beeswarm(result: Attribution, samples: Array | None, top: int, ax: Axes | N
     image = sum(map(len, columns)) > RASTERIZE_FROM
     for place, column in enumerate(columns):
         color: Look = {"color": STYLE.accent if samples is None else STYLE.muted}
-        if samples is not None and place < len(rows.order):  # features put together have no value
+        if samples is not None and place < len(rows.order):  # sums of features have no color
             shade = _ranks(samples[:, rows.order[place]])[picks]
             color = {"c": shade, "cmap": STYLE.sequence, "vmin": 0.0, "vmax": BRIGHT}
         look: Look = {"s": 6, "linewidths": 0, "rasterized": image, "zorder": 2, **color}
@@ -278,7 +278,7 @@ def _color_key(ax: Axes) -> None:
 def steps_of(
     result: Attribution, samples: Array | None, row: int, top: int
 ) -> tuple[list[str], Array, int]:
-    """Return names and values of a sample's features, and their count."""
+    """Return names and sizes of a waterfall's steps, and how many are single features."""
     values = numbers(result.values)[row]
     rows = ranked(np.abs(values), result.features, top)
     names, steps = list(rows.names), rows.columns(values)

@@ -22,7 +22,7 @@ from kanlens.plotting._style import Array
 POINTS = 201  # of a curve
 BINS = 40  # of the density of the data
 MARGIN = 0.04  # drawn beyond both ends, as a share of the range
-REACH = 0.5  # of the grid shown beyond the data, at most this share of the data's range
+REACH = 0.5  # most that is drawn of the grid beyond the data, as a share of the data's range
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,8 +31,8 @@ class Curve:
 
     x: Array  # (point,)
     y: Array
-    parts: dict[str, Array]  # summands of y by name; empty where they are not drawn
-    mean: float  # over the data, over the grid where none are known
+    parts: dict[str, Array]  # summands of y by name; empty if they are not drawn
+    mean: float  # of y over the data; over x without data
     grid: tuple[float, float]
     knots: Array
     data: tuple[float, float] | None  # range
@@ -41,7 +41,7 @@ class Curve:
     input_unit: str = ""
     output_name: str = ""
     output_unit: str = ""
-    levels: tuple[str, ...] = ()  # names of 0 and 1, for an input without other values
+    levels: tuple[str, ...] = ()  # names of the values 0 and 1 of a binary input
     band: Array | None = None  # (2, point), ends of its confidence band
 
 
@@ -151,7 +151,7 @@ def _parts(phi: Edge, x: Array, y: Array, call: str) -> dict[str, Array]:
 def chosen_edges(
     model: KAN, layer: int, out: int | str | None, in_: int | str | None, *, most: int, call: str
 ) -> tuple[list[tuple[int, int]], int]:
-    """Return the strongest nonzero edges (out, in), and the count of all."""
+    """Return the `most` strongest nonzero edges (out, in), and the number of nonzero edges."""
     check_count(call, "top", most)
     inner = model.layers[layer]
     shown = (inner.mask != 0).cpu().numpy()

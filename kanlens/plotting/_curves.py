@@ -102,7 +102,7 @@ def edge(  # noqa: PLR0913 - one keyword per choice
         With a model, a `Trace` or rows of x; with an Edge, values of its input. When None, the
         statistics stored in the model are used.
     parts : bool
-        Whether to draw the spline and the base of the function too.
+        Whether to draw the spline and the base function too.
     y : array-like, optional
         Targets of the rows in `data`, for a band.
     band : bool
@@ -121,7 +121,7 @@ def edge(  # noqa: PLR0913 - one keyword per choice
     DTypeError
         If `source` is of another type, or `ax` is not an Axes.
     MethodError
-        If an edge has no `parts`, or a band no data and targets.
+        If the edge has no `parts`, or `band` is set without `data` and `y`.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def edge(  # noqa: PLR0913 - one keyword per choice
         ax.plot(curve.x, part, dashes, color=STYLE.muted, linewidth=0.9, label=name, zorder=3)
     low, high = range_of([curve.y])
     ends = []
-    if curve.band is not None and np.isfinite(curve.band).any():  # what most of it needs
+    if curve.band is not None and np.isfinite(curve.band).any():  # the range of most of the band
         room = np.nanquantile(np.abs(curve.band - curve.y), 0.75)
         ends = list(np.clip(curve.band, low - room, high + room))
     set_range(ax, *range_of([curve.y, *curve.parts.values(), *ends]))
@@ -232,7 +232,7 @@ def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Targets | Non
     """Return a curve with its confidence band, over the range of the data."""
     layer, out, in_ = ends
     if data is None or y is None or layer is None:
-        expected, advice = "a model, data and y for a band", "Pass the rows of the training"
+        expected, advice = "a model, data and y for a band", "Pass the training rows"
         raise MethodError("plot.edge", expected, "not all three", advice)
     rows = data.x if isinstance(data, Trace) else data
     with rewording("plot.edge"):
@@ -336,7 +336,7 @@ def set_range(ax: Axes, low: float, high: float) -> None:
 
 
 def write_scale(ax: Axes, text: str) -> None:
-    """Write the label of all panels at the left end."""
+    """Write the common label of all panels at the left end."""
     style: Look = {"rotation": 90, "ha": "left", "va": "center", "multialignment": "center"}
     ax.text(0.0, 0.5, text, transform=ax.transAxes, **style)
 

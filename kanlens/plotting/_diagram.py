@@ -33,17 +33,17 @@ from kanlens.plotting._style import (
 
 CALL = "plot.network"
 MARGIN = 0.12  # inches
-NOTE = 0.2  # inches, for a line on what is left out
+NOTE = 0.2  # inches, for a line on the curves that are left out
 
 MATRIX_FROM = 250  # nonzero edges of a layer above which "auto" draws strengths
-NAMED = 32  # nodes of a level that each have their name
-PATHS = 5  # from a feature to an output, the strongest, whose edges are numbered
+NAMED = 32  # nodes of a level up to which each has its name
+PATHS = 5  # strongest paths from a feature to an output, whose edges are numbered
 Path = tuple[tuple[int, int], ...]  # its edges (in, out), one for each layer
 MAX_NAME_LENGTH = 18
 FRAME = (0.95, 0.85, 0.55, 0.12)  # inches left, right, below each matrix and above the last
-LETTER = 0.046  # inches that a letter of a turned name reaches down
+LETTER = 0.046  # inches that each letter of a rotated name adds to its height
 BAR = 0.09  # inches, width of the color bar
-ROWS = (0.6, 2.6, 0.14)  # inches of a matrix: least, most, for each row
+ROWS = (0.6, 2.6, 0.14)  # inches: least and largest height of a matrix, height of a row
 
 
 @picture(CALL)
@@ -91,7 +91,7 @@ def network(
     Raises
     ------
     ShapeError
-        If `scores` does not fit the layers, or `x` not the model.
+        If `scores` does not fit the layers, or `x` does not fit the model.
     DataError
         If a score or a cell of `x` is not finite.
 
@@ -173,7 +173,7 @@ def _fitted(
     ax: Axes | None,
     note: float,
 ) -> tuple[DiagramLayout, Labels, Labels]:
-    """Return a layout that fills the axes, with names and a note."""
+    """Return a layout that fills the axes, and the names below and above it."""
     shown: list[Array] = [~level for level in unused]
     shown[0][:] = shown[-1][:] = True  # inputs and outputs, used or not
     edges = [(layer.out, layer.in_) for layer in curves]
@@ -184,7 +184,7 @@ def _fitted(
     width, height = (None, None) if ax is None else size_in_inches(ax)
     room = None if height is None else 0.4 * height
     layout = arrange(shown, edges, groups=groups, width=width, height=height)
-    for last in (False, False, False, True):  # names and nodes move each other
+    for last in (False, False, False, True):  # names take room, which moves nodes
         below, above = (
             place_labels(
                 layout.nodes[level][:, 0], names, size, width=layout.width, side=side, room=room

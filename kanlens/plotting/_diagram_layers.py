@@ -20,8 +20,8 @@ from kanlens.plotting._style import STYLE, Array, Look
 FLAT = 0.03  # a curve of less than this share of the layer's largest range is not blown up
 MAX_BOXES = 100  # in a layer; beyond, the strongest `SHOWN_BOXES` get a box
 SHOWN_BOXES = 60
-MAX_LINES = 3000  # of a layer drawn without a box, the strongest
-RASTERIZE_FROM = 1500  # beyond, they become one image inside the vector picture
+MAX_LINES = 3000  # edges of a layer drawn without a box, the strongest
+RASTERIZE_FROM = 1500  # lines beyond which they are one image inside the vector picture
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -166,7 +166,7 @@ def _draw_rest(ax: Axes, layer: LayerCurves, below: Array, above: Array) -> None
 
 
 def _bent(start: Array, end: Array) -> Array:  # (line, 2) each -> (line, point, 2)
-    """Connect two rows of points by curves with nearly vertical ends."""
+    """Connect pairs of points by curves with nearly vertical ends."""
     t = np.linspace(0, 1, 25)[None, :]
     ease = 0.35 * t + 0.65 * t * t * (3 - 2 * t)
     x = start[:, :1] + (end[:, :1] - start[:, :1]) * ease

@@ -45,15 +45,15 @@ if TYPE_CHECKING:
 
 GAP = 0.1  # least range without data that is shaded, as a share of the whole range
 LINES = "#c4c4c4"  # of single rows
-BANDS, FINE = 12, 120  # colors of a surface, and points of either axis that its border is taken on
+BANDS, FINE = 12, 120  # colors of a surface, and points on each axis for the outline of the data
 # largest distance from a row at which a surface is drawn, over the feature's range
 MAX_ROW_DISTANCE = 0.08
 LEVELS = 30  # at most
 DOTS = 1000  # rows that are drawn, at most
-TRIMMED_FROM = 20  # models from which the range of their effects leaves out the outermost
-LONG_TICK = 1e4  # numbers whose ticks are long
-NARROW, WIDE = 2.5, 7.0  # ranges of logs: ticks of factors are even below, powers of ten above
-LETTER = 0.054  # inches, of the name of a level
+TRIMMED_FROM = 20  # models from which their range is from the 5% to the 95% quantile
+LONG_TICK = 1e4  # numbers from which tick labels are long
+NARROW, WIDE = 2.5, 7.0  # ranges of logs: even ticks of factors below, powers of ten above
+LETTER = 0.054  # inches, width of a letter of a level's name
 
 
 @picture("plot.effect")
@@ -72,8 +72,8 @@ def effect(  # noqa: PLR0913 - one keyword per choice
 ) -> Axes:
     """Draw the effect of a feature on an output, minus its mean.
 
-    The effect is that of `kanlens.attribution.effect`. Thin gray lines are single rows, relative to
-    their outputs. Light gray marks ranges without data, the strip is the density of the data,
+    The effect is that of `kanlens.attribution.effect`. Thin gray lines are changes of the
+    output of single rows. Light gray marks ranges without data, the strip is the density of data,
     percentages are shares of rows, and the diamond is a missing cell. For several models, the
     shading is their spread. For two features, the joint effect is drawn: orange and solid lines
     raise the output, blue and dashed ones lower it. Rows far outside all others are not drawn, only
@@ -116,7 +116,7 @@ def effect(  # noqa: PLR0913 - one keyword per choice
         with rewording("plot.effect"):
             source = computed(source, feature, data, **options)  # type: ignore[arg-type]
     elif any(option is not None for option in (feature, data, target, other, y)):
-        text = "no feature, data, target or other with an Effect"
+        text = "no feature, data, target, other or y with an Effect"
         raise InvalidValueError("plot.effect", text, "at least one", "Leave them out")
     rows, source = len(source.settings[0].data), without_outliers(source)
     if len(source.settings) == 2:
@@ -251,9 +251,9 @@ def _draw_spread(ax: Axes, result: Effect, places: Array) -> list[Array]:
 def draw_levels(
     result: Effect, ax: Axes | None, most: int = LEVELS, room: float | None = None
 ) -> Axes:
-    """Draw the effects of levels, single rows, and shares of rows.
+    """Draw the effect of each level, on single rows too, and its share of the rows.
 
-    At most `most` levels are drawn; their names have `room` inches, or half the width.
+    At most `most` levels are drawn; their names have `room` inches, or half the width of `ax`.
     """
     part, values = result.settings[0], numbers(result.values)
     shares = (numbers(part.data)[:, None] == numbers(part.x)).mean(0)
@@ -305,7 +305,7 @@ def paint_surface(
 ) -> ScalarMappable:
     """Paint an effect of two features, in colors from -`most` to `most`, and dots for rows.
 
-    Names of levels on the left have `room` inches, or 0.35 of the width.
+    Names of levels on the left have `room` inches, or 0.35 of the width of `ax`.
     """
     wide, tall = size_in_inches(ax)
     levels = any(part.labels for part in result.settings)
@@ -359,13 +359,13 @@ def _paint_cells(ax: Axes, result: Effect, most: float) -> ScalarMappable:
 
 
 def _rows(part: Settings) -> Array:
-    """Return the rows' positions on an axis, for levels their number."""
+    """Return the position of each row on an axis; a level is at its index."""
     data = numbers(part.data)
     return np.searchsorted(numbers(part.x), data) if part.labels else data
 
 
 def _distances(result: Effect, places: list[Array]) -> Array:
-    """Return the distance (y, x) from the nearest row, relative to the ranges."""
+    """Return the distances (y, x) of a mesh from the nearest row, relative to the ranges."""
     from scipy.spatial import KDTree
 
     rows = [_rows(part) for part in result.settings]

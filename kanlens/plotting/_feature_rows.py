@@ -33,10 +33,10 @@ SHOWN = 20  # features
 MAX_NAME_LENGTH = 32
 SIGNS = {"increasing": "▲", "decreasing": "▼", "constant": "="}  # of proven verdicts
 ROW = 0.29  # inches
-SPREAD = 0.62  # share of a row over which the methods are spread
+SPREAD = 0.62  # share of a row's height over which the methods are spread
 NUMBERS = {"shapley_error": "error", "relative_gap": "gap"}  # of the methods in the legend
 LINE = 0.19  # inches, of a method in the legend
-# times the median of the methods' largest values, from which a method is drawn in part
+# multiple of the median of the methods' largest values beyond which a method is cut off
 OUTLIER_FACTOR = 4
 
 
@@ -86,7 +86,7 @@ def certificate(
     except (KeyError, IndexError) as error:
         names = ", ".join(repr(output.target) for output in result.outputs)
         expected, got = f"target to be one of {names}", repr(target)
-        raise InvalidValueError(call, expected, got, "Name an output") from error
+        raise InvalidValueError(call, expected, got, "Pass one of these names") from error
     sizes = np.array([feature.effect.bound for feature in output.features])
     marked = tuple(f"{f.name} {SIGNS.get(f.verdict, '')}".strip() for f in output.features)
     rows = Ranked.of(
@@ -208,7 +208,7 @@ def _limit(ax: Axes, table: Any) -> list[str]:
 
 
 def look(place: int) -> Look:
-    """Return marker and color of a method; few methods share both."""
+    """Return marker and color of a method; both repeat together after 64 methods."""
     cycle = len(STYLE.series)
     color = STYLE.series[(place + place // cycle) % cycle]
     return {"marker": STYLE.markers[place % cycle], "facecolors": color, "edgecolors": STYLE.paper}

@@ -15,7 +15,7 @@ MIN_DECIMAL, MAX_DECIMAL = 1e-3, 1e6  # outside, powers of ten are used
 def number(value: float | None, digits: int = 3) -> str:
     """Return a number with significant digits; a dash if not finite.
 
-    Whole numbers are in full, others outside 0.001 to 1,000,000 have a power of ten.
+    An int is in full; a float outside 0.001 to 1,000,000 has a power of ten.
     """
     if value is None or isinstance(value, bool) or not math.isfinite(value):
         return NOTHING
@@ -101,7 +101,7 @@ def tiny(value: float | None) -> str:
 
 
 def shade(value: float | None) -> int:
-    """Return the saturation of the color of a cell, in percent."""
+    """Return the saturation of a cell's color in percent; 60 for a value of 1."""
     return round(60 * max(0.0, value or 0.0))
 
 

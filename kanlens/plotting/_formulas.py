@@ -85,7 +85,7 @@ def formula(
     DTypeError
         If `result` has no formulas, or `ax` is not an Axes.
     ShapeError
-        If `y` does not fit `x`.
+        If `y` does not fit `x`, or is None without ``result.model``.
     InvalidValueError
         If there is no such output or stage.
 
@@ -132,7 +132,7 @@ def _pair(result: SymbolicResult, x: Any, y: Any, place: int, index: int | None)
     truth = truth if truth.ndim < 2 else truth[:, min(place, truth.shape[1] - 1)]
     if len(truth) != len(guess):
         got = f"{len(truth)} for {len(guess)} rows"
-        raise ShapeError(CALL, "y with one value per row", got, "Pass both whole")
+        raise ShapeError(CALL, "y with one value per row", got, "Pass x and y of the same rows")
     check_pairs(truth, guess, call=CALL)
     return truth, guess
 
@@ -145,7 +145,7 @@ def _draw_front(ax: Axes, result: SymbolicResult, name: str, index: int | None) 
     look: Look = {"color": STYLE.accent, "s": 26, "linewidths": 0, "zorder": 3}
     ax.scatter(complexity, loss, label="formulas", **look)
     ring: Look = {"facecolors": "none", "edgecolors": STYLE.ink, "linewidths": 1.0, "s": 80}
-    chosen = np.flatnonzero(table.index == best)  # none where it is not on the front
+    chosen = np.flatnonzero(table.index == best)  # empty if it is not on the front
     ax.scatter(complexity[chosen], loss[chosen], zorder=4, label="_chosen", **ring)
     losses = loss[np.isfinite(loss)]
     if len(losses) and losses.min() > 0 and losses.max() > LOG_RATIO * losses.min():
@@ -257,8 +257,8 @@ def predicted(
     call = "plot.predicted"
     truth, guess = numbers(y).ravel(), numbers(prediction).ravel()
     if len(truth) != len(guess) or not len(truth):
-        expected, got = "y and prediction of one length", f"{len(truth)} and {len(guess)}"
-        raise ShapeError(call, expected, got, "Pass one output of one table")
+        expected, got = "y and prediction of equal length", f"{len(truth)} and {len(guess)}"
+        raise ShapeError(call, expected, got, "Pass one output of the same rows")
     if class_labels is None:
         ends = (f"true {name}".strip(), f"predicted {name}".strip())
         check_pairs(truth, guess, call=call)

@@ -35,7 +35,7 @@ SIZE = (5.2, 3.2)
 MAX_NAME_LENGTH = 34
 HEIGHT, STEPS = 0.12, 8  # inches, of a line of text, and most lines between a point and its text
 GAP, ROOM = 0.03, 0.03  # inches between a bar and its text, and around points and lines
-WAY = 40  # places between two points that are kept free
+POINTS = 40  # on the line between two scores, that texts keep off
 MARGIN = 0.7  # edges
 HEADROOM = 0.12  # share of the range of scores
 
@@ -48,7 +48,7 @@ def frontier(
 
     Error bars are one standard error: for R2 that of the loss divided by the variance of the
     target, for accuracy the binomial one. A ring marks the smallest network within one standard
-    error of the best. The last term of a network is written at its point where there is room.
+    error of the best. The term added last to a network is written at its point where there is room.
 
     Parameters
     ----------
@@ -122,12 +122,12 @@ def _checked(references: Mapping[str, float]) -> dict[str, float]:
 
 
 def headline(record: GrowthRecord) -> str:
-    """Return a sentence on the chosen network, if it predicts the target, and a reference."""
+    """Return a sentence on the chosen network and a reference; empty if it predicts nothing."""
     step, classes = record.steps[record.chosen], record.metric_name == "accuracy"
     if step.score <= standard_errors(record)[record.chosen] or record.metric_name == "concordance":
         return ""
     name, best = next(iter(record.references), ("", 0.0))
-    ends = step.score, best, 1.0  # which differ as written
+    ends = step.score, best, 1.0  # enough digits to tell them apart
     digits = next((n for n in (2, 3, 4) if len({round(end, n) for end in ends}) == 3), 5)
     score, other = (number(value, digits) for value in (step.score, best))
     edges, verb = counted(step.edges, "edge"), "classify" if classes else "explain"
@@ -154,14 +154,14 @@ def _draw_references(ax: Axes, lines: Mapping[str, float]) -> None:
 
 
 def _write_terms(ax: Axes, record: GrowthRecord, points: Array, lines: Collection[float]) -> None:
-    """Write the last term of each step at its point, or at a line from it, where there is room."""
+    """Write the term added by each step at its point, or at a line from it, where there is room."""
     root_figure(ax).draw_without_rendering()  # lays the axes out
     size, corner = np.array(size_in_inches(ax)), np.array([ax.get_xlim()[0], ax.get_ylim()[0]])
     scale = size / [np.ptp(ax.get_xlim()), np.ptp(ax.get_ylim())]
     places, errors = (points[:, :2] - corner) * scale, points[:, 2] * scale[1]  # inches
     bars = [_around(x, y, errors[k]) for k, (x, y) in enumerate(places)]
-    way = np.linspace(places[:-1], places[1:], WAY).reshape(-1, 2)
-    taken = [*bars, *(_around(x, y) for x, y in way)]
+    curve = np.linspace(places[:-1], places[1:], POINTS).reshape(-1, 2)
+    taken = [*bars, *(_around(x, y) for x, y in curve)]
     taken += [
         (0.0, y - ROOM, size[0], y + ROOM) for y in (np.array([*lines]) - corner[1]) * scale[1]
     ]
@@ -178,7 +178,7 @@ def _write_terms(ax: Axes, record: GrowthRecord, points: Array, lines: Collectio
 
 
 def _write(ax: Axes, text: str, box: Array, leader: Array) -> None:
-    """Write a text into a box, and draw the line to it; ends are (x, y)."""
+    """Write a text into a box, and draw the line to it; both are two points (x, y)."""
     (x, low), (_, high) = box
     style: Look = {"color": STYLE.muted, "linewidth": 0.5, "zorder": 2, "label": "_leader"}
     if np.ptp(leader[:, 1]) > np.ptp(box[:, 1]):

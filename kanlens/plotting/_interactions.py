@@ -32,7 +32,7 @@ from kanlens.plotting._style import (
 )
 
 CALL = "plot.attribution"
-SCALED = (-3, 4)  # powers of ten that matplotlib takes out of the numbers beside the color bar
+SCALED = (-3, 4)  # powers of ten outside of which matplotlib factors one out of the ticks
 CELL = 0.36  # inches
 ROOM = 1.5  # for names
 WRITTEN = 10  # features up to which every cell has its number
@@ -53,8 +53,8 @@ LINE = 0.13  # inches between the middles of two names
 class Ranked:
     """Features in decreasing order; the last ones are drawn as one row."""
 
-    order: Array
-    others: Array
+    order: Array  # indices of the features that have a row each
+    others: Array  # indices of the features that share the last row
     names: list[str]
 
     @classmethod
@@ -66,7 +66,7 @@ class Ranked:
         return cls(order=order, others=others, names=names)
 
     def columns(self, values: Array) -> Array:
-        """Return values (..., in) in this order; those of the last row are added up."""
+        """Return values (..., in) in this order; those of `others` are added up."""
         shown = values[..., self.order]
         if not len(self.others):
             return shown

@@ -18,7 +18,7 @@ from kanlens.model._nodes import Grouping
 from kanlens.plotting._style import STYLE, Array, Look, distinct, fitted, label, literal, text_width
 
 MAX_ROWS = 4
-PITCH = 0.30  # of the boxes in a new figure, smallest wanted
+PITCH = 0.30  # between the centers of boxes in a new figure, smallest wanted
 PITCH_GOOD = 0.50
 PITCH_MOST = 0.62
 PAGE = 7.0
@@ -80,8 +80,8 @@ def arrange(
 ) -> DiagramLayout:
     """Place nodes and boxes so that no two boxes overlap.
 
-    `shown` (node,) are masks of the nodes of each level, `edges` (out, in_) those of each layer
-    with a box, `groups` the outputs that are multiplied. Sizes that are None follow from these.
+    `shown` has a mask (node,) of each level, `edges` the edges with a box (out, in_) of each layer,
+    and `groups` its products. Sizes that are None follow from these.
     """
     below = shown[: len(edges)]
     pairs = zip(edges, below, strict=True)
@@ -129,7 +129,7 @@ def _arrivals(width: float, group: Grouping, nodes: Array, drop: float) -> Array
 
 
 def _units(count: Array, shown: Array, rows: int) -> float:
-    """Return the width of the boxes of a layer and their gaps, in widths of a box."""
+    """Return the width of the boxes of a layer and of their gaps, in pitches."""
     if int(shown.sum()) > CROWD:
         return math.ceil(int(count.sum()) / rows) + GAP
     columns = np.maximum(-(-count // rows), 0.5)[shown]
@@ -144,7 +144,7 @@ def _needed_width(count: Array, shown: Array) -> float:
 
 
 def _band(count: Array, shown: Array, width: float, room: float | None) -> _Band:
-    """Choose the fewest rows with large boxes, else the largest boxes."""
+    """Choose the fewest rows with boxes of the wanted size, else the largest boxes."""
     best = _Band(1, count, 0.0)
     for rows in range(1, MAX_ROWS + 1):
         pitch = min(width / _units(count, shown, rows), PITCH_MOST)
@@ -180,7 +180,7 @@ def _boxes(
         place, count = np.arange(len(out)), np.full(len(out), len(out))
         middle = np.full(len(out), width / 2)
     else:
-        place = np.arange(len(out)) - np.searchsorted(in_, in_)  # in the group of each box
+        place = np.arange(len(out)) - np.searchsorted(in_, in_)  # index of each box in its group
         count, middle = np.bincount(in_, minlength=len(below))[in_], below[in_, 0]
     columns = -(-count // band.rows)
     least, extra = np.divmod(count, columns)  # the first `extra` columns hold one box more
@@ -248,8 +248,8 @@ def place_labels(
 ) -> Labels:
     """Choose names that fit along a level, and rotate wide ones.
 
-    `x` (node,) rises; `names` are (name, unit). The strongest nodes get theirs where there is no
-    room for all. Names higher than `room` lose their unit, then their middle.
+    `x` (node,) increases; `names` are (name, unit). Without room for all, the strongest nodes are
+    named. Names higher than `room` lose their unit, then their middle.
     """
     picks = with_room(x, strength)
     at, full = x[picks], [label(*names[i]) for i in picks]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SIZE = (STYLE.column, 0.66 * STYLE.column)
 RING: Look = {"markerfacecolor": "none", "markeredgecolor": STYLE.ink, "markersize": 8}
-DECADES = 20.0  # ratio of largest to smallest loss beyond which the axis is logarithmic
+LOG_RATIO = 20.0  # of largest to smallest loss beyond which the axis is logarithmic
 
 
 @picture("plot.pruning")
@@ -183,7 +183,7 @@ def _frame(result: Any, columns: tuple[str, ...], call: str) -> pd.DataFrame:
         got = f"columns {', '.join(names)}" if names else f"a {type(result).__name__}"
         raise DataError(call, f"a frame with {wanted}", got, "Pass the result, or its to_frame()")
     if not len(frame):
-        raise DataError(call, f"rows of {wanted}", "none", "There is nothing to draw")
+        raise DataError(call, f"rows of {wanted}", "none", "Pass a frame with rows")
     return frame
 
 
@@ -192,7 +192,7 @@ def _finish_axes(ax: Axes, losses: Array, counted: str) -> None:
     ax.set(xlabel=counted, ylabel="loss")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     finite = losses[np.isfinite(losses)]
-    if len(finite) and finite.min() > 0 and finite.max() > DECADES * finite.min():
+    if len(finite) and finite.min() > 0 and finite.max() > LOG_RATIO * finite.min():
         ax.set_yscale("log")
         ax.tick_params(which="minor", length=1.2, width=0.4, labelleft=False)
     else:
@@ -205,17 +205,17 @@ MAX_NAME_LENGTH = 30
 
 @picture("plot.edits")
 def edits(result: KAN | Any, *, ax: Axes | None = None) -> Axes:
-    """Draw the edge before and after each edit of a single one.
+    """Draw an edge before and after each edit of a single edge.
 
     Parameters
     ----------
     result : Edit or KAN
-        From `kanlens.edit`, or a model that was edited. Of more than 12 edits, the last are drawn.
+        From `kanlens.edit`, or a model that was edited. At most the last 12 edits are drawn.
 
     Returns
     -------
     Axes
-        The last panels are in its place; units are those in which the edges were edited.
+        With one panel per edit in ``child_axes``, in the units of the edit.
 
     Raises
     ------

@@ -71,7 +71,7 @@ class Style:
 
 
 STYLE = Style()
-ASIDE: Look = {"fontsize": STYLE.small, "color": STYLE.muted}  # of what is said beside the picture
+ASIDE: Look = {"fontsize": STYLE.small, "color": STYLE.muted}  # of notes next to a picture
 
 SETTINGS: dict[str, Any] = {  # that differ from matplotlib's own
     "font.size": STYLE.text,
@@ -118,7 +118,7 @@ def context() -> Iterator[None]:
     """
     interactive = mpl.is_interactive()
     try:
-        dots = {"figure.dpi": mpl.rcParams["figure.dpi"]}  # which is the screen's
+        dots = {"figure.dpi": mpl.rcParams["figure.dpi"]}  # the screen's, not the default
         with mpl.style.context(["default", SETTINGS | dots]):
             yield
             interactive = mpl.is_interactive()
@@ -172,7 +172,7 @@ def numbers(values: Any) -> Array:
 
 
 def literal(text: object, *, most: int | None = None) -> str:
-    """Return a name on one line; beyond `most`, without its middle."""
+    """Return a name on one line; beyond `most` characters, without its middle."""
     words = escaped(" ".join(str(text).split()))
     if most is not None and len(words) > most:
         head = (most - 1) // 2
@@ -201,14 +201,14 @@ def distinct(names: Iterable[object], short: Callable[[object], str]) -> list[st
 
 
 def text_width(text: str, size: float) -> float:
-    """Return the width of a drawn text in inches, `size` in points."""
+    """Return the width of a drawn text in inches; `size` is in points."""
     if not text.strip():
         return 0.0
     return float(TextPath((0, 0), text, size=size).get_extents().width) / 72
 
 
 def fitted(text: object, width: float, size: float) -> str:
-    """Return a name for `width` inches, shortened as by `literal`."""
+    """Return a name shortened as by `literal` to `width` inches; `size` is in points."""
     length = len(str(text))
     shown = literal(text)
     while text_width(shown, size) > width and length > 4:
@@ -235,14 +235,14 @@ def tidy(ax: Axes) -> None:
 
 
 def rows_axes(ax: Axes | None, rows: int, width: float) -> Axes:
-    """Return axes for rows of features; `width` is in text columns."""
+    """Return axes with a row for each feature; `width` is in text columns."""
     ax = axes_for(ax, (width * STYLE.column, 0.55 + ROW * max(rows, 2)))
     ax.set_ylim(rows - 0.4, -0.6)
     return ax
 
 
 def name_rows(ax: Axes, names: list[str], *, others: bool = False) -> None:
-    """Label rows from the top; the last is pale if it stands for `others`."""
+    """Label rows from the top; the last label is pale if that row sums the `others`."""
     ax.set_yticks(np.arange(len(names)), names, fontsize=STYLE.text)
     ax.tick_params(axis="y", length=0)
     if others:
@@ -250,7 +250,7 @@ def name_rows(ax: Axes, names: list[str], *, others: bool = False) -> None:
 
 
 def color_bar(ax: Axes, image: Any, label: str, *, key: Axes | None = None) -> Any:
-    """Draw the color bar of an image next to `ax`, or on axes of its own."""
+    """Draw the color bar of an image next to `ax`, or on the axes `key`."""
     where: Look = {"ax": ax, "fraction": 0.046, "pad": 0.03} if key is None else {"cax": key}
     bar = ax.figure.colorbar(image, **where)
     bar.outline.set_visible(False)
@@ -319,7 +319,7 @@ def to_svg(picture: Axes | Figure, *, title: str = "", prefix: str | None = None
     text = re.sub(r"\s*(<metadata>.*?</metadata>|<style.*?</style>)", "", text, flags=re.DOTALL)
     if prefix is None:
         prefix = "k" + hashlib.sha256(f"{title}\0{text}".encode()).hexdigest()[:10]
-    names = re.compile(r'(\bid="|\bhref="#|url\(#)')  # of ids, and of what refers to them
+    names = re.compile(r'(\bid="|\bhref="#|url\(#)')  # beginnings of ids and of references
     text = re.sub(r"<[^<>]+>", lambda tag: names.sub(rf"\g<1>{prefix}-", tag[0]), text)
     head, rest = text.split(">", 1)
     label = f"\n <title>{html.escape(title, quote=False)}</title>" if title else ""

@@ -43,8 +43,8 @@ from kanlens.plotting._style import (
 
 CALL = "plot.terms"
 SHOWN = 12  # terms
-RARE = 0.005  # share of rows with the smallest and largest values that may set no scale
-REACH = 0.6  # of the scale beyond these values, at most, as a share of their range
+RARE = 0.005  # share of rows at either end that the common scale does not depend on
+REACH = 0.6  # most of the scale beyond the other rows, as a share of their range
 COLUMNS = 3
 # names of levels are left of a panel, and their shares right of it
 GRID = Grid(panel=(1.22, 1.05), gutter=(1.06, 0.58), before=(0.98, 0.54), after=(0.28, 0.24))
@@ -52,7 +52,7 @@ INDENT = 0.39  # inches, from a title to its panel
 NAMES, ROTATED = 0.71, 0.15  # inches, for names of levels, and for a label on the left
 TIMES = "\N{MULTIPLICATION SIGN}"
 DATES = 4  # ticks, at most
-LINE = 0.2  # room of a name of a curve over the range of curves
+LINE = 0.2  # height of a name in the legend, as a share of the range of the curves
 LEVELS = 8  # in a panel
 MAX_NAME_LENGTH = 14
 
@@ -71,7 +71,7 @@ def terms(
 
     Curves and levels share one scale, surfaces one color scale; the mean of each is subtracted. The
     number above a panel is its standard deviation over the rows. A product of two sums is two
-    panels, its factors: the curve of a factor has its other columns at their mean, and the first
+    panels, one per factor: the curve of a column has the other columns at their mean, and the first
     factor has standard deviation 1. The last panel is the link function. With `y`, 95% bands of
     curves and levels are shaded. Rows far outside all others are not drawn, only counted.
 
@@ -203,7 +203,7 @@ def _draw_factor(
     ends: tuple[float, float] | None = None,
     most: float | None = None,
 ) -> str:
-    """Draw a curve or levels over `ends`, a surface up to `most`, or several curves; name it."""
+    """Draw a curve or levels over `ends`, a surface up to `most`, or curves; return its name."""
     if len(effects) > 1:
         return _draw_curves(panel, effects)
     if len(effects[0].settings) == 2:

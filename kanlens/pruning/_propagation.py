@@ -125,7 +125,7 @@ class Propagation:
     def _edges_from(  # (batch, in) -> (batch, out)
         self, index: int, in_: int, x: Tensor, removed: Edge | None = None
     ) -> Tensor:
-        """Return the values of all edges of an input, which changes by the edge `removed`."""
+        """Return the values of all edges from an input; removing `removed`, if any, changed x."""
         key, column = (index, in_, removed), x[:, [in_]]
         cached = self._cache.get(key)
         if cached is not None and torch.equal(cached[0], column):
@@ -175,7 +175,7 @@ def varying(model: KAN, index: int, moving: Tensor) -> Tensor:  # (sub,) -> (nod
 
 
 def compact(model: Model) -> KAN:
-    """Return the same function without nodes and features without edges.
+    """Return a network of the same function, without nodes and features that have no edges.
 
     Parameters
     ----------
@@ -185,7 +185,7 @@ def compact(model: Model) -> KAN:
     Returns
     -------
     KAN
-        With the names, units, scaling and statistics of the features and nodes left. Constant
+        With the names, units, scaling and statistics of the remaining features and nodes. Constant
         factors of a product are folded into its scale; hidden products of one factor become sums,
         last among the sums.
 
@@ -232,7 +232,7 @@ def compact(model: Model) -> KAN:
 def _cut_nodes(
     model: KAN, index: int, hidden: list[int] | None
 ) -> tuple[list[int], list[int], Nodes]:
-    """Return which nodes (`hidden`, or all outputs) and sums of a layer stay, and the new nodes."""
+    """Return a layer's remaining nodes (`hidden`, or all) and sums, as indices, and new nodes."""
     old, layer = model.nodes[index], model.layers[index]
     indices = list(range(old.grouping.nodes)) if hidden is None else hidden
     if old.normalized:

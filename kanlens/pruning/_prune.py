@@ -71,7 +71,7 @@ class PruneResult(Displayed):
     stopped_because : str
         The reason why no more edges were removed, for example an interrupt.
     journal : RemovalLog, optional
-        The record that `at` uses; it refers to the rows.
+        The record that `at` uses; it keeps the rows in memory.
     """
 
     model: KAN
@@ -212,11 +212,11 @@ def prune(  # noqa: PLR0913 - one keyword per choice
         removal, the next layer is refitted by least squares to its sums before pruning (outputs, to
         the mean of output and target), so that equivalent nodes become one. When no more edges can
         be removed, layers are refitted once more if that lowers the loss. Most useful for wide
-        networks, as of `kanlens.fit_default`. Layers with functions as edges stay.
+        networks, as of `kanlens.fit_default`. Layers with functions as edges are not refitted.
     finetune : int
         When no more edge can be removed, train for this many steps (of `fit`'s LBFGS), keep the
         result if the loss falls, and within a budget go on removing. A fifth of the rows is held
-        out of training; the loss and the budget are then of these rows.
+        out of training; the loss and the budget are then computed on these rows.
     max_memory : str or int, optional
         As for `trace`.
     progress : bool, optional
@@ -321,7 +321,7 @@ def _check_tunable(model: KAN, rows: Tensor, y: Targets | None) -> None:
 
 
 def hold_out(rows: int, generator: torch.Generator | None, groups: Tensor | None = None) -> Tensor:
-    """Return random rows, sorted, for fine-tuning; no group is split."""
+    """Return sorted indices of random rows to hold out of fine-tuning; no group is split."""
     device = "cpu" if generator is None else generator.device
     order = torch.randperm(rows, generator=generator, device=device).cpu()
     groups = torch.arange(rows) if groups is None else groups

@@ -34,7 +34,7 @@ from kanlens.training._options import FitOptions
 from kanlens.training._training_loop import TrainingRun
 
 RIDGE = 1e-8  # of the mean square of a basis function: on changes of coefficients
-COPIES = 6  # of the normal matrix, at most at once, beside the inverses
+COPIES = 6  # of the normal matrix, at most at once, in addition to the inverses
 
 
 class LayerFit:
@@ -121,14 +121,14 @@ def _inverse(matrix: Tensor) -> Tensor:
 # Weight of targets against outputs. At 1 the default network of the concrete data keeps 93 of 432
 # edges at a budget of 10 %, and its test loss rises by 30 %; at 0.5 94 edges and 13 %; at 0 190
 SHARE = 0.5
-PARTS = 200  # edges are scored again after every removal of this part of them
+PARTS = 200  # edges are scored again after one in 200 has been removed
 
 
 class RemovalLog:
     """Log of removals and fine-tuning on `rows`, to rebuild any earlier network."""
 
     def __init__(self, model: KAN, rows: Tensor) -> None:
-        # removed edges, the biases () of their sums, and layers before that were refitted
+        # removed edges, the new biases () of their sums, and refitted layers, if any
         self.rows, self.changes = rows, list[tuple[Edge, Tensor, KANLinear | None]]()
         # numbers of changes, and whole networks: the first, and those after fine-tuning
         self.networks = [(0, copy.deepcopy(model))]
@@ -297,7 +297,7 @@ class EdgeRemover:
     def _record(
         self, edge: Edge, reason: str, loss: float, refitted: KANLinear | None = None
     ) -> None:
-        """Record the removal of an edge; if its layer is refitted, also the layer before."""
+        """Record the removal of an edge and, after a refit, its refitted layer."""
         index, out, in_ = edge
         bias = self.model.layers[index].bias[out].detach().clone()
         self.journal.changes.append((edge, bias, refitted))

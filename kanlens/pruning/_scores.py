@@ -23,7 +23,7 @@ from kanlens.pruning._propagation import Propagation
 from kanlens.sparsity import activation_l2, raw_l1, weight_l1
 from kanlens.training._objective import constant_loss, task_loss
 
-FLOOR = 1e-6  # smallest rise of the loss a budget allows, in parts of that of the best constant
+FLOOR = 1e-6  # smallest rise of the loss that a budget allows, over that of the best constant
 
 Matrices = list[Tensor]  # one per layer, each of shape (out, in)
 
@@ -94,8 +94,8 @@ class EdgeScore:
 
     name: str  # for `prune`
     column: str  # of `edge_scores`
-    function: Callable[..., Any]  # returns matrices; those of one layer are over its largest
-    of_network: bool = False  # it takes a propagation and its evaluator
+    function: Callable[..., Any]  # of a layer and its inputs, returns a matrix; else see below
+    of_network: bool = False  # of a propagation and its evaluator, returns all matrices
 
 
 @dataclass(eq=False)

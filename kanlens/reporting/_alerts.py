@@ -14,11 +14,11 @@ from kanlens.reporting._planning import FROM_DATA
 from kanlens.training._baselines import poor_fit
 
 FEW_ROWS = 50  # rows
-DISAGREE = 0.5  # Spearman's correlation
+DISAGREE = 0.5  # Spearman's correlation below which methods disagree
 RANKED = 5  # features below which a correlation of ranks is chance
-GAP = 0.01  # relative completeness gap of a method that is made to be complete
+GAP = 0.01  # relative completeness gap above which a method is reported
 FORMULA_RMSE_LIMIT = 0.1  # relative RMSE of a formula
-CONSTANT_EDGE_RATIO = 0.01  # relative deviation of an edge that hardly varies
+CONSTANT_EDGE_RATIO = 0.01  # relative standard deviation below which an edge hardly varies
 POOR = {"R2": 0.3, "D2": 0.1, "concordance": 0.55}  # scores below which a fit is poor
 CONTINUED = "There the functions are extrapolated."
 HELD = "There it is clipped to the range."
@@ -122,7 +122,7 @@ def _methods(content: Content) -> Alerts:
     """Report methods whose values do not add up, by design or by error."""
     words = {
         False: "do not add up to the change of the output; numbers in parentheses are relative "
-        "gaps. These methods are not complete by design.",
+        "gaps. By design, these methods are not complete.",
         True: "should add up to the change of the output but do not; numbers in parentheses are "
         "relative gaps. Do not rely on them here.",
     }
@@ -133,7 +133,7 @@ def _methods(content: Content) -> Alerts:
             for record in methods
             if record["complete"] == complete
             and gap_of(record) > GAP
-            and (complete or record["relative_gap"] is not None)  # the others are slopes
+            and (complete or record["relative_gap"] is not None)  # None for slopes
         ]
         if names:
             yield _alert(code, f"Values of {listed(names)} {words[complete]}", warning=complete)
@@ -234,7 +234,7 @@ def read_limits(text: str) -> list[tuple[str, str, float]]:
                 raise ValueError
             limits.append((match[1], match[2], float(match[3])))
         except ValueError:
-            expected = f"to list name>value or name<value, of {', '.join(sorted(LIMITED))}"
+            expected = f"to list name>value or name<value, name one of {', '.join(sorted(LIMITED))}"
             advice = "For example completeness>1e-6,offgrid>0.05"
             fields = "report", expected, repr(part), advice
             raise InvalidValueError(*fields, argument="fail_on") from None

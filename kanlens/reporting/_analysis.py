@@ -55,7 +55,7 @@ class Request:
     attribution: Attribution | None = None
     comparison: Comparison | None = None
     formula: SymbolicResult | None = None
-    symbolize: bool = False  # where no formula was passed
+    symbolize: bool = False  # whether to derive a formula if none was passed
     pruning: PruneResult | None = None
     history: FitResult | None = None
     certificate: Certificate | None = None
@@ -76,7 +76,7 @@ class Analysis:
     explained: Attribution  # of single rows that are shown one by one
     picks: tuple[tuple[int, str], ...]  # positions of those rows, and the reason for each
     pairs: Attribution | None  # with the interactions of every two columns of the table
-    flows: Attribution | None  # with what flows through every edge, from columns
+    flows: Attribution | None  # with the flow through every edge, grouped by column
     terms: Terms | None  # of a network that grew, and has not changed since
     comparison: Comparison
     formula: SymbolicResult | None
@@ -176,9 +176,9 @@ def _with_passed(subject: Subject, plan: Plan, request: Request) -> Plan:
         if result is not None:
             _check_passed(model, target, what, result)
     if (proven := request.certificate) is not None:
-        outputs = [output.target for output in proven.outputs]
+        expected, outputs = f"certificate of {target!r}", [one.target for one in proven.outputs]
         if proven.features != model.feature_names or target not in outputs:
-            expected, got = f"certificate of {target!r}", f"{', '.join(outputs)} of other features"
+            got = f"one of {', '.join(outputs)} for features {', '.join(proven.features)}"
             raise InvalidValueError("report", expected, got, "Certify this model")
     if passed is None or passed.x is None:
         return plan
@@ -229,7 +229,7 @@ def _attributions(
 
 
 def _of_rows(result: Attribution, rows: list[int] | slice) -> Attribution:
-    """Return the attribution of some of its rows."""
+    """Return an attribution restricted to some of its rows."""
     parts = {field.name: getattr(result, field.name) for field in fields(result)}
     chosen: Any = {name: part[rows] for name, part in parts.items() if isinstance(part, Tensor)}
     flows = None if result.paths is None else tuple(flow[rows] for flow in result.paths)
@@ -255,11 +255,11 @@ def explain(
 def _pairs_and_flows(
     subject: Subject, plan: Plan, request: Request, attribution: Attribution
 ) -> tuple[Attribution | None, Attribution | None]:
-    """Return interactions of features and flows through edges, if shown."""
+    """Return attributions with interactions and with flows; None if not shown."""
     pairs, flows = attribution if attribution.interactions is not None else None, attribution
     if pairs is None and plan.pairs is not None:
         rows, background = plan.pairs
-        # refused where the function is not finite on all that coalitions reach
+        # refused if the model is not finite at every point that coalitions reach
         with contextlib.suppress(MethodError):
             pairs = explain(subject, "interactions", background, request, rows)
     if plan.flows and flows.paths is None:
@@ -270,7 +270,7 @@ def _pairs_and_flows(
 def _terms(subject: Subject, x: Tensor) -> Terms | None:
     """Return the terms of a network unchanged since growth, with bands on the rows of growth.
 
-    On other rows, bands would be those of another fit, and curves could lie outside.
+    On other rows, bands would be those of another fit, and curves could lie outside the bands.
     """
     model, growth = subject.model, subject.model.growth
     if growth is None or growth.weights != fingerprint(model.state_dict().values()):
@@ -308,7 +308,7 @@ def _symbolized(subject: Subject, request: Request) -> tuple[SymbolicResult | No
 
 
 def pick_rows(subject: Subject, among: Tensor | None = None) -> tuple[tuple[int, str], ...]:
-    """Choose rows to explain, with reasons."""
+    """Return the positions of rows to explain, and the reason for each."""
     rows = torch.arange(subject.rows) if among is None else among
     reasons: dict[int, str] = {}
     losses = subject_losses(subject)

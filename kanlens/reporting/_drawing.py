@@ -20,16 +20,16 @@ from kanlens import plotting
 from kanlens.plotting._style import STYLE, Array, context
 
 READ = 101  # points of a curve that a reader can query
-FIGURES = 4  # digits of their values, relative to the range of the curve
+FIGURES = 4  # digits of these points, relative to the range of the curve
 ENLARGED = 1.2  # how much larger than in print a picture is shown
 MIN_SCALE = 0.8  # share of that size below which it is scrolled rather than shrunk
 GRID = 0.05  # points: coordinates are multiples of it
-# points that a line may be straightened by; both together are below 0.1 pixels
+# points by which a simplified line may be off; with the grid, less than 0.1 pixels
 LINE_TOLERANCE = 0.025
 MIN_POINTS_TO_HALVE = 500  # points from which a line is halved first
-SMALL_WIDTH = 480  # pixels: two of them stand beside each other on paper
-COLORS = 12  # beyond, a picture has a scale of colors and keeps its white paper at night
-GRAYS = ("#efefef", "#b9b9b9", "#d2d2d2", "#f4f4f4", "#c4c4c4")  # besides those of the style
+SMALL_WIDTH = 480  # pixels below which two pictures are printed side by side
+COLORS = 12  # fills beyond which a picture has a color scale, and stays white in dark mode
+GRAYS = ("#efefef", "#b9b9b9", "#d2d2d2", "#f4f4f4", "#c4c4c4")  # in addition to those of the style
 FORBIDDEN = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")  # in XML
 ROLES = dict(zip(GRAYS, ("shade", "density", "hatch", "stripe", "line"), strict=True)) | {
     getattr(STYLE, name): name
@@ -59,9 +59,9 @@ def draw(
     anchor: str = "",
     axes_only: bool = False,
 ) -> Picture:
-    """Draw on axes of `size` inches, without names if `axes_only`."""
+    """Draw on axes of `size` inches; with `axes_only`, they fill the figure."""
     with context(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # the fonts of the page may have it
+        warnings.filterwarnings("ignore", "Glyph")  # the fonts of the page may have the glyph
         figure = Figure(figsize=size, layout=None if axes_only else "constrained")
         paint(ax=figure.add_axes((0, 0, 1, 1)) if axes_only else figure.subplots())
         curves = dict(_curves(figure))
@@ -70,7 +70,7 @@ def draw(
 
 
 def _curves(figure: Figure) -> Iterator[tuple[str, dict[str, str]]]:
-    """Mark the curves of a figure; yield marks and rounded points."""
+    """Mark the curves of a figure; yield the id of each and its attributes with rounded points."""
     lines: Any = figure.findobj(Line2D)
     for place, line in enumerate(lines):
         own, points = line.get_label() in ("_curve", "sum"), line.get_xydata()
@@ -98,9 +98,9 @@ def sized(
     """Shorten an SVG of Matplotlib, with a range of widths for the page.
 
     No line is off by a tenth of a pixel. Elements of one style share a rule, and the page can set
-    the colors of lines, text and paper; `curves` are attributes of elements by their marks, `names`
-    those of links. A link is ``place|part``: a target on the page, and a part of the network,
-    either of which may be empty.
+    the colors of lines, text and paper; `curves` are attributes of elements by id, `names`
+    descriptions of links by target. A link is ``place|part``: a target on the page, and a part of
+    the network, either of which may be empty.
     """
     root = fromstring(FORBIDDEN.sub("\N{REPLACEMENT CHARACTER}", svg))
     pixels = ENLARGED * float(root.attrib["width"].removesuffix("pt")) * 4 / 3
@@ -125,7 +125,7 @@ def sized(
     }
     root.tag, sheet = "svg", SubElement(root, "style")
     sheet.text = "".join(f"#{name} .{word}{{{rule}}}" for rule, word in short.rules.items())
-    for color, role in ROLES.items():  # those of the page, where it sets them
+    for color, role in ROLES.items():  # the page's colors, if it sets them
         sheet.text = sheet.text.replace(color, f"var(--k-{role},{color})")
     return tostring(root, "unicode").replace(" />", "/>")
 
@@ -139,7 +139,7 @@ class _Short:
         self.curves, self.rules = curves, dict[str, str]()
 
     def element(self, node: Element) -> list[Element]:
-        """Return a short element: itself, its children, or nothing."""
+        """Return a shortened element, or only its children, or nothing."""
         short = Element(node.tag.rpartition("}")[2], dict(self._attributes(node)))
         short.text = node.text if short.tag in ("text", "tspan", "title") else None
         for child in (child for child in node if isinstance(child.tag, str)):

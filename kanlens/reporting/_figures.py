@@ -40,7 +40,7 @@ WATERFALL = 10  # features of a single row
 
 
 def draw_all(analysis: Analysis, content: dict[str, Any], max_features: int) -> dict[str, Any]:
-    """Draw every picture of a report, by its place."""
+    """Return every picture of a report by its name in the templates."""
     cards = list(_cards(analysis, content, min(CARDS, max_features)))
     pruning, history = analysis.request.pruning, analysis.request.history
     attribution, pruned = analysis.attribution, pruning and pruning.removed
@@ -108,12 +108,12 @@ def _network(model: KAN, edges: list[dict[str, Any]]) -> Picture:
 
 
 def _link(axes: Axes, model: KAN, edges: list[dict[str, Any]]) -> dict[str, str]:
-    """Link boxes and inputs to their numbers; return names of links."""
+    """Link boxes and inputs to their numbers on the page; return descriptions by target."""
     parts: dict[Any, Any] = {part.get_label(): part for part in axes.collections}
     names = {f"edge-{edge['layer']}-{edge['out']}-{edge['in']}": edge["name"] for edge in edges}
     for index, layer in enumerate(layer_curves(model, None, None, None)):
         owner = model.nodes[index].owner.cpu().numpy()
-        order = np.lexsort((layer.out, layer.in_))  # as boxes stand; the weakest lines come first
+        order = np.lexsort((layer.out, layer.in_))  # of the boxes; of lines, the weakest are first
         weak = order[np.argsort(layer.relative[layer.out, layer.in_][order], kind="stable")]
         for kind in ("_boxes", "_curves", "_lines into boxes", "_lines out of boxes"):
             picks = weak if "lines" in kind else order

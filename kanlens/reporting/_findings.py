@@ -18,8 +18,8 @@ from kanlens.training._baselines import baseline_scores, named_scores, poor_fit,
 from kanlens.training._objective import score
 
 CLEAR = 0.5  # rank correlation of values and contributions from which there is one direction
-DRIVERS = 3  # features that are named
-SAME = 1e-6  # of a score: it is of the same rows
+DRIVERS = 3  # most important features that are named
+SAME = 1e-6  # largest relative difference of two scores of the same rows
 FOLDS, FEW, MOST = 5, 50, 5000  # of cross-validation, and its fewest and most rows
 
 Content = dict[str, Any]
@@ -30,7 +30,7 @@ def measure_baselines(subject: Subject, history: Any) -> dict[str, Any] | None:
 
     They are those of the model's training record, else of rows that `history`, a FitResult, held
     out. Without both, simple models are cross-validated on at most `MOST` rows, which the model may
-    have seen. None without targets, and where these are too few.
+    have seen. None without targets, or with too few.
     """
     model, record, y = subject.model, subject.model.record, subject.y
     if record is None and y is not None and _same_rows(subject, history):
@@ -70,7 +70,7 @@ def _same_rows(subject: Subject, history: Any) -> bool:
 
 
 def directions(attribution: Attribution) -> dict[str, float | None]:
-    """Return Spearman's correlations of values and contributions."""
+    """Return Spearman's correlation of each feature's values and contributions."""
     correlations: dict[str, float | None] = dict.fromkeys(attribution.features)
     if attribution.x is None or not attribution.shares:
         return correlations
@@ -110,7 +110,7 @@ def _quality(content: Content) -> str:
 
 
 def _on_new_rows(content: Content) -> str:
-    """Return sentences on rows new to the model, and on baselines."""
+    """Return sentences on scores on rows new to the model, and on baselines."""
     baselines, training, data = content["baselines"], content["training"], content["data"]
     unseen = data["held_out_rows"] or 0
     text = f"{unseen:,} of these rows were held out of training. "

@@ -23,12 +23,12 @@ from kanlens.reporting._planning import SHAPLEY, shapley_evaluations
 from kanlens.reporting._report_data import Subject, measure_performance, read_subject, spread
 
 EFFECTS = 4  # features whose effects are drawn
-UNCERTAIN = ("standard_error", "bound", "interactions", "paths")  # not compared
+UNCERTAIN = ("standard_error", "bound", "interactions", "paths")  # fields not compared
 CHANGED = 5  # rows that are listed because they change most
 
 
 def read_others(subject: Subject, others: Mapping[str, Model] | None) -> dict[str, Subject]:
-    """Return all models with the rows, the report's own first, if any."""
+    """Return all models by name with the rows, the report's own first; empty without others."""
     if not isinstance(others, Mapping | None):
         expected, got = "to be a dict of names and models", type(others).__name__
         raise DTypeError("report", expected, got, "Pass {'name': model}", argument="others")
@@ -47,7 +47,7 @@ def read_others(subject: Subject, others: Mapping[str, Model] | None) -> dict[st
 
 
 def _columns(own: KAN, other: KAN) -> list[int]:
-    """Return the places of another model's features."""
+    """Return the indices of another model's features among those of the report's model."""
     names = own.feature_names
     if len(names) == len(other.feature_names):
         return [*range(len(names))]
@@ -55,7 +55,7 @@ def _columns(own: KAN, other: KAN) -> list[int]:
 
 
 def _check_alike(own: KAN, other: KAN) -> None:
-    """Refuse another task, other features or outputs, reordered names."""
+    """Refuse a model with another task, other features or outputs, or reordered names."""
     for what, ours, theirs in (
         ("task", (own.task,), (other.task,)),
         ("feature", own.feature_names, other.feature_names),
@@ -67,7 +67,7 @@ def _check_alike(own: KAN, other: KAN) -> None:
         if ours and theirs and ours != theirs and wrong and not fewer:
             expected, got = (f"{counted(len(n), what)} ({listed([*n])})" for n in (ours, theirs))
             more = what == "feature" and set(ours) < set(theirs)
-            advice = "Report on that one, and compare this one" if more else "Leave the model out"
+            advice = "Report on the other, and compare this one" if more else "Leave the model out"
             raise InvalidValueError("report", expected, got, advice)
 
 
@@ -125,7 +125,7 @@ def _explained(analysis: Analysis, subject: Subject) -> Attribution | str:
 
 
 def _described(subject: Subject, own: Subject) -> dict[str, Any]:
-    """Return structure and scores of a model, and its agreement."""
+    """Return structure and scores of a model, and its agreement with the report's model."""
     model, keys, y = subject.model, ["r2"], own.predicted
     if model.task == "classification":
         keys, y = ["accuracy", "log_loss"], own.logits.argmax(1)
@@ -176,7 +176,7 @@ def edge_words(layer: KANLinear) -> str:
 
 
 def partial_effect(x: Tensor, values: Tensor, groups: int = 12) -> list[list[float]]:
-    """Return feature and centered value by groups of like x, (group, 2)."""
+    """Return means of x and centered values (group, 2) over groups of similar x."""
     distinct, places = x.unique(return_inverse=True)
     group = places * groups // max(groups, len(distinct))
     table = torch.stack([x, values - values.mean()], 1)
@@ -186,7 +186,7 @@ def partial_effect(x: Tensor, values: Tensor, groups: int = 12) -> list[list[flo
 def draw_models(
     analysis: Analysis, content: dict[str, Any], most: int, models: dict[str, Subject]
 ) -> Iterator[Any]:
-    """Draw outputs of every model against the first's, importance and effects."""
+    """Draw outputs of each model against those of the first, importance and effects."""
     from kanlens.plotting._formulas import scatter_pair
     from kanlens.reporting._drawing import draw
     from kanlens.reporting._figures import POINTS, draw_comparison
@@ -211,7 +211,7 @@ def draw_models(
     caption = "Contribution minus its mean, averaged over rows with similar values of the feature."
     for feature, curves in list(content["models"]["effects"].items())[:most]:
         paint, title = partial(_paint_effect, feature, curves, unit), f"Effect of {feature}"
-        size = (2.6, 1.9 + 0.15 * len(curves))  # with one line a model above the axes
+        size = (2.6, 1.9 + 0.15 * len(curves))  # and a line of the legend for each model
         yield draw(paint, size, alt=f"{title} in every model", caption=caption, title=title)
 
 

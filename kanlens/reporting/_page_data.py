@@ -32,9 +32,9 @@ TRAINING = ("best_step", "stopped_because", "metric_name", "metric")
 
 
 def build_content(analysis: Analysis, *, title: str, generator: str) -> dict[str, Any]:
-    """Return an analysis as plain JSON types; `generator` is a description.
+    """Return an analysis as plain JSON types; `generator` describes the random generator.
 
-    Numbers that are not finite are None. The same input gives the same numbers, but for
+    Numbers that are not finite are None. The same input gives the same numbers, except for
     ``comparison["methods"][i]["seconds"]``.
     """
     subject, pruning = analysis.subject, analysis.request.pruning

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 MAX_LISTED_EDGES = 200  # edges of a layer that are listed, the strongest first
 MIN_SIGN_SHARE = 0.99  # share of the rows on which an effect must have one sign
-TREND_ROWS = 1000  # for the signs of effects
-TREND_LEVELS = 33  # of an input, between which steps are taken
+TREND_ROWS = 1000  # rows, at most, for the signs of effects
+TREND_LEVELS = 33  # of an input, at most, between which effects are measured
 LISTED = 100  # pairs, the strongest
 DIGITS = 4
 MAX_TERM_LENGTH = 110  # characters
@@ -77,7 +77,7 @@ def _trends(analysis: Analysis, index: int, edges: list[tuple[int, int]]) -> lis
     picks = spread(len(record.x), TREND_ROWS)
     layer, x = record.layers[index], record.inputs[index][picks]
     model, target = analysis.subject.model, analysis.subject.target
-    with torch.enable_grad():  # how the page's output, or the last layer's own, grows with sums
+    with torch.enable_grad():  # gradient of the explained output, or in the last layer of each
         sums = record.pre_activations[index][picks].detach().requires_grad_()
         outputs = model.run(model.nodes[index](sums), start=index + 1) * model.output_scale
         outputs = outputs if index == len(model.layers) - 1 else outputs[:, target]
@@ -160,7 +160,7 @@ def describe_growth(terms: Terms, model: KAN) -> dict[str, Any]:
 
 
 def without_pairs(analysis: Analysis) -> str | None:
-    """Return the reason for the lack of interactions, in one word."""
+    """Return the reason why there are no interactions, in one word; None if there are."""
     if analysis.pairs is not None:
         return None
     if is_additive(analysis.subject.model, analysis.subject.target):
@@ -230,7 +230,7 @@ def mathml(expression: Expr, name: str) -> str | None:
 
 
 def _printer(long_names: bool) -> Any:
-    """Return a MathML printer that keeps names."""
+    """Return a MathML printer that leaves names unchanged, except for indices such as x1."""
     from sympy.printing.mathml import MathMLPresentationPrinter
 
     printer = MathMLPresentationPrinter({"mul_symbol": "dot" if long_names else None})

@@ -1,4 +1,4 @@
-"""Sizes of a report, from counts of evaluated edges, not clocks.
+"""Numbers of rows and methods of a report, from counts of evaluated edges, not clocks.
 
 1e8 evaluations took a second on one core of a laptop.
 """
@@ -26,8 +26,8 @@ from kanlens.reporting._report_data import Subject, spread
 BACKGROUND = 100  # rows that samples are compared with, at most
 MIN_ROWS, MIN_BACKGROUND = 50, 20  # for exact Shapley values and interactions
 SHAPLEY = 4e8  # evaluations for the values of all rows
-INTERACTIONS = SHAPLEY / 4  # each takes two
-SECANT = 1e8  # each takes four
+INTERACTIONS = SHAPLEY / 4  # for interactions, which cost twice as much each
+SECANT = 1e8  # for "secant", where each costs four times as much
 FLOWS = SECANT / 4
 RATE = 1e8  # evaluations in a second
 COMPARED_ROWS = 40
@@ -73,7 +73,7 @@ def make_plan(
 ) -> Plan:
     """Choose sizes that take seconds; passed `methods` always run.
 
-    The cost of exact values is not counted without Shapley values, where a caller has them.
+    Exact Shapley values are planned only if `with_shapley` is set.
     """
     model = subject.model
     reference, origin = _background(subject, background)
@@ -140,7 +140,7 @@ def _background(subject: Subject, background: Rows | None) -> tuple[Tensor, str]
 
 
 def _shrunk(sizes: tuple[int, int], pairs: float) -> tuple[int, int] | None:
-    """Return the numbers of rows and background rows for `pairs`."""
+    """Return numbers of rows and background rows with at most `pairs` pairs; None if few."""
     fewest, share = min(sizes[0], MIN_ROWS), math.sqrt(min(1.0, pairs / math.prod(sizes)))
     background = max(min(sizes[1], MIN_BACKGROUND), int(min(share * sizes[1], pairs / fewest)))
     rows = int(min(sizes[0], pairs / background))
@@ -148,7 +148,7 @@ def _shrunk(sizes: tuple[int, int], pairs: float) -> tuple[int, int] | None:
 
 
 def shapley_evaluations(model: KAN, x: Tensor, background: Tensor, target: int) -> float:
-    """Count the evaluations of exact Shapley values of two rows."""
+    """Count the evaluations of exact Shapley values of a row against a background row."""
     with torch.no_grad():
         problem = Problem(
             model=float64_copy(model), x=x.double(), rows=background.double(), target=target

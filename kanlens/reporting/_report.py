@@ -1,4 +1,4 @@
-"""`report`: a page and its JSON twin, both written or none."""
+"""`report`: a page and its JSON twin, both written or neither."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".html", ".htm")
 FOLDER = Path(__file__).parent
-PACKED = 16  # most numbers of a table that are written as text
+PACKED = 16  # most floats of a table that are written as text
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -210,7 +210,7 @@ def report(
 
 
 def _page(analysis: Analysis, content: dict[str, Any], max_features: int, models: Any) -> str:
-    """Draw and render; matplotlib, sympy and jinja2 are loaded only now."""
+    """Draw the pictures and render the page; this loads matplotlib, sympy and jinja2."""
     from kanlens.reporting._figures import draw_all
     from kanlens.reporting._what_if_data import build_panel
 
@@ -226,7 +226,7 @@ def render_page(
 ) -> str:
     """Return the page as one self-contained HTML document.
 
-    Every value from data is escaped; pictures are those of `draw_all`, the panel of `build_panel`.
+    Every value from data is escaped; `pictures` are from `draw_all`, `panel` is from `build_panel`.
     A digest lets a browser run no other script than the page's own.
     """
     from jinja2.utils import htmlsafe_json_dumps
@@ -252,7 +252,7 @@ def render_page(
 
 
 def _titled(svg: str, title: str) -> str:
-    """Return a picture as markup, with another title if there is one."""
+    """Return an SVG picture as markup; a `title` that is not empty replaces its own."""
     from markupsafe import Markup, escape
 
     head, start, rest = svg.partition("<title>")
@@ -262,7 +262,7 @@ def _titled(svg: str, title: str) -> str:
 
 
 def _packed(value: object) -> Any:
-    """Encode large tables as bytes of float64, exact; escape text."""
+    """Encode tables of more than `PACKED` floats as base64 of float64; escape text."""
     if isinstance(value, str):
         return escaped(value)
     if isinstance(value, dict):
@@ -295,7 +295,7 @@ def _environment() -> Any:
 
 
 def _script(functions: dict[str, str]) -> str:
-    """Return the page's script, after elementary functions of u by name."""
+    """Return the page's script, preceded by a table of elementary functions of u by name."""
     from jinja2.utils import htmlsafe_json_dumps
 
     entries = [f"{htmlsafe_json_dumps(name)}: (u) => {code}" for name, code in functions.items()]

@@ -74,7 +74,7 @@ class Subject:
 
     @property
     def given_away(self) -> dict[str, float]:
-        """Columns that predict the target alone; those of training if recorded."""
+        """Score of each column that alone predicts the target, as recorded in training if known."""
         if self.model.record is not None:
             return self.model.record.given_away
         return {} if self.y is None else giveaways(self.model.schema, self.x, self.y)
@@ -130,7 +130,7 @@ def _held_out(model: KAN, data: Any, x: Tensor, y: Tensor | None) -> int | None:
         try:
             whole = dataclasses.replace(model.schema, features=record.features)
             x = read_features(frame, whole, call="report").x
-        except KanlensError:  # of columns that the model does not need
+        except KanlensError:  # columns that the model dropped may be missing
             return None
     return record.count_held_out(row_hashes(x, y))
 
@@ -156,7 +156,7 @@ def spread(rows: int, most: int) -> Tensor:
 
 
 def subject_losses(subject: Subject) -> Array | None:
-    """Return the loss of each row: absolute error or cross-entropy."""
+    """Return the loss (row,), absolute error or cross-entropy; None without targets."""
     if subject.y is None:
         return None
     if subject.model.task == "classification":
@@ -275,7 +275,7 @@ def _ranking(is_class: Array, chance: Array) -> dict[str, Any]:
 def _calibration(subject: Subject, chances: Array, y: Array) -> dict[str, Any]:
     """Return bins of predicted probabilities and observed frequencies.
 
-    They are of the rows held out of training if the model has them, by networks without these.
+    If the model stores predictions of networks for rows held out of their training, these are used.
     """
     held_out = True
     try:

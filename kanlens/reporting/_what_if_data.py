@@ -28,7 +28,7 @@ from kanlens.reporting._report_data import Subject
 MAX_FEATURES = 60
 LEVEL = 0.9  # of intervals
 MAX_CHARACTERS = 2_000_000  # characters of a network's numbers
-EDGE_TEXT = 100  # characters that an edge has at least
+EDGE_TEXT = 100  # least characters of an edge's numbers
 TOO_LARGE = f"the weights of the model take more than {MAX_CHARACTERS // 1_000_000} MB"
 CHECKED = [0, exported.RANDOM, exported.RANDOM + 2, -4, -3, -2, -1]  # of exported.sample_rows
 POSITIONS = 200  # of a slider
@@ -39,10 +39,10 @@ def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
     """Return a panel as plain JSON types, or the reason in "left_out".
 
     "network" and "functions" (in JavaScript) are the model as exporters write it, "controls" one
-    per column, "reference" and "rows" (those at `picks`) their settings, "check" rows with the
+    per column, "reference" and "rows" (at `picks`) values of all features, "check" rows with the
     outputs of the model in float64, "widths" half of each 90% interval, or the least probability
     in a set of classes, if rows were held out, "ends" the outputs that intervals start from, and
-    "support" the rows and ranges that tell values outside the data.
+    "support" the rows and ranges that show which values lie outside the data.
     """
     try:
         network, functions, check = _computed(subject.model)
@@ -92,7 +92,7 @@ def _widths(model: KAN, row: Tensor) -> list[float] | None:
 
 
 def _support(model: KAN) -> dict[str, Any]:
-    """Return what `kanlens.predict` finds values outside the data by."""
+    """Return the ranges and rows by which `kanlens.predict` finds values outside the data."""
     held = model.input_low.isfinite() & model.input_high.isfinite()
     domain = (end * model.input_scale + model.input_shift for end in model.layers[0].domain())
     ends = zip((model.input_low, model.input_high), domain, strict=True)
@@ -165,7 +165,7 @@ def _control(x: Array, features: Sequence[Feature], columns: list[int]) -> dict[
     """Describe the control of a column, and its most typical value."""
     first, values = features[0], x[:, columns]
     shared = {"name": _name(first), "unit": first.unit, "columns": columns}
-    blank = [first.filler or 0.0, 1.0]  # a number and the mark of its missing cells
+    blank = [first.filler or 0.0, 1.0]  # the number, and the indicator of missing cells
     if first.category is not None:
         labels, codes = choices(features)
     elif first.kind == "binary":

@@ -19,13 +19,13 @@ from kanlens.model._spline_forward import Average, Bands
 from kanlens.splines import _spline as spline
 from kanlens.splines._local_basis import local_basis
 
-NODES = 12  # of Gauss-Legendre on a piece no wider than WIDEST
+NODES = 12  # of Gauss-Legendre on an interval of at most MAX_PANEL_WIDTH
 MAX_PANEL_WIDTH = 1.0  # every base is analytic within pi / 2 of the real line, or farther
 FLAT_BEYOND = 60.0  # beyond it the second derivative of every base is below 1e-20
 
 
 def activation_l1(layer: KANLinear, x: Tensor) -> Tensor:  # (out, in)
-    """Return the mean of ``|phi_oi(x_i)|`` over the rows: the exact penalty of the paper [1]_.
+    """Return the mean of ``|phi_oi(x_i)|`` over the rows, the L1 norm of an edge in [1]_.
 
     Memory does not grow with the batch.
 
@@ -63,8 +63,8 @@ def activation_l2(
 ) -> Tensor:  # (out, in)
     """Return the L2 norm of every edge over the rows: the standard deviation of phi_oi(x_i).
 
-    For splines it is a quadratic form of the weights in the covariances of the basis, without the
-    (batch, out, in) tensor of values. It is also exact for an edge whose variation is tiny
+    For splines its square is a quadratic form in the weights, of the covariances of the basis: no
+    (batch, out, in) tensor is needed. The norm is also exact for an edge whose variation is tiny
     relative to its mean.
 
     Parameters
@@ -72,7 +72,7 @@ def activation_l2(
     layer, x
         As for `activation_l1`, which raises the same errors.
     centered : bool
-        Whether the mean of the edge is subtracted; without, the norm is sqrt(mean(phi^2)).
+        Whether the mean of the edge is subtracted; if not, the norm is sqrt(mean(phi^2)).
     average : callable, optional
         Maps the mean (out, in) over `x`, if `x` is a part of the rows, to the mean over all rows.
 
@@ -95,15 +95,15 @@ def weight_l1(layer: EdgeLayer, x: Tensor | None = None) -> Tensor:  # (out, in)
     """Return the gauge-invariant L1 norm of each edge's weights.
 
     For a spline edge it is ``mean_k |coefficient_k - c| + |base_weight|``, with the scaler
-    multiplied into the coefficients and c the mean of the edge; a straight base counts in the
-    coefficients. Splitting a function differently between weight, scaler and a straight base, or
+    multiplied into the coefficients and c the mean of the edge; a linear base is added to the
+    coefficients. Splitting a function differently between weight, scaler and a linear base, or
     moving a constant from one edge of a node to another, does not change it, unlike `raw_l1`.
 
     Parameters
     ----------
     layer : EdgeLayer
     x : Tensor, shape (batch, in), optional
-        Points over which c is taken, in the scaled units of the layer. Default: the stored
+        Points over which the mean c is taken, in the scaled units of the layer. Default: the stored
         quantiles of the training data, else evenly over the grid.
 
     Examples
@@ -177,7 +177,7 @@ def curvature(layer: EdgeLayer) -> Tensor:  # (out, in)
 
 @torch.no_grad()
 def _integrals(layer: EdgeLayer) -> Bands:
-    """Return integrals of products of lower B-splines and the base's second derivative."""
+    """Integrate products of B-splines two degrees lower and the base's second derivative."""
     knots, degree = layer.grid.double(), max(2, layer.spline_order)
     dropped = min(2, layer.spline_order)
     inner = knots[:, dropped : knots.shape[1] - dropped]

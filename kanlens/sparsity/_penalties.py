@@ -1,6 +1,6 @@
 """Penalties that training can add to its loss, and group soft-thresholding of edges.
 
-Penalties are sums of norms of edges, and of their entropy; the step is that of the group lasso.
+Penalties are sums of norms of edges, and of their entropy; the threshold is the group lasso's.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Penalty:
     concentrates: bool = True
 
     def over(self, layer: EdgeLayer, x: Tensor | None, average: Average | None) -> Tensor:
-        """Return the norms over all rows; `average` combines processes."""
+        """Return the norms (out, in) over all rows; `average` is over processes, None for one."""
         if average is None:
             return self.norm(layer, x)
-        if self.norm is activation_l2:  # alone is the root of a mean, and no mean
+        if self.norm is activation_l2:  # the only root of a mean
             return activation_l2(layer, cast("Tensor", x), average=average)
         return average(self.norm(layer, x))
 
@@ -202,7 +202,7 @@ def prox_group(
 
 @torch.no_grad()
 def shrink(layer: EdgeLayer, mean: Tensor, norm: Tensor, strength: float | Tensor) -> Tensor:
-    """Soft-threshold edges by their norms, with means to the bias; return factors (out, in)."""
+    """Soft-threshold edges, moving the removed means to the bias; return factors (out, in)."""
     left = (norm - strength).clamp_min(0)
     taken = torch.as_tensor(strength, device=norm.device) > 0
     factor = torch.where(left > 0, left / norm, torch.where(taken, 0.0, 1.0).to(norm))

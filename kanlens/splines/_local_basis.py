@@ -14,24 +14,24 @@ from kanlens.splines._spline import Extrapolation
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-EVEN = 0.45  # of a piece: how far a knot may be from even spacing for the guess to be good
-TILE = 256  # numbers of x whose pieces are guessed in one loop, or those of one row
+EVEN = 0.45  # of a piece: distance of a knot from even spacing below which pieces are guessed
+TILE = 256  # numbers of x whose pieces are guessed in one loop; at least those of one row
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LocalBasis:
-    """Power form of the B-spline basis on each knot interval, and beyond the last ones.
+    """Power form of the B-spline basis on each knot interval, and beyond the outer ones.
 
     The real line is cut into pieces: one per knot interval with a nonzero basis function, and one
     beyond either end. In a piece, u = (x - origin) * scale and the functions ``first + k``, for k
     from 0 to degree, are polynomials of u; every other function is zero. Between knots u goes from
     -0.5 to 0.5, about the middle of the piece, where polynomials lose the fewest digits; but where
-    splines run out, u is 0 at their last knots, so that they are zero there to the last digit.
+    splines decay to zero, u is 0 at the outermost knots, so that they are exactly zero there.
     `rows` is the number of inputs, or 1 when all have the same knots. `powers` has coefficients of
-    u to the power p in the order row, piece, p, nonzero function, then zeros for long vectors.
+    u to the power p in the order row, piece, p, nonzero function, then zeros as vector padding.
     """
 
-    knots: Tensor  # (in, knot), those all this was made of
+    knots: Tensor  # (in, knot), from which the other fields are computed
     starts: Array  # (rows * piece,), of each piece; the first at minus infinity
     ends: Array  # (rows * piece,), where the next piece begins; NaN for the last
     origins: Array  # (rows * piece,)
@@ -40,10 +40,10 @@ class LocalBasis:
     powers: Array  # (rows * piece * (degree + 1) * (degree + 1) + degree,)
     low: Array  # (rows,)
     density: Array  # (rows,): (x - low) * density rounds down to a guess of the piece of x
-    sure: float  # how far from a piece's middle the guess is right, of 0.5; 0 if far from even
+    sure: float  # distance from a piece's middle, in pieces, up to which the guess is right; or 0
     stride: int  # pieces from one input to the next; 0 when all share one row
     degree: int
-    window: tuple[int, ...]  # its length, degree + 1, is part of the kernels' types
+    window: tuple[int, ...]  # zeros; the length, degree + 1, is part of the kernels' types
     extrapolation: Extrapolation
 
     @property
@@ -54,7 +54,7 @@ class LocalBasis:
     def evaluate(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Return the index of the first nonzero function at x (in, batch), and all nonzero values.
 
-        Differentiable in x; NaN gives NaN.
+        All have the shape of x. Differentiable in x; NaN gives NaN.
         """
         n = self.degree + 1
         starts, origins, scales, table = (
@@ -81,11 +81,11 @@ class LocalBasis:
 
 
 def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> LocalBasis:
-    """Return the pieces of a spline basis on rows of increasing knots (in, knot).
+    """Return the local form of the B-spline basis on increasing knots (in, knot).
 
     Arrays are in the dtype of `knots`, and computed in float64.
     """
-    with torch.inference_mode(False):  # a gradient that comes later must be able to keep them
+    with torch.inference_mode(False):  # so that autograd can save them later
         knots = knots.detach().clone().cpu()
     shared = bool((knots == knots[:1]).all())
     rows = (knots[:1] if shared else knots).double().numpy()
@@ -135,7 +135,7 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> 
 def _polynomials(knots: Array, degree: int) -> Array:  # (rows, interval, power, function)
     """Return the nonzero basis functions of every knot interval, by the Cox-de Boor recursion.
 
-    In interval c these are the functions c - degree to c, including those that do not exist.
+    In interval c these are the functions c - degree to c, even if the basis has none of that index.
     """
     gap = np.diff(knots)
     more = np.arange(1, degree + 1)
@@ -157,7 +157,7 @@ def _polynomials(knots: Array, degree: int) -> Array:  # (rows, interval, power,
 
 
 def _move(powers: Array, share: Array) -> None:
-    """Expand polynomials of u (row, piece, power, function) about u = share (row, piece)."""
+    """Expand polynomials (row, piece, power, function) about u = share (row, piece), in place."""
     degree = powers.shape[2] - 1
     for p in range(degree):
         for q in range(degree - 1, p - 1, -1):
@@ -165,7 +165,7 @@ def _move(powers: Array, share: Array) -> None:
 
 
 def _continued(powers: Array, degree: int) -> tuple[Array, Array]:
-    """Keep the intervals of the grid, and continue linearly from both of its ends."""
+    """Return first functions and polynomials on the grid, continued linearly beyond both ends."""
     inside = powers[:, degree : powers.shape[1] - degree]
     left, right = np.zeros_like(inside[:, :1]), np.zeros_like(inside[:, :1])
     left[:, :, :2] = inside[:, :1, :2]
@@ -177,7 +177,7 @@ def _continued(powers: Array, degree: int) -> tuple[Array, Array]:
 
 
 def _run_out(powers: Array, degree: int) -> tuple[Array, Array]:
-    """Keep all intervals, drop the functions that do not exist, and add zero at both ends."""
+    """Return first functions and polynomials on all knot intervals, and zero beyond both ends."""
     intervals = powers.shape[1]
     last = intervals - 2 * degree - 1  # first function of the last interval of the grid
     wanted = np.arange(intervals) - degree

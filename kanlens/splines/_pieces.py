@@ -24,16 +24,16 @@ Index = np.ndarray[Any, np.dtype[np.signedinteger[Any]]]
 
 MAX_DEGREE = 5
 _EPS = float(np.finfo(np.float64).eps)
-_ROUNDING = 64.0 * _EPS  # what a value may lose, in parts of the terms it is summed from
-_STEPS = 200  # more than halving a float64 bracket to nothing takes
+_ROUNDING = 64.0 * _EPS  # rounding error of a value, relative to the sum of its absolute terms
+_STEPS = 200  # iterations: more than bisection to full precision takes
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Pieces:
     """A piecewise polynomial plus a sum of elementary functions, analytic between the breaks.
 
-    A piece is a polynomial in ``u - origin``, its start (its end for the first piece); `magnitude`
-    is the size of the spline coefficients behind it, to which rounding is relative.
+    A piece is a polynomial in the distance ``u - origin`` from its start (of the first, its end);
+    `magnitude` is its largest absolute B-spline coefficient, to which rounding is relative.
     """
 
     breaks: Array  # (break,), increasing
@@ -84,7 +84,7 @@ class Pieces:
         """Split an interval into stretches on each of which the function is monotone.
 
         Returns their ends, increasing (the ends of the interval, breaks and zeros of the slope),
-        and the piece to the right of each (of the last: to its left).
+        and the piece to the right of each end (left of the last).
         """
         between = self.breaks[(self.breaks > low) & (self.breaks < high)]
         ends = np.concatenate(([low], between, [high]))
@@ -130,7 +130,7 @@ class Pieces:
         return np.concatenate(extrema)
 
     def _pick(self, run: Array, size: Array, low: float, high: float) -> Array:
-        """Keep one of several points that are equal up to rounding; of a flat piece, both ends."""
+        """Return the point of a run with the least `size`; both ends if the run is a flat piece."""
         whole = np.isin(run, self.breaks) | (run == low) | (run == high)
         if whole.sum() > 1:
             return run[[0, -1]]
@@ -172,7 +172,7 @@ class Pieces:
         return np.asarray(x, dtype=np.float64)
 
     def _derived(self, order: int) -> Array:
-        """Coefficients of the `order`-th derivative of every polynomial."""
+        """Return the coefficients of the `order`-th derivative of every polynomial."""
         degree = self.coefficients.shape[1] - 1
         if order > degree:
             return np.zeros_like(self.coefficients[:, :1])
@@ -194,8 +194,8 @@ def spline_pieces(
 ) -> Pieces:
     """Return the pieces of a B-spline, continued outside the grid, plus functions.
 
-    `degree` knots lie beyond either end of the grid. The spline is linear from there or runs out
-    on them ("zero").
+    `degree` knots lie beyond either end of the grid. Outside, the spline is linear, or decays
+    to zero over these knots ("zero").
     """
     # with zero B-splines around, every knot interval is inside the grid of a wider spline
     steps = np.arange(1.0, degree + 1.0) * (knots[-1] - knots[0])
@@ -258,7 +258,7 @@ def check_spline(call: str, knots: Array, coefficients: Array, degree: int) -> N
         raise InvalidValueError(call, expected, str(knots.tolist()), advice)
     if not np.isfinite(coefficients).all():
         bad = coefficients[~np.isfinite(coefficients)][0].item()
-        advice = "Check the layer it comes from"
+        advice = "Check the weights of the layer"
         raise InvalidValueError(call, "finite coefficients", repr(bad), advice)
 
 

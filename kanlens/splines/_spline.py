@@ -15,9 +15,9 @@ from torch.nn import functional
 from kanlens.errors import ShapeError
 
 Extrapolation = Literal["linear", "zero"]
-COLLAPSED = 1e-2  # spacing, as a share of the even one, below which quantiles are repeated
-RIDGE = 1e-12  # relative to the largest column of a least-squares problem
-OUTSIDE_WEIGHT = 1e-4  # of a refit's rows beyond the old grid, where the new grid holds the old
+COLLAPSED = 1e-2  # share of the even spacing below which quantiles count as repeated
+RIDGE = 1e-12  # relative to the largest squared column norm of a least-squares problem
+OUTSIDE_WEIGHT = 1e-4  # of a refit's points beyond the old grid, if the new grid contains the old
 
 
 def uniform_knots(
@@ -56,7 +56,7 @@ def basis(
     derivative: int = 0,
     extrapolation: Extrapolation = "zero",
 ) -> Tensor:  # (..., in, basis)
-    """Evaluate every B-spline basis function of every input, or its derivative of an order.
+    """Evaluate every B-spline basis function of every input, or its `derivative`-th derivative.
 
     Uses the Cox-de Boor recursion [1]_. Outside the grid, ``extrapolation="zero"`` lets the
     functions decay to zero over the knots beyond, and ``"linear"`` continues each linearly. The
@@ -72,7 +72,7 @@ def basis(
     if extrapolation == "zero":
         return _basis(x, knots, degree, derivative)
     low, high = grid_ends(knots, degree)
-    inside = x.clamp(low, high)  # NaN stays NaN; the slope at an end is that of its piece
+    inside = x.clamp(low, high)  # NaN stays NaN; the slope at an end is that inside
     values = _basis(inside, knots, degree, derivative)
     beyond = (x - inside).unsqueeze(-1)  # (..., in, 1)
     if derivative == 0:
@@ -106,7 +106,7 @@ def _basis(x: Tensor, knots: Tensor, degree: int, derivative: int) -> Tensor:
         values = values + 0 * points  # NaN stays NaN
     for p in range(1, lowest + 1):
         rising = distance[..., :-p] * (knots[:, p:] - knots[:, :-p]).reciprocal() * values
-        # of the falling ramp: the next, less its rising part
+        # the next function times its falling ramp: that function less its rising part
         values = rising[..., :-1] + values[..., 1:] - rising[..., 1:]
     for p in range(lowest + 1, degree + 1):
         scaled = values * (p / (knots[:, p:] - knots[:, :-p]))
@@ -134,10 +134,10 @@ def local_sums(
     knots: Tensor,  # (in, knot)
     degree: int,
 ) -> Tensor:  # (batch, out)
-    """Return the sums of splines over the inputs, by indexing.
+    """Return the sums of splines over the inputs, from the nonzero basis functions alone.
 
-    Only the `degree` + 1 nonzero functions of each number of x are evaluated, so that time does not
-    grow with the grid.
+    Only the `degree` + 1 functions that are nonzero at each number of x are evaluated, so that time
+    does not grow with the grid.
     """
     cuts = knots[:, degree + 1 : -degree - 1].contiguous()
     piece = torch.searchsorted(cuts, x.mT.contiguous(), right=True).mT.unsqueeze(-1)
@@ -200,7 +200,7 @@ def refit(
     *,
     extrapolation: Extrapolation = "zero",
 ) -> Tensor:  # (out, in, new basis)
-    """Write splines on another grid.
+    """Return the coefficients of splines on another grid.
 
     Exact to rounding inside the old grid if the new one contains its breakpoints; else a least
     squares fit over the new grid, with equal weights for all intervals between breakpoints.
@@ -235,8 +235,8 @@ def adapted_breakpoints(
     x: Tensor,  # (batch, in)
     old: Tensor,  # (in, G + 1)
     *,
-    eps: float,
-    margin: float,
+    eps: float,  # weight of even spacing
+    margin: float,  # room beyond the data at either end, as a share of their range
 ) -> Tensor:  # (in, G + 1)
     """Place breakpoints at quantiles of the data, mixed with even spacing.
 
@@ -270,7 +270,7 @@ def _adapted_column(x: Tensor, old: Tensor, eps: float, margin: float) -> Tensor
 
 
 def quantiles(values: Tensor, places: Tensor) -> Tensor:  # (value, ...) -> (place, ...)
-    """Return quantiles by linear interpolation; torch.quantile refuses over 16 million values."""
+    """Return quantiles at shares `places`, interpolated; torch.quantile takes 16 million values."""
     ordered = values.sort(dim=0).values
     position = places * (len(ordered) - 1)
     left = position.floor().long().clamp(max=len(ordered) - 1)
@@ -280,7 +280,7 @@ def quantiles(values: Tensor, places: Tensor) -> Tensor:  # (value, ...) -> (pla
 
 
 def resized_breakpoints(cuts: Tensor, grid_size: int) -> Tensor:
-    """Return breakpoints (in, grid_size + 1) for some (in, G + 1); a finer grid keeps all."""
+    """Resample breakpoints (in, G + 1) to (in, grid_size + 1); a finer grid keeps the old ones."""
     old_size = cuts.shape[1] - 1
     if grid_size < old_size:
         return quantiles(cuts.mT, torch.linspace(0, 1, grid_size + 1, dtype=torch.float64)).mT

@@ -52,9 +52,9 @@ def information_scores(
     misfit: Tensor, families: Sequence[Family], coefficients: Tensor | float
 ) -> Tensor:
     """Return the criterion of every fit (edge, family); smaller is better."""
-    # S = (n - p) ln(u + eps + least / 2) + 2 ln(2) complexity is the marginal likelihood of p
-    # parameters that leave the part u of n values of unknown noise, and a prior (G. L. Bretthorst,
-    # Bayesian Spectrum Analysis and Parameter Estimation, 1988, chapter 3).
+    # S = (n - p) ln(u + eps + least / 2) + 2 ln(2) complexity is -2 log(likelihood * prior), by the
+    # marginal likelihood of p parameters that leave the share u of n values, with unknown noise (G.
+    # L. Bretthorst, Bayesian Spectrum Analysis and Parameter Estimation, 1988, chapter 3).
     price = torch.tensor([2 * math.log(2.0) * family.function.complexity for family in families])
     used = torch.tensor([float(family.parameters) for family in families])
     left = misfit.clamp(min=0.0)
@@ -102,7 +102,7 @@ class EdgeChoice:
     out: int
     in_: int
     candidates: tuple[Candidate, ...]  # best first
-    importance: float  # deviation of the edge over that of the sum it enters
+    importance: float  # standard deviation of the edge over that of its sum
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -250,7 +250,7 @@ def function_edges(model: KAN) -> list[Edge]:
 
 
 def finished(work: KAN, model: KAN) -> KAN:
-    """Return a working copy in the dtype and mode of its model, without clipping."""
+    """Convert a working copy in place to the dtype and mode of its model, without clipping."""
     work.holds_inputs = False
     work.input_low.fill_(-torch.inf)
     work.input_high.fill_(torch.inf)

@@ -29,9 +29,9 @@ from kanlens.symbolic._joint_refit import refit
 from kanlens.symbolic._library import Family
 
 _TIE = 6.0  # difference of the criterion
-_TRIALS = 32  # refits spent on each kind of doubt, for a beam of one network
+_TRIALS = 32  # most refits to remove edges and to try clearly worse functions, together
 _MAX_TRIALS = 48  # refits spent on ties
-_IDLE = 12  # of them without a loss lower by a tenth, after which the search ends
+_IDLE = 12  # refits spent on ties after which the search ends if the loss fell by less than a tenth
 _OPTIONS = 3  # near ties of an edge that are tried
 _MAX_RESAMPLED = 64  # edges of a network whose layers are sampled anew in every trial
 _DISPENSABLE = 0.05  # importance below which removal of an edge is tried
@@ -40,7 +40,7 @@ _STEPS = (4, 8)  # of a short refit: of all trials, and further ones of promisin
 _PROMISING = 4.0  # times the needed loss up to which a trial is promising
 _MAX_CANDIDATES = 4  # candidates of an edge that are compared when its layer is sampled anew
 _FREE = 1.02  # factor by which the loss may rise without an edge
-# factors by which near ties and others must lower it
+# factors by which near ties and other functions must lower the loss
 _NEAR_TIE_FACTOR, _REPLACEMENT_FACTOR = 0.5, 0.1
 
 

@@ -27,7 +27,7 @@ Array = np.ndarray[Any, np.dtype[np.float64]]
 Function = Callable[..., Any]
 
 _INVERTIBLE = ("sin", "cos", "tan", "sinh", "cosh", "tanh")
-_ALIKE = ("exp", "log", "sign", *_INVERTIBLE)  # called the same by both
+_ALIKE = ("exp", "log", "sign", *_INVERTIBLE)  # named alike in sympy and NumPy
 _FUNCTIONS: dict[Any, Function] = {
     **{getattr(sympy, name): getattr(np, name) for name in _ALIKE},
     **{getattr(sympy, f"a{name}"): getattr(np, f"arc{name}") for name in _INVERTIBLE},
@@ -102,14 +102,14 @@ def compiled(expressions: tuple[Expr, ...], symbols: tuple[Expr, ...]) -> Callab
     """Return a function that evaluates expressions, given one array per symbol."""
     try:
         return Program(expressions, symbols)
-    except NotImplementedError:  # functions of SciPy, and pieces
+    except NotImplementedError:  # functions of SciPy, and Piecewise
         return _lambdified(expressions, symbols)
 
 
 class Program:
-    """Expressions as steps of NumPy, faster to compile than by lambdify, with common parts once.
+    """Expressions as NumPy calls, each subexpression once; faster to compile than by lambdify.
 
-    Raises NotImplementedError if a part has no equivalent in NumPy.
+    Raises NotImplementedError if a subexpression has no equivalent in NumPy.
     """
 
     def __init__(self, expressions: Sequence[Expr], symbols: Sequence[Expr]) -> None:

@@ -38,7 +38,7 @@ def fitted_constants(
     *,
     profiled: bool = True,
 ) -> dict[str, Any]:
-    """Return the floating-point numbers, their standard errors and their profile intervals.
+    """Return a dict of `constants` and `profiles` as in `Receipt`, for floating-point numbers.
 
     Both are empty without y (batch, out), for class codes, and for formulas too large to refit.
     Unless `profiled`, intervals are symmetric.
@@ -88,7 +88,7 @@ class _Profile:
         near = self.best.parameters
 
         def excess(at: float) -> float:
-            """Return the root of the relative rise of the loss, over that at an end, minus 1."""
+            """Return sqrt(r) - 1, for r the rise of the loss over its rise at an end."""
             nonlocal near
             start, free = near.copy(), self.every.copy()
             start[k], free[k] = self.best.parameters[k] + sign * at * reach, False

@@ -50,7 +50,7 @@ class EdgeSamples:
     high: Tensor
     uniform: int  # number of samples at the start that are equally spaced from low to high
     # (input, sample, direction): spline space of each input without constants, as orthonormal
-    # directions, those that are zero at the end
+    # directions, padded with zeros at the end
     space: Tensor | None = None
     place: Tensor | None = None  # (edge,): the input of each edge in `space`
 
@@ -70,15 +70,15 @@ class EdgeFits:
     r2: Tensor  # (edge, family): one minus the residual over the variance of the edge
     sse: Tensor  # (edge, family): sum of squared residuals, in the units of the edge squared
     misfit: Tensor  # (edge, family): unexplained part of the edge in the spline space, or 1 - r2
-    coefficients: Tensor | None  # (edge,): independent values of the spline on its range
+    coefficients: Tensor | None  # (edge,): number of independent coefficients on its range
     mean: Tensor  # (edge,): of its samples
-    constant: Tensor  # (edge,): edges that do not vary beyond rounding, or whose input does not
+    constant: Tensor  # (edge,): mask of edges that do not vary, or whose input does not
 
 
 def fit_edges(
     samples: EdgeSamples, families: Sequence[Family], *, most: int | None = None
 ) -> EdgeFits:
-    """Fit each family to each edge; polish only the best `most`, if given."""
+    """Fit each family to each edge; polish only an edge's best `most` families, if given."""
     middle, half = (samples.low + samples.high) / 2, (samples.high - samples.low) / 2
     mean, spread = samples.y.mean(1), samples.y.std(1, unbiased=False)
     constant = (spread <= 1e-12 * (1e-300 + samples.y.abs().amax(1))) | (half <= 0)
@@ -195,7 +195,7 @@ class Fits(NamedTuple):
         return Fits(*(values[index] for values in self))
 
     def best_of_each(self, sse: Tensor, edges: int, most: int) -> Fits:
-        """Return the best fit of each edge by its `most` best families."""
+        """Return the best fit of each edge and family, for an edge's best `most` families."""
         key = (self.family * edges + self.edge).numpy()
         order = np.lexsort((sse.numpy(), key))
         first = order[np.unique(key[order], return_index=True)[1]]
@@ -316,7 +316,7 @@ def _scan_basis(family: Family, uniform: int) -> Tensor:
 
 
 def _scan(family: Family, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return a, b and R2 of the best starts that differ, each (edge, start)."""
+    """Return a, b and R2 of the best starts at peaks of R2, each (edge, start)."""
     check_time()
     centered = y - y.mean(1, keepdim=True)
     basis = _scan_basis(family, y.shape[1])

@@ -27,10 +27,10 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 Function = Callable[[Array], Array]
 
 _REDUNDANT = 1e-14  # relative eigenvalue of the normal matrix that counts as 0
-_SHARED = 1e-6  # squared component in such a direction of a redundant parameter
+_SHARED = 1e-6  # squared component in such a direction that makes a parameter redundant
 _MIN_DAMPING = 1e-13
 _TOLERANCE = 1e-10  # relative fall of the loss that ends the descent
-_CROWDED = 0.8  # share of unfinished problems below which others are removed
+_CROWDED = 0.8  # share of unfinished problems below which finished ones are removed
 _MAX_NUMBERS = 400  # most free parameters
 _MAX_RESIDUALS = 6000  # rows times outputs in the Jacobian
 _FREE = {"none": (2,), "shift": (1, 2), "scale": (0, 2), "both": (0, 1, 2)}  # of a, b and c
@@ -62,7 +62,7 @@ class Damping:
 
     first: float = 1e-3
     most: float = 1e10
-    factors: tuple[float, float] | None = None  # of accepted and other steps; None: Nielsen's rule
+    factors: tuple[float, float] | None = None  # accepted and rejected steps; None: Nielsen's
 
     def updated(
         self, damped: Array, rise: Array, better: Mask, gain: Array, predicted: Array

@@ -132,7 +132,7 @@ def _both_signs(scales: Tensor) -> Tensor:
 
 
 def _side_starts(lowest: float) -> Tensor:
-    """Return a = -1 and 1 with u = 0 at log-spaced distances."""
+    """Return a = -1 and 1 with u = 0 at log-spaced distances beyond the range."""
     return _grid([-1.0, 1.0], 1.0 + _logspace(-2.5, 1.3, 20).clamp(min=lowest))
 
 

@@ -13,7 +13,7 @@ RULES = ("best", "accuracy", "score")
 READABLE = 60  # nodes of a formula that is shown
 _ROUNDING = 1e-24  # smallest loss
 _WELL_WITHIN = 0.75  # preferred share of the limit
-_AS_GOOD = 1.5  # ratio to the least loss of rows among the best
+_AS_GOOD = 1.5  # largest ratio to the least loss by the rule "best"
 
 
 def front(
@@ -34,7 +34,7 @@ def front(
 def front_and_beyond(
     complexities: Sequence[int], losses: Sequence[float], partial: Sequence[bool]
 ) -> list[int]:
-    """Return the front of rows without splines, continued by `partial` ones."""
+    """Return the front of rows that are not `partial`, continued by partial ones."""
     rows = range(len(losses))
     whole = [k for k in rows if not partial[k]]
     *shorter, last = front(complexities, losses, whole or rows)

@@ -25,7 +25,7 @@ MAX_FIT_ROWS = 2000  # for fitting
 MIN_SPLIT_ROWS = 20  # with fewer rows, all are fitted to
 JUDGES = 100_000  # most rows for validation, and for test
 SUFFICIENT = 1000  # least rows for a test set
-_AS_GOOD = 1.01  # ratio to the network's loss, with few rows
+_AS_GOOD = 1.01  # accepted ratio of the formula's loss to the network's
 MAX_CLIPPED = 0.05  # share of rows left out
 MAX_EDGES = 100  # with a path to one output
 _GOLDEN = (math.sqrt(5) - 1) / 2  # its multiples fill [0, 1) evenly
@@ -43,7 +43,7 @@ class Partition(NamedTuple):
     judging: Tensor
 
     def of(self, x: Tensor, y: Tensor | None) -> PartitionedRows:
-        """Return the rows of each part with their targets."""
+        """Return the rows for each purpose with their targets."""
         fitted, *others = ((x[rows], None if y is None else y[rows]) for rows in self)
         return PartitionedRows(fitted, *(pair if len(pair[0]) else None for pair in others))
 
@@ -55,9 +55,9 @@ def partition(
     judging: bool = True,
     groups: Tensor | None = None,
 ) -> Partition:
-    """Split 20 rows or more, by the generator or evenly, by groups.
+    """Split row indices by the generator or evenly; rows of a group stay together.
 
-    Test rows are only set aside from 1000 rows on, and if there are no others.
+    From 20 rows on, some are for validation; from 1000 rows on, some for test if `judging`.
     """
     if generator is None:
         order = (torch.arange(rows, dtype=torch.float64) * _GOLDEN % 1.0).argsort()
@@ -89,7 +89,7 @@ def places_of(
     split: bool = True,
     judging: bool = True,
 ) -> Partition:
-    """Return the rows of each part; without `split`, all are for fitting."""
+    """Return the row indices for each purpose; without `split`, all are for fitting."""
     if not split:
         none = torch.arange(0)
         return Partition(thinned(x, generator), none, none)
@@ -124,7 +124,7 @@ class PartitionedRows(NamedTuple):
 def parts_of(
     model: KAN, data: Table, tests: Table, choosing: Pair | None, generator: torch.Generator | None
 ) -> PartitionedRows:
-    """Return the rows of each part, encoded for a float64 model."""
+    """Return the rows for each purpose, encoded for a float64 model."""
     x, y = _unclipped(model, *prepared(model, *data))
     if tests[0] is None and tests[1] is not None:
         advice = "Pass the rows that y_test belongs to"

@@ -51,9 +51,9 @@ def build_path(
     refined: bool,
     snapped: bool,
 ) -> tuple[tuple[Stage, ...], tuple[float, ...]]:
-    """Return the stages on the Pareto front, and the losses of the last one.
+    """Return the stages on the Pareto front, and each output's loss before any term is cut.
 
-    `model` is in float64, `replaced` has functions on edges, `refitted` is that after the refit.
+    `model` is in float64, `replaced` has functions on edges, `refitted` is that network refitted.
     """
     names = ["fitted", *["refined"] * refined, *["snapped"] * snapped]
     symbols, independent = feature_symbols(model), goal.independent
@@ -137,7 +137,7 @@ def _step(name: str, expression: Expr, table: Simplifier) -> RefinedFormula:
 
 
 def _mixed_stages(model: KAN, replaced: KAN, goal: Goal) -> list[Stage]:
-    """Return networks with more and more edges replaced by functions, the best fits first."""
+    """Return stages with more and more edges replaced by functions, the best fits first."""
     before = function_edges(model)
     edges = [edge for edge in function_edges(replaced) if edge not in before]
     if not 0 < len(edges) <= _MAX_MIXED_EDGES:
@@ -185,8 +185,8 @@ def drop_terms(
 ) -> list[RefinedFormula]:
     """Return formulas with fewer and fewer terms, down to the mean.
 
-    In every round one term of a sum, at any depth, is dropped: that without which the rest, scaled
-    and shifted, fits best. Then the constants are refitted and made exact.
+    In every round one term of a sum, at any depth, is dropped: the one whose removal leaves the
+    best fit after scaling and shifting. Then the constants are refitted and made exact.
     """
     if not expression.free_symbols:
         return []
@@ -248,7 +248,7 @@ def _without_a_term(expression: Expr) -> list[Expr]:
 
 
 def _closest(candidates: list[Expr], symbols: tuple[Expr, ...], x: Array, y: Array) -> Expr | None:
-    """Return the candidate that fits best, with its scale and level."""
+    """Return the candidate that fits y best, scaled and shifted; None if all are undefined."""
     values = evaluator(tuple(candidates), symbols)(x)
     with np.errstate(all="ignore"):
         centered = values - values.mean(axis=0)

@@ -24,7 +24,7 @@ _ACCURACY_LOSS = 0.02  # largest loss of accuracy
 EXPLAINED = 0.999  # least R2 of a formula that explains y
 _ROUNDING = 1e-9  # relative error of a constant target that counts as 0
 _CONSTANTS = 8  # shown in a summary
-_ULPS = 4  # the same for other targets, in ulps of the largest
+_ULPS = 4  # error of an exact fit to targets that vary, in ulps of the largest
 # With p numbers fitted to n rows, the share s of the variance of y is left by chance with a
 # probability of about s ** ((n - 1 - p) / 2); each operator, function and name costs the bits of
 # its choice (J. Rissanen, Modeling by shortest data description, Automatica 14, 1978).
@@ -44,16 +44,16 @@ class Receipt:
     held_out : bool
         Whether it was neither fitted to these rows nor chosen on them.
     chosen_on : bool
-        Whether it was chosen among others on these rows, not fitted to them; that flatters it.
+        Whether it was chosen on these rows, not fitted to them; the figures are then optimistic.
     fitted_rows : int
-        Rows it was fitted to that differ in the features it holds.
+        Distinct rows it was fitted to, compared by the features that it contains.
     numbers : int
         Numbers in the formulas, with exact ones and coefficients of splines.
     max_deviation, mean_deviation : float or None
         Largest and mean absolute difference from the model, in the units of the output (over
         all outputs; of logits for classification). None: the formula was not read from a model.
     relative_rmse : float or None
-        RMSE against the model over the deviation of the model's output; the worst output.
+        RMSE against the model over the standard deviation of its output; of the worst output.
     worst_output : str or None
         Name of that output, if there are several.
     loss : float or None
@@ -83,27 +83,27 @@ class Receipt:
         Increase of the loss by each, in shares of the variance, after the other numbers were
         refitted; negative where the refit improved them.
     constants : tuple of tuple of float
-        The fitted numbers, each with its standard error by the delta method, for errors of one size
-        in the rows of its fit; infinite where other numbers make up for a change of this one. Empty
+        The fitted numbers, each with its standard error by the delta method, for errors of equal
+        variance; infinite where other numbers can compensate for a change of this one. Empty
         without y, and for classification.
     profiles : tuple of tuple of float
         Ends of the 90% profile interval of each of `constants`, infinite where the data set no
         limit: values at which the formula, with the other numbers refitted, fits nearly as well.
-        It is accurate where the formula is far from linear; beyond 8 numbers it is symmetric.
+        It also holds if the formula is far from linear; with over 8 numbers it is symmetric.
     undefined_rows : int
         Rows on which the formula is not finite.
     unfollowed_rows : int
         Further rows that are outliers for the formula, left out of its fit and of the figures.
     poles : tuple of str
-        The parts that go to infinity on the rows or between them.
+        Subexpressions that go to infinity on the rows or between them.
     defined_beyond : bool
-        Whether it is finite on points that fill ranges 5 % wider than those of the data, and no
+        Whether it is finite on points within ranges that extend the data's by 5 % each way, and no
         denominator changes its sign between them or comes down to zero near them.
     broken_parts : tuple of str
-        The parts of the formula that violate this.
+        Subexpressions that violate `defined_beyond`.
     valid_ranges : dict of str to tuple of float
-        Range of each feature in which the formula is defined when it is moved alone, up to one
-        width of its range to either side, from the rows that are closest to undefined ones.
+        Range of each feature in which the formula is defined when only that feature is moved, by
+        up to one width of its range, from up to 40 rows and those nearest to undefined ones.
     budget : tuple of BudgetLine
         Contribution of each function edge, the refit and the rewriting to the difference from
         the model.
@@ -341,7 +341,7 @@ def examine(
 
 
 def _different(rows: Array, columns: Any) -> int:
-    """Return the number of distinct rows in some columns, if any."""
+    """Return the number of rows that differ in `columns`; of all rows without columns."""
     return len({row.tobytes() for row in rows[:, columns] + 0.0}) if len(columns) else len(rows)
 
 
@@ -383,7 +383,7 @@ def _regression(values: Array, output: Array | None, y: Array) -> tuple[Array, d
 def enough(
     expressions: tuple[Expr, ...], shares: Array, rows: int, *, held_out: bool = False
 ) -> bool:
-    """Return whether a fit by chance is implausible for so much data."""
+    """Return whether such a fit by chance is implausible for this number of rows."""
     for expression, share in zip(expressions, shares, strict=True):
         numbers = count_all_numbers((expression,))
         spent, nodes = (0, 0) if held_out else (numbers, complexity(expression) - numbers)

@@ -112,7 +112,7 @@ class SymbolicResult(Displayed):
         Columns: output, stage, complexity (nodes of the expression tree, a spline with its
         coefficients), loss (mean squared error over the variance of the target, on rows not fitted
         to, if any), score (fall of the log loss per node, against the row before), equation
-        (rounded text; of more than 60 nodes only their number), sympy_format (Expr).
+        (rounded text; the number of nodes if over 60), sympy_format (Expr).
         """
         fronts = [self._rows(output) for output in range(len(self.output_names))]
         table = [row for rows in fronts for row in rows.values()]
@@ -201,11 +201,11 @@ class SymbolicResult(Displayed):
         Parameters
         ----------
         indices : sequence of int, optional
-            Rows of `equations_`; default all, those of more than 60 nodes by their number.
+            Rows of `equations_`; default all, with the number of nodes if it is over 60.
         digits : int
             Significant digits of numbers in the formulas.
         columns : sequence of str
-            Of output, stage, equation, complexity, loss, score.
+            Any of output, stage, equation, complexity, loss, score.
 
         Returns
         -------
@@ -313,7 +313,7 @@ class SymbolicResult(Displayed):
             whole = isinstance(k, numbers.Integral) and not isinstance(k, bool)
             if not whole or not 0 <= k < len(self.stages):
                 expected = f"index from 0 to {len(self.stages) - 1}"
-                raise InvalidValueError(call, expected, repr(k), "See equations_ for them")
+                raise InvalidValueError(call, expected, repr(k), "See the index of equations_")
         return tuple(self.stages[int(k)].expressions[o] for o, k in enumerate(chosen))
 
     def _columns(self, x: Rows) -> Array:

@@ -31,7 +31,7 @@ _MAX_EXPONENT = 12  # exponent or common denominator for it
 _MAX_POWERS = 120  # operations to join powers
 _RATIO_TOLERANCE = 1e-7  # relative distance of a ratio from a simple fraction
 _DENOMINATORS = (1, 2, 3, 4, 5, 6, 8)
-_MAX_THINNER = 40  # shorter formulas of one
+_MAX_THINNER = 40  # most shorter formulas that are tried for one
 
 
 def _paired(total: Expr) -> Expr:
@@ -310,7 +310,7 @@ def _joined_logarithms(total: Expr) -> Expr:
 
 
 def multiplied_in(expression: Expr) -> Expr:
-    """Multiply sums of inexact multiples by the exact number before them."""
+    """Multiply an exact factor into a sum whose coefficients are all inexact."""
 
     def multiplied(product: Expr) -> Expr:
         number, rest = product.as_coeff_Mul()
@@ -331,7 +331,7 @@ def thinner(expression: Expr) -> list[Expr]:
 
 
 def _without_one(expression: Expr) -> Iterator[Expr]:
-    """Yield an expression without each of its parts."""
+    """Yield the expression with one argument left out, for every argument at any depth."""
     args = expression.args
     if expression.is_Add or expression.is_Mul:
         places = (k for k, arg in enumerate(args) if arg != -1)

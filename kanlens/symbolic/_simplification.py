@@ -31,7 +31,7 @@ _SNAP_DISTANCE = 1e-3  # relative distance of constants that are always tried
 _WORSE = 1.02  # largest rise of the loss by all steps (factor)
 _SLIGHT = 1e-4  # loss up to which only the description length decides
 _OPERATION_BITS = 4.0  # of an operation that is dropped with a zero
-_WEAK = 0.05  # effect in deviations below which zero is tried
+_WEAK = 0.05  # effect on the values, in deviations of y, below which zero is tried
 
 _MAX_REWRITTEN = 600  # operations of an expression to rewrite
 _MAX_REPEATED = 120  # operations to rewrite again
@@ -60,7 +60,7 @@ _KINDS: tuple[tuple[Any, float, tuple[tuple[int, ...], tuple[int, ...]]], ...] =
 )  # constants, the bits of their kind, and numerators and denominators of their multiples
 
 
-Scale = Callable[[Array], Array]  # of y and of the values of a formula
+Scale = Callable[[Array], Array]  # transforms y and the formula's values before the errors
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def snap(
 def _best_proposal(
     formula: FormulaNumbers, minimum: Minimum, free: Array, refused: set[tuple[int, Any]]
 ) -> tuple[int, Constant, float] | None:
-    """Return the fitted number and the exact constant that save most bits, and how many."""
+    """Return a number's index, its exact constant and the bits saved, for the best pair."""
     proposals = []
     effects = formula.effects(minimum.parameters)
     for k in np.flatnonzero(free):
@@ -359,7 +359,7 @@ def count_numbers(expression: Expr) -> int:
 
 
 def complexity(expression: Expr) -> int:
-    """Return the number of nodes, and coefficients of splines."""
+    """Return the number of nodes plus that of the coefficients of splines."""
     nodes = sympy.preorder_traversal(expression)
     return sum(1 + getattr(type(node), "numbers", 0) for node in nodes)
 

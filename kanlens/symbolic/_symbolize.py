@@ -62,7 +62,7 @@ if TYPE_CHECKING:
 
 _WORSE = 1.05  # factor by which a formula must be worse than a shorter one to be replaced
 _MAX_SUGGESTIONS = 3  # candidates per edge in a table
-_LOOSE_LIMITS = (0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)  # of logits, if the accuracy allows
+_LOOSE_LIMITS = (0.015, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)  # loss limits tried for logits
 _STEPS = 3  # of a bar, in addition to one per layer
 
 
@@ -144,7 +144,7 @@ def symbolize(
     -------
     SymbolicResult
         After an interrupt, the formulas found so far, with a warning: remaining edges stay splines,
-        and remaining steps are missing among the rows.
+        and the stages of remaining steps are missing.
 
     Raises
     ------
@@ -243,7 +243,7 @@ def read(
 def _following(
     result: SymbolicResult, model: KAN, judged: tuple[Tensor, Tensor], r2_min: float
 ) -> SymbolicResult:
-    """Raise the loss limits to allow a short formula whose R2 to the model is at least `r2_min`."""
+    """Raise the limits to allow a short formula whose R2 against the model is at least `r2_min`."""
     gaps, limits = _losses(result, judged[0], model(judged[0])), []
     for place, limit in enumerate(cast("tuple[float, ...]", result.limit)):
         pairs = zip(result.stages, gaps, strict=True)
@@ -279,7 +279,7 @@ def _rechosen(
 def _as_accurate(
     result: SymbolicResult, model: KAN, parts: PartitionedRows, r2_min: float
 ) -> SymbolicResult:
-    """Adjust the limit until the formulas are short and accurate."""
+    """Return the result with the first loss limit that gives short and accurate formulas."""
     pairs = [pair for pair in (parts.fitted, parts.choosing) if pair]
     x, y = torch.cat([x for x, _ in pairs]), [y for _, y in pairs if y is not None]
     output = model(x)
@@ -382,7 +382,7 @@ def suggest(
 
 
 def _suggestions(model: KAN, choice: EdgeChoice) -> list[tuple[Any, ...]]:
-    """Return the rows of one edge."""
+    """Return the rows of `suggest` for one edge."""
     rows: list[tuple[Any, ...]] = []
     for rank, candidate in enumerate(choice.candidates[:_MAX_SUGGESTIONS], start=1):
         edge = Edge.of(candidate.function, *candidate.parameters)

@@ -1,7 +1,7 @@
 """Short formulas of networks whose edges no single function explains, by forward selection.
 
-An edge of the first layer becomes a sum of functions; those of products and of later layers are one
-function each. One function, on any edge, or a product is added at a time: the one that most lowers
+An edge of the first layer becomes a sum of functions; edges in products and in later layers become
+one each. One function, on any edge, or a product is added at a time: the one that most lowers
 the log loss of the network, linearized in later layers, per node of the formula [1]_.
 
 References
@@ -34,7 +34,7 @@ from kanlens.symbolic._simplification import complexity
 
 _RESIDUALS = 2000  # rows times outputs that terms are selected on
 _PRICE = 0.01  # of a node in a product, as a share of an edge's variance
-_MIN_SLOPE = 0.5  # of the outputs by a sum, over its mean size
+_MIN_SLOPE = 0.5  # least slope of an output by a sum, over its mean absolute slope
 _MIN_GAIN = 1e-5  # of the logarithm of the loss for each node
 _MAX_NODES = 100  # of a formula
 _PARALLEL = 1e-6  # squared share of a column orthogonal to others
@@ -46,7 +46,7 @@ class _SelectedTerm(NamedTuple):
 
     out: int
     nodes: int
-    column: Tensor  # (row * out,): part of the outputs
+    column: Tensor  # (row * out,): contribution to the outputs
     edge: int | None = None
     family: Family | None = None
     inner: tuple[float, float] = (1.0, 0.0)  # a and b
@@ -74,7 +74,7 @@ def selected_terms(
 
 
 def _with_functions(model: KAN, work: KAN, x: Tensor, families: Sequence[Family]) -> KAN:
-    """Return a network of functions; first-layer edges outside of products stay."""
+    """Return a network of functions; first-layer edges outside of products are unchanged."""
     network, hidden = copy.deepcopy(work), work.scale_inputs(x)
     cast("nn.ModuleList", network.layers)[0] = copy.deepcopy(model.layers[0])
     for index, layer in enumerate(network.layers):
@@ -213,7 +213,7 @@ class _TermSelection:
         return True
 
     def sums(self, before: list[Expr]) -> list[Expr]:
-        """Return the sums of the first layer: of terms, and unchanged factors of products."""
+        """Replace the first layer's sums `before` by sums of terms, and scaled or zero products."""
         symbols, numbers = feature_symbols(self.network), self.numbers.tolist()
         shifts, scales = self.network.input_shift.tolist(), self.network.input_scale.tolist()
         sums = [*map(sympy.Float, numbers[: self.count]), *before[self.count :]]

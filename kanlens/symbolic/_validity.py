@@ -29,12 +29,12 @@ _MAX_PLACES = 24  # points of a sweep to search for a pole
 
 _FIRST = 0.05  # first step of a search, in ranges
 _LAST = 1e-13  # last step
-_END_DISTANCE = 1e-3  # distance of points to compare its end with
+_END_DISTANCE = 1e-3  # distance of points to compare the end of a search with, in ranges
 _SHRINK = 0.25
-_FALL = 1e-5  # share of their largest value below which it may be a zero
+_FALL = 1e-5  # share of the largest value there, below which an end may be a zero
 _NEAREST = 1e-11, 8  # distance of nearest points, in ranges or ulps
 _NEAREST_SHARES = (0.3, 0.6, 1.0)  # of that distance
-_CHANGE = 0.1  # relative change from a zero to them
+_CHANGE = 0.1  # least relative change from a zero to the nearest points
 _MOVES = 150
 _DIP = 0.5  # ratio to the larger neighbor of a possible zero
 
@@ -42,7 +42,7 @@ _finite = partial(np.nan_to_num, nan=np.inf, posinf=np.inf, neginf=np.inf)
 
 
 def broken_parts(expressions: Exprs, symbols: Exprs, x: Array) -> tuple[str, ...]:
-    """Return the parts that are undefined on slightly wider ranges."""
+    """Return the subexpressions, as text, that are undefined on slightly wider ranges."""
     points = wider(x)
     box = points.min(axis=0), points.max(axis=0)
     broken = _broken(list(_parts(expressions)), symbols, points, lambda starts: box)
@@ -53,7 +53,7 @@ def broken_parts(expressions: Exprs, symbols: Exprs, x: Array) -> tuple[str, ...
 
 
 def poles(expressions: Exprs, symbols: Exprs, x: Array) -> tuple[str, ...]:
-    """Return the parts with a pole on the rows or between neighboring ones."""
+    """Return the subexpressions, as text, with a pole on the rows or between neighboring ones."""
     parts = [part for part in _parts(expressions) if part.strict][:_MAX_PARTS]
     return _broken(parts, symbols, x, partial(_around, x))
 
@@ -156,10 +156,10 @@ def _touched(part: _Part, output: int, evaluate: Function, points: Array, margin
 
 
 class _Part(NamedTuple):
-    """A part that can be undefined."""
+    """A subexpression that can be undefined."""
 
     node: Expr
-    inner: Expr
+    inner: Expr  # the argument or denominator that decides
     margin: Function  # distance of values of `inner` from undefined ones
     strict: bool = True  # whether a margin of zero is undefined too
     signed: bool = False  # whether it is a denominator, which has a pole where its sign changes
@@ -171,7 +171,7 @@ class _Part(NamedTuple):
     def undefined(
         self, inner: Function, starts: Array, low: Array, high: Array
     ) -> tuple[Any, Array]:
-        """Search a box for points at which the part is undefined."""
+        """Search a box from each start; return a mask of undefined ends, and the ends."""
         zero, ends = vanishes(lambda x: self.margin(inner(x)[:, 0]), starts, low, high)
         return zero if self.strict else self.margin(inner(ends)[:, 0]) < 0, ends
 

@@ -59,7 +59,7 @@ def add_record(
 def training_record(
     result: FitResult, x: Tensor, y: Tensor, first: int, *, last: bool = False
 ) -> TrainingRecord:
-    """Return the scores of a network and of baselines, which are trained on the `first` rows."""
+    """Return the scores of a network, and of baselines trained on the first `first` rows."""
     model, network, folds = result.model, result.metric, result.folds
     unseen = result.held_out if folds is None else result.held_out[:0]
     rows, tests, splits = torch.arange(first), torch.arange(first, len(x)), Splits()
@@ -114,7 +114,7 @@ def baseline_scores(
     estimators, scores = _baselines(loss, names), {}
     if rows.shape[1] * len(model.output_names) > MAX_BOOSTING_WIDTH:
         estimators = {name: own for name, own in estimators.items() if name not in BOOSTED}
-    with threadpool_limits(1, "openmp"):  # more of them wait for each other on a busy machine
+    with threadpool_limits(1, "openmp"):  # more threads wait for each other on a busy machine
         for name, estimator in estimators.items():
             parts = [
                 np.column_stack([_predict(estimator, rows, column, *split) for column in targets.T])
@@ -173,8 +173,8 @@ def _baselines(loss: Loss, names: Sequence[str]) -> dict[str, Any]:
 def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
     """Return the columns that alone predict the targets, with scores.
 
-    Each row is predicted from its neighbors in a column: by a straight line between their targets,
-    with R2 as the score, corrected for their noise; or by the class of the row before, with the
+    Rows are sorted by a column. A target is predicted by the line between those of both neighbors,
+    with R2 as the score, corrected for their noise; a class by that of the row before, with the
     share of avoided errors. Copies count as one row.
     """
     columns = schema.places
@@ -195,7 +195,7 @@ def giveaways(schema: Schema, x: Tensor, y: Tensor) -> dict[str, float]:
 
 def _neighbor_score(values: Array, targets: Array) -> float:
     """Return the score of predicting targets from neighbors in `values`."""
-    order = np.argsort(values, kind="stable")  # equal ones as drawn
+    order = np.argsort(values, kind="stable")  # ties in random order
     values, targets = values[order], targets[order]
     if targets.ndim == 1:
         counts = np.unique(targets, return_counts=True)[1]

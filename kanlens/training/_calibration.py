@@ -50,8 +50,8 @@ def calibrate(
     Raises
     ------
     MethodError
-        If there are no rows held out, the model has changed since, or `probabilities` of a
-        regression are to be calibrated.
+        If there are no rows held out, the model has changed since training, or `probabilities` are
+        to be calibrated for a regression.
     DataError, ShapeError, DTypeError
         If `data` does not fit the model, or has no target.
 
@@ -86,15 +86,15 @@ def calibrate(
 
 
 def cheapest_threshold(model: KAN, cost: Sequence[float]) -> float:
-    """Return the probability of the second class from which to predict it at the least cost.
+    """Return the threshold on the probability of the second class with the least total cost.
 
-    `cost` is that of a false positive and of a false negative, in the rows held out.
+    `cost` holds those of a false positive and of a false negative among the rows held out.
     """
     call = "KANClassifier.find_threshold"
     pair = np.asarray(cost)
     numeric = pair.shape == (2,) and pair.dtype.kind in "iuf"
     if not numeric or not (np.isfinite(pair) & (pair > 0)).all():
-        expected, advice = "cost of a false positive and of a false negative", "For example (1, 5)"
+        expected, advice = "costs of a false positive and a false negative", "For example (1, 5)"
         raise InvalidValueError(call, expected, repr(cost), advice)
     outputs, codes = current_held_out(model, call).arrays
     if outputs.shape[1] > 1:

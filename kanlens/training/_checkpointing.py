@@ -24,8 +24,8 @@ from kanlens.training._options import FitOptions
 
 FORMAT = "kanlens.training"
 FORMAT_VERSION = "1"
-TENSOR = "__tensor__"  # key in the JSON for a tensor, by its name
-ARRAY = "__array__"  # the same for an array
+TENSOR = "__tensor__"  # JSON key of the name of a tensor in the file
+ARRAY = "__array__"  # JSON key of an array, stored as a tensor
 EVERY = 30.0  # seconds between writes
 COPIED = 0.5  # seconds between copies of the state
 
@@ -128,7 +128,7 @@ def read_state(path: Path, *, call: str = "fit") -> Any:
 def identity_of(
     model: KAN, options: FitOptions, x: Tensor, y: Tensor, *of_rows: Tensor | None
 ) -> dict[str, Any]:
-    """Return what identifies a run in its checkpoint: data (a digest), model and options."""
+    """Return the identity of a run for its checkpoint: digest of the data, model and options."""
     digest = hashlib.sha256()
     for part in (x, y, *(part for part in of_rows if part is not None)):
         digest.update(part.detach().cpu().double().contiguous().numpy().tobytes())
@@ -152,12 +152,12 @@ def check_identity(saved: dict[str, Any], here: dict[str, Any], *, call: str) ->
             other = f"options ({key} {old.get(key)!r} there, {new[key]!r} here)"
     expected = "a checkpoint of the same data, model and options"
     advice = "Resume with the same arguments", "leave out {resume} to start anew"
-    raise FileFormatError(call, expected, f"one of other {other}", *advice, resume=...)
+    raise FileFormatError(call, expected, f"one with other {other}", *advice, resume=...)
 
 
 def _wrong(call: str, path: Path, got: str) -> FileFormatError:
     expected = f"{path.name!r} to be the checkpoint of a training run"
-    advice = "Leave out {resume}", "name the right file"
+    advice = "Leave out {resume}", "pass the path of a checkpoint"
     return FileFormatError(call, expected, got, *advice, resume=...)
 
 

@@ -1,6 +1,6 @@
 """Networks of curves fitted in closed form, and their conversion to a KAN.
 
-Outputs of a regression are fitted one by one; logits alternately, given the other classes' [1]_.
+Outputs of a regression are fitted one by one; logits in turn, each given the others [1]_.
 
 References
 ----------
@@ -39,7 +39,7 @@ CLOSED_FORM = "fitted in closed form"
 CYCLES = 10  # most cycles over the classes
 CHANGE = 1e-2  # relative change of the outputs that ends the cycles
 ROUGH_FOLDS = 2  # folds to select rough parts, whose fits take longest
-MAX_CURVES = 3000  # the features that vary most get one
+MAX_CURVES = 3000  # most features with a curve: those that vary most
 
 
 @torch.no_grad()
@@ -81,7 +81,7 @@ def closed_form_result(
     folds: Tensor,
     started: float,
 ) -> FitResult:
-    """Return the result of a model with training loss `loss`, that of step `best`."""
+    """Return the result of a model with training loss `loss` and scores ``records[best]``."""
     history = [
         {"step": step, "loss": math.nan, "penalty": 0.0, **record}
         for step, record in enumerate(records, 1)
@@ -103,20 +103,20 @@ def closed_form_result(
 
 
 def column_names(model: KAN) -> list[str]:
-    """Return the column name of each feature; levels of a category share one."""
+    """Return the column name of each feature; levels of a categorical column share one."""
     features = model.schema.features
     return [f.column if f.kind == "categorical" else f.name for f in features]
 
 
 def count_edges(model: KAN) -> int:
-    """Return the number of edges, of which those of the levels of a category count as one."""
+    """Return the number of edges; those of the levels of a categorical column count as one."""
     names = column_names(model)
     first, *others = (layer.mask.nonzero().tolist() for layer in model.layers)
     return len({(out, names[in_]) for out, in_ in first}) + sum(map(len, others))
 
 
 def joint_edges(networks: Sequence[SmallNetwork]) -> int:
-    """Return the number of edges of the KAN of one small network for each output."""
+    """Return the number of edges of the KAN that joins small networks, one for each output."""
     products = any(network.products for network in networks)
     links = any(network.link is not None for network in networks)
     passing = sum((products and not n.products) + (links and n.link is None) for n in networks)
@@ -195,10 +195,10 @@ def choose_curves(
     held: Sequence[Array],
     rows: Array | None = None,
 ) -> tuple[list[ColumnCurves], bool]:
-    """Return the columns of rows x (batch, in), and whether they share variances.
+    """Return the curves of columns of x (batch, in), and whether they share variances.
 
     They share variances if that predicts held-out rows better, and have rough parts if the gain is
-    more than a standard error. With `rows`, the choice is made on these rows only.
+    more than a standard error. With `rows`, targets, weights and `held` are of these rows of x.
     """
     scaled = model.scale_inputs(x).double().cpu().numpy()
     columns = make_columns(model, scaled)
@@ -231,7 +231,7 @@ def cross_fit(
     held: Sequence[Array],
     **how: bool,
 ) -> list[list[SmallNetwork]]:
-    """Return networks fitted to all rows, and networks fitted without each fold."""
+    """Return the networks of all outputs, fitted to all rows and then without each fold."""
     fits = [fit_outputs(columns, targets, weights, loss, **how)]
     for rows in held:
         own, rest = _without(weights, rows), [column.clipped(rows) for column in columns]
@@ -259,9 +259,9 @@ def offsets(networks: Sequence[SmallNetwork], place: int) -> Array | None:
 
 
 def to_kan(model: KAN, networks: Sequence[SmallNetwork], *, flat: bool = False) -> KAN:
-    """Return the KAN of one small network for each output, scaled as `model`.
+    """Return the KAN that joins small networks, one for each output, scaled as `model`.
 
-    Edges that are zero are masked, except with `flat` those with a curve in the networks.
+    Zero edges are masked; with `flat`, only those without a curve in the networks.
     """
     count, products = len(networks), [len(network.products) for network in networks]
     layers, nodes = [_curve_layer(model, networks, flat)], [Grouping(count)]
@@ -322,7 +322,7 @@ def _curve_layer(model: KAN, networks: Sequence[SmallNetwork], flat: bool) -> KA
 def _set_curves(
     layer: KANLinear, row: int, column: ColumnCurves, coefficients: Array, *, flat: bool
 ) -> None:
-    """Set the edges of a column's curves; zero ones are masked, unless `flat`."""
+    """Set the edges of a column's curves; zero ones are masked, unless `flat` and all are zero."""
     heights = column.design.heights(coefficients)
     flat = flat and not any(np.ptp(height) > 0 for height in heights)
     for curve, height in zip(column.design.curves, heights, strict=True):

@@ -36,7 +36,7 @@ SHAPES = {  # order of the differences that have a sign, and the sign
     "concave": (2, -1.0),
     "positive": (0, 1.0),  # differences from the height at 0
     "negative": (0, -1.0),
-    "periodic": (-1, 1.0),  # that of the ends, which is 0
+    "periodic": (-1, 1.0),  # difference between the ends, which is 0
 }
 ROUNDING = 1e-12  # of the range of a curve
 Bounds: TypeAlias = Sequence[tuple[Tensor, Tensor]]  # of slopes of the edges of each layer
@@ -63,16 +63,16 @@ def read_constraints(
             expected, got = "shapes that do not make a curve constant", f"{shape!r} of {name!r}"
             raise InvalidValueError("fit", expected, got, "Leave one of them out")
         if name not in numbers:
-            expected, got = "constraints of columns of numbers", f"{name!r}, which has categories"
+            expected, got = "constraints of numeric columns", f"{name!r}, which has categories"
             raise InvalidValueError("fit", expected, got, "Leave it out")
     return dict(constraints or {})
 
 
 class MonotonePaths:
-    """Steps of training by gradients after which every path from some columns is monotone [2]_.
+    """Projection after gradient steps by which paths from constrained columns stay monotone [2]_.
 
-    Edges from these columns have ordered control points and no base function; those after them
-    rise.
+    Edges from these columns get ordered control points and no base function; edges after them
+    increase.
     """
 
     def __init__(self, model: KAN, constraints: Mapping[str, str] | None) -> None:
@@ -81,7 +81,7 @@ class MonotonePaths:
         sums = all(nodes.plain for nodes in model.nodes)
         sums = sums and all(layer.splines_alone for layer in model.layers)
         if shapes and not (sums and set(shapes.values()) <= {"increasing", "decreasing"}):
-            expected = "increasing or decreasing columns of a network of sums of splines"
+            expected = "increasing or decreasing constraints on a network of sums of splines"
             advice = "Train by fit_default with hidden=(), or with max_edges"
             raise InvalidValueError("fit", expected, repr(shapes), advice)
         model.constraints = shapes
@@ -93,7 +93,7 @@ class MonotonePaths:
 
     @torch.no_grad()
     def keep(self) -> None:
-        """Put the control points in order, by means of the nearest curves above and below."""
+        """Replace control points by the mean of the nearest ordered ones above and below them."""
         for layer, signs in zip(self.model.layers, self.signs, strict=False):
             own = signs.nonzero()[:, 0]
             sign, places = signs[own, None], spline.greville(layer.grid[own], layer.spline_order)
@@ -112,12 +112,12 @@ def orders(shape: str) -> list[tuple[int, float]]:
 
 
 def is_bent(shape: str) -> bool:
-    """Return whether a shape is convex or concave; beyond the data it goes on straight."""
+    """Return whether a shape is convex or concave, and so linear beyond the data."""
     return any(order == 2 for order, _ in orders(shape))
 
 
 def fixed_places(model: KAN, shape: str, feature: int) -> Array:
-    """Return the low end, 0 and the high end of a feature, scaled, if a shape depends on them."""
+    """Return a feature's scaled low end, 0 and high end (3,) if a shape needs them, else (0,)."""
     if all(order > 0 for order, _ in orders(shape)):
         return np.zeros(0)
     ends = torch.tensor([[-torch.inf], [0.0], [torch.inf]]).to(model.input_scale)
@@ -126,9 +126,9 @@ def fixed_places(model: KAN, shape: str, feature: int) -> Array:
 
 
 def settle_ends(model: KAN, x: Tensor) -> None:
-    """Let convex and concave curves go on straight beyond rows x (batch, in); close periodic ones.
+    """Set the range of features: unlimited if convex or concave, that of x (batch, in) if periodic.
 
-    Others are constant beyond the range of the model.
+    Curves are constant beyond the range.
     """
     for place, feature in enumerate(model.schema.features):
         shape = model.constraints.get(feature.column, "") if feature.kind == "numeric" else ""
@@ -142,7 +142,7 @@ def settle_ends(model: KAN, x: Tensor) -> None:
 
 
 def inequalities(knots: Array, shape: str, zero: float = 0.0) -> Array:
-    """Return the matrix (row, breakpoint) whose product with the heights must not be negative."""
+    """Return the matrix (inequality, breakpoint) whose product with heights must be at least 0."""
     parts = [np.zeros((0, len(knots)))]
     for order, sign in orders(shape):
         rows = np.diff(np.eye(len(knots)), axis=0) / np.diff(knots)[:, None]
@@ -158,7 +158,7 @@ def inequalities(knots: Array, shape: str, zero: float = 0.0) -> Array:
 
 
 def nearest_feasible(point: Array, root: Array, cone: Array) -> Array:
-    """Return the point (p,) nearest to one with ``cone @ point >= 0``, up to rounding.
+    """Return the x (p,) nearest to `point` for which ``cone @ x >= 0``, up to rounding.
 
     The norm is that of the inverse of ``root @ root.T``.
     """
@@ -167,7 +167,7 @@ def nearest_feasible(point: Array, root: Array, cone: Array) -> Array:
     slack = cone @ point
     if (slack >= 0).all():
         return point
-    moved = root.T @ cone.T  # (p, row)
+    moved = root.T @ cone.T  # (p, inequality)
     sizes = np.maximum(np.sqrt((moved**2).sum(0)), 1e-300)
     moved, slack = moved / sizes, slack / sizes
     scale = float(abs(slack).max())
@@ -179,7 +179,7 @@ def nearest_feasible(point: Array, root: Array, cone: Array) -> Array:
 
 
 def shaped(knots: Array, heights: Array, shape: str, zero: float = 0.0) -> Array:
-    """Correct heights that have a shape only up to rounding."""
+    """Return heights of exactly a shape, given heights that have it up to rounding."""
     from scipy.optimize import isotonic_regression
 
     gaps, heights = np.diff(knots), np.array(heights)
@@ -201,9 +201,9 @@ def shaped(knots: Array, heights: Array, shape: str, zero: float = 0.0) -> Array
 
 @torch.no_grad()
 def proven_shapes(model: KAN) -> dict[str, str]:
-    """Return the constraints that are proven, of all outputs at all values of all columns.
+    """Return the constraints that are proven for all outputs at all values of all columns.
 
-    Edges of a column have its shape, and those after them rise; after convex edges, straight.
+    Edges of the column have its shape; later edges increase (linearly if it is convex or concave).
     """
     if not model.constraints or bool((model.output_scale <= 0).any()):
         return {}
@@ -220,7 +220,7 @@ def proven_shapes(model: KAN) -> dict[str, str]:
 
 
 def _holds(model: KAN, slopes: Bounds, place: int, word: str) -> bool:
-    """Return whether a shape of the feature at a place is proven, by bounds of all slopes."""
+    """Return whether the shape `word` of feature `place` is proven by bounds of all slopes."""
     order, sign = SHAPES[word]
     lower, upper = (end[:, place] for end in slopes[0])
     holds = order != 1 or bool((sign * (lower if sign > 0 else upper) >= 0).all())

@@ -32,14 +32,14 @@ MAX_CELLS = 40_000_000  # rows times breakpoints, for which the network's output
 MIN_INTERVALS = 12  # of one curve; with fewer, curves are lines
 EVEN = 0.1  # weight of even spacing in breakpoints; the rest is quantiles
 BENT_INTERVALS = 24  # of a convex or concave curve
-TAIL = 0.05  # of its rows, beyond which few evenly spaced breakpoints reach
+TAIL = 0.05  # share of its rows on each side, which evenly spaced breakpoints may leave out
 NOWHERE = np.zeros(0)
 MIN_SPACING = 1e-9  # of breakpoints, relative to their range
 SMOOTH_MODES = 16  # leading modes of second differences
 SPACED = 0.25  # weight of real spacing in second differences; the rest is even
-MARGIN, LEADING = 0.1, 8  # of fitted coefficients: share of MIN_INFORMATION; always, per block
+MARGIN, LEADING = 0.1, 8  # share of MIN_INFORMATION to be fitted; number always fitted per block
 FACTOR_MODES = 12  # of each part of a curve in a product
-PROBES, MAX_PROBES = 5, 15  # functions per column, and levels per category, to test products
+PROBES, MAX_PROBES = 5, 15  # functions per column, numeric or categorical, to test products
 DENSE = 50  # time of a sparse over a dense multiplication
 ROUGH_START = 0.05  # initial variance of a rough part over that of the others
 
@@ -48,7 +48,7 @@ ROUGH_START = 0.05  # initial variance of a rough part over that of the others
 class CurveBasis:
     """A function of a feature: its breakpoints, and the modes (breakpoint, mode) of its parts.
 
-    The curves of one category's levels share a `group` and a variance.
+    The curves of the levels of a categorical column share a `group` and a variance.
     """
 
     feature: int
@@ -82,7 +82,7 @@ def difference_modes(count: int, order: int, most: int | None = None) -> Array:
 def smooth_modes(knots: Array) -> Array:  # (breakpoint,) -> (breakpoint, mode)
     """Return the leading modes of the prior of independent second differences.
 
-    They are divided differences; spacings lie between those of the breakpoints and even ones.
+    Differences are divided by spacings between those of the breakpoints and even ones.
     """
     count = len(knots)
     places = (1 - SPACED) * np.linspace(0, 1, count)
@@ -107,7 +107,7 @@ def make_curve(
 ) -> CurveBasis:
     """Return the curve of a feature with values x (batch,), one of `columns` columns.
 
-    With `even`, a curve with many breakpoints gets few, evenly spaced but for far ends. Finite
+    With `even`, many breakpoints become few, evenly spaced except at distant ends. Finite
     `places` are always breakpoints.
     """
     most = min(MAX_BREAKPOINTS // columns, MAX_INTERVALS)
@@ -131,7 +131,7 @@ def make_curve(
 
 
 def breakpoints(x: Array, intervals: int) -> Array:
-    """Return the distinct values of x (batch,), or quantiles if there are more."""
+    """Return the distinct values of x (batch,), or about its quantiles if these are too many."""
     knots = np.unique(x)
     if len(knots) == 1:
         return np.asarray(knots[0] + np.arange(2.0))
@@ -171,7 +171,7 @@ class CurveDesign:
     def joined(
         cls, parts: Sequence[tuple[CurveDesign, Array | None, Array]], owners: Array
     ) -> CurveDesign:
-        """Return the joint design of some coefficients of designs, each times a factor (batch,)."""
+        """Join designs, each with a factor (batch,) or None and the indices of its coefficients."""
         self = cls.__new__(cls)
         self.curves = tuple(curve for design, _, _ in parts for curve in design.curves)
         columns = [
@@ -206,7 +206,7 @@ class CurveDesign:
         return np.concatenate(owners)
 
     def informed(self, variances: Array, noise: float, rows: float) -> Array:
-        """Return indices of each block's first coefficient and of all that `rows` can determine."""
+        """Return indices of each block's leading coefficients and of all that `rows` determine."""
         ratio = variances[self.owners] * self.spread * rows / noise
         return np.flatnonzero((ratio > MARGIN * MIN_INFORMATION) | self.leading)
 
@@ -274,9 +274,9 @@ class CurveDesign:
 
 
 class ColumnCurves:
-    """The curve of a column on all rows, or the curves of a category's levels.
+    """The curve of a numeric column on all rows, or those of a categorical column's levels.
 
-    `shape` has keys into `SHAPES`, or is empty; `zero` is the place of 0.
+    `shape` has keys of `SHAPES`, separated by spaces, or is empty; `zero` is the scaled value of 0.
     """
 
     def __init__(self, index: int, design: CurveDesign, shape: str = "", zero: float = 0.0) -> None:
@@ -335,7 +335,7 @@ class ColumnCurves:
 
 
 class DenseDesign:
-    """A matrix (batch, p), and the blocks of its columns."""
+    """A dense design matrix (batch, p), and the block of each column (`owners`)."""
 
     def __init__(self, matrix: Array, owners: Array) -> None:
         self.matrix, self.owners = matrix, owners
@@ -349,7 +349,7 @@ class DenseDesign:
         scaled, rest = self.matrix * roots[:, None], response - mean
         sums = roots @ scaled
         equations = NormalEquations(
-            gram=scaled.T @ scaled - np.outer(sums, sums) / total,  # half the work of others
+            gram=scaled.T @ scaled - np.outer(sums, sums) / total,  # symmetric: half the work
             cross=scaled.T @ (roots * rest),
             square=float(weights @ rest**2),
             rows=max(float(total) - 1, 1.0),

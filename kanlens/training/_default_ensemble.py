@@ -46,15 +46,15 @@ MEMBERS, NODES = 6, 8  # members, and hidden nodes of each
 STEPS = 30  # at most
 UPDATES = (300, 9, 10_000)  # minimum, rows for each further one, maximum
 GRIDS = (8, 1000, 20)  # intervals: minimum, rows for each further one, maximum
-PATH = (1800.0, 0.002)  # first and last strength of the roughness penalty, over the rows
-NORMS = 0.04  # strength of the edge norms, over the root of the former
-FLAT, RISE = 0.5, 0.05  # shares of the updates: before the rate falls; while it rises
+PATH = (1800.0, 0.002)  # first and last strength of the roughness penalty, times the rows
+NORMS = 0.04  # strength of the edge norms, over the root of that of roughness
+FLAT, RISE = 0.5, 0.05  # shares of the updates: before the learning rate falls; while it rises
 RATE = 0.01
 BATCHES = (128, 256, 2000)  # rows of a batch for small and large tables; rows of a large one
 
 
 def ensemble_size(shape: Sequence[Any]) -> int:
-    """Return the number of members of a network of a shape: 1, except for one layer of sums."""
+    """Return the number of members of a network: 1 unless it has one hidden layer, of sums."""
     if len(shape) != 3 or not isinstance(shape[1], int):
         return 1
     return max(1, min(shape[1] // NODES, MEMBERS))
@@ -67,7 +67,7 @@ def grid_intervals(rows: int) -> int:
 
 
 class EnsembleRun(TrainingRun):
-    """The training of all members of a network with one hidden layer.
+    """The training of all members of a network with hidden layers.
 
     Arguments are as for `TrainingRun`. The network trained, `model`, is in single precision and
     scaled units and has the outputs of all members, one after the other.
@@ -76,8 +76,8 @@ class EnsembleRun(TrainingRun):
     fused = True
     weights: Tensor
     groups: Tensor
-    train_weights: Tensor  # (batch, member), 0 of the rows in the member's fold
-    test_weights: Tensor  # (batch, member), 0 of all others
+    train_weights: Tensor  # (batch, member), 0 for rows in the member's fold
+    test_weights: Tensor  # (batch, member), 0 for all other rows
 
     def __init__(
         self,
@@ -154,7 +154,7 @@ class EnsembleRun(TrainingRun):
                 self.model.update_grid(self.train_x)
 
     def _draw_held_out(self) -> Tensor:
-        """Return all rows, sorted by target, ties in random order: the order of dealing."""
+        """Return all rows, sorted by target, ties in random order, as they are dealt to folds."""
         return sorted_by_target(self._permutation(len(self.x)), self.y)
 
     def _split(self) -> None:
@@ -242,8 +242,8 @@ class EnsembleRun(TrainingRun):
     def _keep_held_out(self) -> None:
         """Store each row's prediction by the member that was trained without it.
 
-        Errors of members are larger than those of their mean, whose loss is known; logits get the
-        level and spread of theirs.
+        Members have larger errors than their mean, whose loss is known, and errors are scaled to
+        it; logits get the level and spread of the mean.
         """
         rows, outputs, y = self.judged.any(1), self._by_member(self._outputs(self.x)), self.y
         losses = float(self._losses(outputs, y)[self.judged].mean())
@@ -284,7 +284,7 @@ class EnsembleRun(TrainingRun):
 
 
 def spread_as_mean(outputs: Tensor) -> Tensor:
-    """Return outputs (row, member, out), of each member with level and spread of their mean."""
+    """Return outputs (row, member, out), moved to the level and spread of the members' mean."""
     mean = outputs.mean(1, keepdim=True)
     joint, own = (part - part.mean(0) for part in (mean, outputs))
     wide, info = joint.square().sum().sqrt(), torch.finfo(own.dtype)
@@ -300,7 +300,7 @@ def sorted_by_target(order: Tensor, y: Tensor) -> Tensor:
 
 @torch.no_grad()
 def add_penalties(layer: KANLinear, bend: Tensor, norms: float) -> None:
-    """Add gradients of the penalties; autograd takes twice the time."""
+    """Add gradients of roughness (matrix `bend`) and edge norms; autograd takes twice the time."""
     weights = layer.weights()
     scale = (layer.spline_scaler * weights.mask).unsqueeze(-1)
     coef, base = weights.spline * scale, weights.base_weights()

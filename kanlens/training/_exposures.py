@@ -22,7 +22,7 @@ from kanlens.model._network import KAN, PerRow
 
 Data: TypeAlias = "Table | Source | tuple[Any, Any]"
 ADJUSTED = {"exposure": "{} per {}", "offset": "{} less {}", "event": "hazard of {1}"}
-MAX_LOG = 100.0  # size of an offset that is a log
+MAX_LOG = 100.0  # largest absolute offset with a log link
 
 
 def split_column(data: Any, values: PerRow, name: str) -> tuple[Any, Any]:
@@ -47,8 +47,8 @@ def adjusted(
 ) -> tuple[Any, PerRow]:
     """Return data with targets, and weights, that account for exposures, offsets and events.
 
-    The likelihood of targets over their exposures, weighted by a power of these, is that of the
-    targets. The output of a table is renamed, so that other tables are not taken for such targets.
+    Targets divided by exposures, with a power of the exposures as weights, have the likelihood of
+    the targets. The output of a table is renamed, so that raw targets are not mistaken for these.
     """
     if isinstance(data, Table) and data.y is not None and data.schema.task == "classification":
         check_targets(replace(data.schema, loss=loss.name), data.y, call="fit")
@@ -115,7 +115,7 @@ def _numbers(values: PerRow) -> Tensor:
 def _adjusted(
     data: Table | tuple[Any, Any], sample_weight: PerRow, loss: Loss, name: str, values: PerRow
 ) -> tuple[Any, PerRow]:
-    """Return data and weights that account for one kind of values per row."""
+    """Return data and weights that account for exposures, offsets or events (`name`)."""
     y = data.y if isinstance(data, Table) else data[1]
     if y is None:  # which is refused later
         return data, sample_weight
@@ -128,9 +128,9 @@ def _adjusted(
         "offset": (f"numbers from {-most:g} to {most:g}", numbers.abs() <= most),
     }[name]
     if not sound or not bool(right.all()):
-        got, advice = "others", "Correct them"
+        got, advice = "other values", "Pass only such values"
         if isinstance(values, str):
-            got, advice = repr(values), "Pass its numbers, and data without it"
+            got, advice = repr(values), "Pass the values of that column, and data without it"
         elif len(numbers) != len(targets):
             got, advice = f"{len(numbers)}", "Pass one for each row, or a column of the table"
         raise InvalidValueError("fit", f"{len(targets)} {kind}", got, advice, argument=name)

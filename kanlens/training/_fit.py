@@ -1,4 +1,4 @@
-"""`fit`."""
+"""`fit`: training of a network on a table."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from kanlens.training._result import FitResult
 from kanlens.training._streaming import streamed_run
 from kanlens.training._training_loop import TrainingRun
 
-SAMPLE = 200_000  # rows of a source larger than memory that are held, at most
+SAMPLE = 200_000  # most rows to keep in memory of a source larger than memory
 
 
 @within_memory
@@ -91,15 +91,15 @@ def fit(
         negative where censored. "huber" is linear for a tenth of the rows. Default: that of the
         model, which for classes is "log_loss", else at first "squared_error".
     quantile, power : float, optional
-        Share of targets below the output of the loss "quantile", by default 0.5, or several, of an
-        output each: predictions are then sorted, so that they do not cross. Power of the mean
+        Share of targets below the output of the loss "quantile", by default 0.5; for several, there
+        is one output each, and predictions are sorted, so that they do not cross. Power of the mean
         in the variance of "tweedie", from 1 to 2, by default 1.5.
     exposure, offset : array-like, shape (batch,), or str, optional
-        Times or sizes in which counts or amounts arose, or the numbers to add to the output in
-        training; or the column of them, which is then not a feature. Predictions are for an
-        exposure of 1 and an offset of 0.
+        Exposures are times or sizes in which counts or amounts arose; offsets are added to the
+        output in training. A name is that of their column, which is then not a feature. Predictions
+        are for an exposure of 1 and an offset of 0.
     event : array-like, shape (batch,), or str, optional
-        For "cox", whether the time is that of an event, 0 where censored; or the column.
+        For "cox", 1 where the time is that of an event, 0 where censored; or the column name.
     sample_weight : array-like, shape (batch,), optional
         Weight of each row in the loss, at least 0. Default: 1 each.
     groups : array-like, shape (batch,), or str, optional
@@ -139,7 +139,7 @@ def fit(
     InvalidValueError
         If an option is out of range.
     DTypeError
-        If there is no such option.
+        If `model` or `options` has another type.
     DataError, ShapeError
         If the data does not fit the model.
     FileFormatError
@@ -197,7 +197,7 @@ def fit(
 
 
 def held_rows(data: Source, numbers: int, ranks: Ranks, device: torch.device) -> tuple[Any, int]:
-    """Return a source, or its rows if they fit in memory, and how many rows are held."""
+    """Return a source, or its rows if they fit in memory, and the number of rows to keep there."""
     held = data.held(numbers)
     count = torch.tensor([held if held >= data.rows else min(held, SAMPLE)])
     ranks.copy([count], device)
@@ -243,7 +243,7 @@ def warn_interrupted(
         advice += f"; {{resume}} continues from {saved.path.name!r}"
     stop.warn(call, advice, resume=True)
     if time_limit is not None and not stop.happened:
-        fields = call, "growth to end within {time_limit}", "the end of the time", advice
+        fields = call, "growth to end within {time_limit}", "unfinished growth", advice
         warnings.warn(KanlensWarning(*fields, time_limit=time_limit, resume=True), stacklevel=3)
 
 

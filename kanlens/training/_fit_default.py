@@ -105,7 +105,7 @@ def fit_default(
         highest value); several as "increasing concave". A small network is trained, or with
         ``hidden=()`` one without a hidden layer. These columns are not part of any product. With
         several classes, the logit of every class has the shape. Beyond the data, a convex or
-        concave curve goes on straight.
+        concave curve is linear.
     build : callable, optional
         Returns a `KAN` for a list of hidden widths and a number of grid intervals. Default: one in
         float64 of the features and outputs of `data`.
@@ -210,7 +210,7 @@ class _DefaultFit:
         model.constraints = read_constraints(self.constraints, model.schema.features)
         if self.hidden and not model.loss.separable:
             expected, got = "no hidden layer with loss='cox'", f"hidden={self.hidden!r}"
-            raise InvalidValueError("fit", expected, got, "Pass hidden=() or max_edges")
+            raise InvalidValueError("fit", expected, got, "Leave hidden out, or pass max_edges")
         if self.hidden:
             return self._ensemble(model, rows)
         identity = identity_of(model, FitOptions(), *rows)
@@ -253,7 +253,7 @@ class _DefaultFit:
         return self._shared(result, "The network has the terms so far")
 
     def _shared(self, result: FitResult, advice: str) -> FitResult:
-        """Return a result with an interrupt of any process, or else with the first's model."""
+        """Return a result: interrupted if any process is, else with the first process's model."""
         self.stop.happened = self.ranks.any(self.stop.happened)
         if not self.stop.happened:  # else networks may have grown differently far
             self.ranks.copy(result.model.state_dict().values(), torch.device("cpu"))
@@ -282,7 +282,7 @@ def default_build(
 
 
 def losing(build: Callable[[list[Any], int], KAN], chosen: Schema) -> Callable[..., KAN]:
-    """Return a function that builds networks with the loss of a schema, unless it is the usual."""
+    """Return `build` with the loss of a schema, unless that is the squared error."""
 
     def built(hidden: list[Any], grid_size: int) -> KAN:
         model = build(hidden, grid_size)
@@ -308,7 +308,7 @@ def grow_networks(
 ) -> Frontier:
     """Return networks grown on `rows`, or on a sample of a source.
 
-    `limits` are `max_edges` and `interactions`; `way` is the rest of `trace_frontier`. The folds
+    `limits` are `max_edges` and `interactions`, `way` arguments of `trace_frontier`. The folds
     are drawn as if `build` drew nothing.
     """
     data, sample_weight, labels = rows
@@ -331,7 +331,7 @@ def grow_networks(
 def prepared_rows(
     model: KAN, data: Table | tuple[Any, Any], sample_weight: PerRow, labels: PerRow
 ) -> tuple[tuple[Tensor, Tensor, Tensor | None, Tensor], Tensor]:
-    """Return x, y, weights and groups of rows for a model, and the number of each row's copies."""
+    """Return x, y, weights and groups of rows for a model, and groups of copies alone."""
     x, y = prepare_data(model, data, constant=False)
     weights = None if sample_weight is None else row_weights(sample_weight, x)
     groups = row_groups(x, y, labels, call="fit")
@@ -339,7 +339,7 @@ def prepared_rows(
 
 
 def deal(y: Tensor, groups: Tensor, count: int, generator: torch.Generator | None = None) -> Tensor:
-    """Return the fold (batch,) of every row, of at most `count`; by default not at random."""
+    """Return the fold (batch,) of every row, of at most `count`; by default always the same."""
     order = torch.randperm(len(y), generator=generator or torch.Generator())
     order = sorted_by_target(order, y)
     return deal_groups(order, groups, min(count, int(groups.max()) + 1))

@@ -1,7 +1,7 @@
 """Networks of growing size, scored by cross-validation of the whole growth.
 
 Each fold grows its own networks, including the choice of terms: scores of terms chosen on all rows
-would be biased. The score of a size is that of the folds' networks with as many terms.
+would be biased. The score of a size is that of the folds' networks with its number of terms.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class Growth:
         for pair in self.interactions.pairs or ():
             if shapes := sorted({names[place] for place in pair} & model.constraints.keys()):
                 expected, got = "interactions of columns without constraints", repr(shapes[0])
-                raise InvalidValueError("fit", expected, got, "Leave it out of one of them")
+                raise InvalidValueError("fit", expected, got, "Leave it out of one of the two")
         self.options = {"max_edges": self.max_edges, "interactions": repr(interactions)}
         settle_range(model, x, beyond=True)
         settle_ends(model, x)
@@ -152,7 +152,7 @@ class Growth:
         return float(sum(weights[rows] @ path.at(terms).losses[rows] for path, rows in parts))
 
     def held_out(self, terms: int) -> Tensor:
-        """Return held-out predictions (batch, out) of networks with some numbers of terms."""
+        """Return held-out predictions (row, out), by fold, of networks of at most `terms` terms."""
         outputs = [
             np.stack([paths[1 + fold].at(terms).outputs[rows] for paths in self.paths], 1)
             for fold, rows in enumerate(self.held)
@@ -184,7 +184,7 @@ class Frontier(Displayed):
     steps : tuple of FrontierStep
         The sizes, increasing.
     metric_name : str
-        "R2" or "accuracy".
+        "R2", "accuracy", "D2" or "concordance".
     rows, folds : int
         Numbers of rows that networks grew on, and of folds.
     seconds : float

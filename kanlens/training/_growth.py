@@ -40,7 +40,7 @@ class Addition:
     """A term to add: its gain, number of edges, and columns with their initial values.
 
     With `place`, the column joins factor `side` of that product. Otherwise two columns are a new
-    product, and none the link function.
+    product, and no columns the link function.
     """
 
     gain: float
@@ -88,7 +88,7 @@ class ScoreTest:
         self.fitted = self.covariance @ (self.matrix.T @ self.response)
 
     def centered(self, scaled: Array) -> Array:
-        """Return values (batch, ...), times root weights, minus their weighted mean."""
+        """Return values (batch, ...) minus their weighted mean; both are times root weights."""
         means = self.roots @ scaled / (self.roots @ self.roots)
         return np.asarray(scaled - np.multiply.outer(self.roots, means))
 
@@ -262,7 +262,7 @@ class GrowthPath:
         self.steps[bisect_left(self.edges, edges) :] = [step]
 
     def grow(self) -> None:
-        """Add the term with the largest gain per edge, if any gain is positive."""
+        """Add the term with the largest gain per edge, if any gain exceeds `MIN_GAIN`."""
         network = self.steps[-1].network.copy()
         test, interactions = ScoreTest(network), self.interactions
         moves = _links(network, test) if self.links else []

@@ -80,7 +80,7 @@ def bends(sums: Array) -> Array:
 
 
 def fit_link(sums: Array, targets: Array, weights: Array) -> tuple[Link, float]:
-    """Return the link function from sums to targets (batch,), and the slope of a line."""
+    """Return the link function from sums to targets (batch,), and the slope of its linear part."""
     rows = weights > 0
     low, high = float(sums[rows].min()), float(sums[rows].max())
     link = Link(low, max(high, low + 1e-12), np.zeros(INTERVALS + DEGREE))

@@ -33,8 +33,8 @@ OUTSIDE = "outside the data"  # column of `predict`
 class Objective:
     """The loss of a model in scaled units of its output, and a penalty.
 
-    The penalty maps keys into ``kanlens.sparsity.PENALTIES`` to their weights. Node weights, each
-    (out,), are factors of the norms of all edges into each output of each layer.
+    The penalty maps keys into ``kanlens.sparsity.PENALTIES`` to their weights. Node weights, (out,)
+    for each layer, are factors of the norms of all edges into an output.
     """
 
     model: KAN
@@ -111,7 +111,7 @@ def best_constant(model: KAN, y: Tensor, weights: Tensor | None = None) -> Tenso
 
 @torch.no_grad()
 def score(model: KAN, output: Tensor, y: Tensor, weights: Tensor | None = None) -> float:
-    """Return R2, a mean over targets that vary, accuracy, D2 of the loss, or the concordance.
+    """Return R2 (mean over targets that vary), accuracy, D2 of the loss, or the concordance.
 
     D2 is a mean over outputs; only D2 uses `weights` (batch,).
     """
@@ -163,13 +163,13 @@ def predict(
     x : Tensor, ndarray, DataFrame, Table or Source, shape (batch, in)
     interval : float, optional
         Share of new rows, like those of training, that the interval of each output covers, or the
-        set of classes [1]_ [2]_. It is taken from rows held out of training.
+        set of classes [1]_ [2]_. It is calibrated on rows held out of training.
     by : str, optional
         Categorical column: the share holds in each category with enough rows held out.
     support : bool
-        Whether a last column, ``outside the data``, names the features of each row outside the bulk
-        of the training data, and the pairs of other features whose values none of the 100 rows kept
-        with the model come near, although six would if the two were independent.
+        Whether to add a column, ``outside the data``. It names the features of each row outside the
+        bulk of the training data, and pairs of other features to which none of the 100 rows stored
+        with the model is near, although six would be if the two were independent.
     times : float or sequence of float, optional
         For the loss "cox": times of the columns ``survival <time>``, the probabilities that there
         is no event until then. The baseline hazard is that of the rows held out of training.
@@ -178,8 +178,8 @@ def predict(
     -------
     DataFrame
         For regression, one column per output, in the units of the data, then ``<output> low`` and
-        ``<output> high``, or of several quantiles ``low`` and ``high`` of one interval [3]_; of the
-        loss "cox", hazards over their baseline. For classification, the most probable label in a
+        ``<output> high``, or for several quantiles ``low`` and ``high`` of one interval [3]_; with
+        "cox", hazards over their baseline. For classification, the most probable label in a
         column named as the target, one column ``probability <label>`` per class, and ``in set
         <label>``, true for the labels of the set; where no label is probable enough, the set is
         empty.
@@ -190,7 +190,7 @@ def predict(
         If `interval` is not between 0 and 1, `by` is not a categorical column, or a time is
         negative.
     MethodError
-        If the model has no rows held out, or too few, or has changed since.
+        If the model has no rows held out, or too few, or has changed since training.
     DTypeError, ShapeError, DataError
         If `x` does not fit the model.
 
@@ -223,7 +223,7 @@ def predict(
 def _predictions(
     model: KAN, output: Tensor, widths: Tensor | None, level: float | None
 ) -> pd.DataFrame:
-    """Return the columns of `predict`; `widths` as of `conformal_widths`."""
+    """Return the columns of `predict`; `widths` are those of `conformal_widths`."""
     if model.task == "regression":
         values, floor = model.loss.response(output), 0.0 if model.loss.log else -torch.inf
         names, outputs, owners, signs = prediction_columns(model, level)
@@ -245,7 +245,7 @@ def _predictions(
 
 
 def unsupported(model: KAN, x: Tensor) -> list[str]:
-    """Return the names of features and pairs of each row of x (batch, in) outside the data."""
+    """Return for each row of x (batch, in) a text with features and pairs outside the data."""
     columns, words = model.schema.places, list[str]()
     names, places = list(columns), list(columns.values())
     for rows in x.split(PART):
@@ -265,11 +265,11 @@ def unsupported(model: KAN, x: Tensor) -> list[str]:
 
 
 def _unknown(model: KAN, x: Tensor) -> Tensor:
-    """Return the features of each row of x (batch, in) whose column has an unknown category."""
+    """Return the mask (batch, in) of features whose column has an unknown category in x."""
     features, unknown = model.schema.features, torch.zeros_like(x, dtype=torch.bool)
     for own in model.schema.places.values():
         levels = [i for i in own if features[i].kind == "categorical"]
-        if levels and len(levels) == len(features[levels[0]].categories):  # none is left out
+        if levels and len(levels) == len(features[levels[0]].categories):  # all are features
             unknown[:, own] = (x[:, own] == 0).all(1, keepdim=True)
     return unknown
 

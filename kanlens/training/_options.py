@@ -44,7 +44,7 @@ class FitOptions:
     penalty : str or dict of str to float, optional
         Sum over the edges of a norm of `kanlens.sparsity`: ``"activation_l1"`` (the paper's),
         ``"activation_l2"`` (the standard deviation of the function), both over the rows of a step,
-        ``"weight_l1"`` (with each edge's mean over the grid), ``"raw_l1"`` (efficient-kan's) or
+        ``"weight_l1"`` (around each edge's mean over the grid), ``"raw_l1"`` (efficient-kan's) or
         ``"curvature"``; or several with their weights.
     strength : float
         Factor of the penalty; 0 for none.
@@ -126,7 +126,7 @@ class FitOptions:
             got = f"{self.weight_decay} with {self.optimizer!r}"
             raise InvalidValueError("fit", expected, got, advice, argument="weight_decay")
         if self.constraints and self.optimizer == "lbfgs":  # whose curvature they would spoil
-            expected, got = "an optimizer in small steps for constraints", "'lbfgs'"
+            expected, got = "a first-order optimizer for constraints", "'lbfgs'"
             raise InvalidValueError("fit", expected, got, "Pass {optimizer}", optimizer="adam")
         if self.proximal and "activation_l2" not in self.weights:
             expected, got = "the penalty 'activation_l2' for a proximal step", repr(self.penalty)
@@ -169,7 +169,7 @@ def choose_loss(
     *,
     call: str,
 ) -> Schema:
-    """Return a schema with a loss; unchanged without one."""
+    """Return a schema with a loss; unchanged if `loss` is None."""
     for name, own, value in (("quantile", "quantile", quantile), ("power", "tweedie", power)):
         if value is not None and loss != own:
             got, advice = f"{name}={value!r} with loss={loss!r}", f"Pass loss={own!r}"
@@ -184,7 +184,7 @@ def choose_loss(
         fields = "to be shares between 0 and 1, increasing", repr(quantile), "For example 0.9"
         raise InvalidValueError(call, *fields, argument="quantile")
     if power is not None and not (isinstance(power, Real) and 1 <= power <= 2):
-        fields = "to be from 1 to 2", repr(power), "1 is Poisson's, 2 that of gamma"
+        fields = "to be from 1 to 2", repr(power), "Pass 1 (Poisson), 2 (gamma) or a number between"
         raise InvalidValueError(call, *fields, argument="power")
     parameter = tuple(levels) if len(levels) > 1 else levels[0] if levels else power
     return replace(schema, loss=loss, loss_parameter=parameter)

@@ -36,7 +36,7 @@ _joins = itertools.count()
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
-    """One of `count` processes that train one model."""
+    """One of `count` processes that train one model; `shared` if a strategy was passed."""
 
     index: int = 0
     count: int = 1
@@ -48,7 +48,7 @@ class Ranks:
         return (slice(start, stop), (stop - start) / n) if start < stop else (slice(0, 1), 0.0)
 
     def average(self, part: float) -> Average | None:
-        """Return the function that combines means over each process's `part` into one."""
+        """Return the function that adds up the processes' means; `part` is this one's weight."""
         summed = cast("Any", _Sum).apply
         return None if self.count == 1 else lambda mean: cast("Tensor", summed(part * mean))
 
@@ -128,7 +128,7 @@ def joined(
         raise InvalidValueError("fit", expected, f"one on {device.type}", advice)
     own = not group.is_initialized()
     if own and "WORLD_SIZE" not in os.environ:
-        expected, got = "processes of torchrun for {strategy}", "one that it has not started"
+        expected, got = "processes of torchrun for {strategy}", "a process that it has not started"
         advice = "Start torchrun --nproc-per-node 2 script.py, or leave strategy out"
         raise InvalidValueError("fit", expected, got, advice, strategy="ddp")
     if own and os.environ["WORLD_SIZE"] == "1":
@@ -156,7 +156,7 @@ def _join(backend: str) -> None:
         )
 
 
-@cache  # the first process may hold it for all: others would lose it when a fit ends
+@cache  # the first process may host the store: others would lose it when a fit ends
 def _meeting_point() -> tuple[Any, int, int]:
     """Return torchrun's store, the rank of this process and the number of processes."""
     from torch.distributed.rendezvous import rendezvous
@@ -199,7 +199,7 @@ def _in_words(checkpoint: str | Path | None) -> Iterator[None]:
     def end(number: int, frame: object) -> None:
         if not failing():
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            raise lost("a signal to end this one, as when another has failed")
+            raise lost("SIGTERM, as when another process has failed")
 
     main = threading.current_thread() is threading.main_thread()  # which alone gets signals
     handled = main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

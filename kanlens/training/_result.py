@@ -29,8 +29,8 @@ class FitResult(Displayed):
         The model that was trained, in its best state.
     history : tuple of dict
         One record per step: step, loss (of the scaled target, without penalty), penalty,
-        validation_loss, metric (R2 or accuracy on the held-out rows, else on the training rows),
-        grid_error.
+        validation_loss, metric (on the held-out rows, else the training rows), grid_error (largest
+        change of a layer's output by a grid update).
     stopped_because : str
         Reason why training ended.
     best_step : int
@@ -38,7 +38,7 @@ class FitResult(Displayed):
     loss, validation_loss, metric : float
         Values at `best_step`; NaN where not defined (no held-out rows, R2 of a constant target).
     metric_name : str
-        "R2" or "accuracy".
+        "R2", "accuracy", "D2" or "concordance".
     held_out : Tensor, shape (n,)
         Indices of the rows held out of training.
     seconds : float
@@ -92,14 +92,14 @@ class PathStep:
     Attributes
     ----------
     model : KAN
-        A model of its own.
+        The trained model, a separate one for each step.
     strength, penalty : float
         Factor of the penalty, and the sum of norms without it.
     loss : float
         On the training rows, without penalty, in the scaled units of the target.
     held_out_loss, standard_error, metric : float
-        Mean loss over the held-out rows (else the training rows), its standard error, and R2 or
-        accuracy.
+        Mean loss over the held-out rows (else the training rows), its standard error, and the
+        metric.
     edges_alive, edges_above : int
         Numbers of nonzero edges, and of edges in `alive`.
     alive : tuple of Tensor, each of shape (out, in)
@@ -141,7 +141,7 @@ class SparsityPath(Displayed):
     threshold : float
         Share of a layer's largest norm below which an edge counts as zero.
     metric_name : str
-        "R2" or "accuracy".
+        "R2", "accuracy", "D2" or "concordance".
     constant_loss : float
         Held-out loss of the best constant.
     tolerance : float
@@ -244,7 +244,7 @@ def mean_and_error(losses: Tensor) -> tuple[float, float]:
 
 @torch.no_grad()
 def weighty_edges(model: KAN, inputs: Sequence[Tensor], threshold: float) -> list[Tensor]:
-    """Return masks of edges with an L1 norm above a share of the layer's largest."""
+    """Return masks of edges with an L1 norm of at least a share of the layer's largest."""
     masks = []
     for layer, x in zip(model.layers, inputs, strict=True):
         norms = weight_l1(layer, x) * (layer.mask != 0)

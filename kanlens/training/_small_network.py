@@ -38,7 +38,7 @@ PASSES, SCORING_STEPS = 6, 2  # most passes, and scoring steps in each
 CHANGE = 1e-2  # relative change of the sums that ends the passes
 MIN_SLOPE = 0.1  # of a link in working responses
 SHARES = (1.0, 0.5, 0.25, 0.125, 0.0)  # of a step, tried until the loss does not rise
-PRIOR = 0.25, 1.0  # maximum, and factor of variances per row: for noise in 30 columns of 200 rows
+PRIOR = 0.25, 1.0  # of the exponent: maximum; factor of variances per row, set on pure noise
 FAR = 0.1  # rise of the criterion per row that keeps a link
 NOISE = 0.3  # initial error variance over the variance of the targets
 GROWING = ("level", "noise", "freedom", "side", "owners", "coefficients", "variances", "bases")
@@ -79,7 +79,7 @@ class SmallNetwork:
 
     Weights sum to the number of distinct rows; `offsets` (batch,) are added to the logits of a
     class. If `pooled`, curves of all columns share the variance of each part; for few rows or
-    separable classes, separate ones are uncertain.
+    separable classes, separate ones are uncertain. If `fine`, curves have rough parts.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class SmallNetwork:
         return sums if self.link is None else self.link(sums)
 
     def curves(self) -> int:
-        """Return the number of edges; levels of a category count once."""
+        """Return the number of edges; those of the levels of a categorical column count as one."""
         mains = sum(bool(own.any()) for own in self.main_coefficients())
         products = sum(1 + sum(map(len, product.factors)) for product in self.products)
         return mains + products + bool(self.products) + (self.link is not None)
@@ -422,7 +422,7 @@ class SmallNetwork:
     def at(self, state: dict[str, Any]) -> SmallNetwork:
         """Return the network in a state of its growth."""
         other = self.copy()
-        if not all(map(np.array_equal, self.bases, state["bases"])):  # of other libraries
+        if not all(map(np.array_equal, self.bases, state["bases"])):  # computed by other libraries
             other.__dict__.pop("mains", None)
         for name in GROWING:
             setattr(other, name, state[name])

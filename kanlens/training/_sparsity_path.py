@@ -59,7 +59,7 @@ def sparsity_path(  # noqa: PLR0913 - one keyword per choice
     generator: torch.Generator | None = None,
     **options: Any,
 ) -> SparsityPath:
-    """Train with increasing strengths of a penalty, each from the last model.
+    """Train with increasing strengths of a penalty, each from the last model [1]_.
 
     Strengths increase because a network whose edges are all zero has zero gradient and cannot
     recover. By default they are 0 and then evenly spaced in their logarithm, from a thousandth of
@@ -172,7 +172,7 @@ def _check_strengths(strengths: Sequence[float] | int | None, options: Mapping[s
     for value in values:
         check_positive("sparsity_path", "a strength", value, zero=True)
     if not values:
-        raise InvalidValueError("sparsity_path", "some strengths", "[]", "Pass a number")
+        raise InvalidValueError("sparsity_path", "some strengths", "[]", "Pass their number")
     if any(b <= a for a, b in itertools.pairwise(values)):
         raise InvalidValueError(
             "sparsity_path",
@@ -200,8 +200,8 @@ class _PathRun:
     held_out: Tensor | None = None
     constant: float = math.nan
     records: list[dict[str, Any]] = field(default_factory=list)  # of the steps, for a checkpoint
-    finished: list[dict[str, Any]] = field(default_factory=list)  # of a checkpoint, to go through
-    begun: dict[str, Any] | None = None  # the run that a checkpoint was made in
+    finished: list[dict[str, Any]] = field(default_factory=list)  # of a checkpoint, to restore
+    begun: dict[str, Any] | None = None  # state of the unfinished run in a checkpoint
 
     def run(self, advance: Callable[..., None], stop: Interruption) -> str:
         """Take every step; return the reason for the end."""

@@ -30,7 +30,7 @@ Block = tuple[int, int]  # first row, and the one after the last
 
 @dataclass(kw_only=True, eq=False)
 class RowStream:
-    """The rows of a source in random order, except those `without`.
+    """The rows of a source in random order, except the sorted indices `without`.
 
     The rows lie in segments, each of some blocks. An epoch draws an order of the segments, deals
     them to `STREAMS` streams, and every batch takes equally many rows from each stream. So a batch
@@ -55,7 +55,7 @@ class RowStream:
         return block[1] - block[0] - int(last - first)
 
     def batches(self, seed: int, done: int = 0) -> Iterator[tuple[Tensor, Tensor, int]]:
-        """Yield for each batch x and y of this process, and the number of rows of all."""
+        """Yield x, y of this process and the total rows of each batch after the first `done`."""
         width = len(self.source.columns) + len(self.source.schema.features)
         parts = list(blocks(self.source.rows, max(16, NUMBERS // width)))
         size = max(1, min(SEGMENT, len(parts) // (4 * STREAMS)))
@@ -85,7 +85,7 @@ class RowStream:
 
     @cached_property
     def nothing(self) -> tuple[Tensor, Tensor]:
-        """Return x and y without rows."""
+        """Tensors x (0, in) and y without rows."""
         x, y = encode_labelled(self.model, self.source.read(0, 1), call="fit")
         return x[:0], y[:0]
 
@@ -129,7 +129,7 @@ def streamed_run(
     generator: torch.Generator | None,
     ranks: Ranks,
 ) -> TrainingRun:
-    """Return a run on all rows of a source, with a sample of `held`.
+    """Return a run on all rows of a source, with a sample of `held` rows in memory.
 
     Range, scaling and grids come from the sample, which has the extremes of every column; some of
     its rows are held out for early stopping.

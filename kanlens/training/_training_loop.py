@@ -41,7 +41,7 @@ IMPROVEMENT = 1e-4  # relative, below which a step counts as none for early stop
 OUTSIDE = 0.01  # tolerated share of a layer's inputs outside their grids
 POLISH = 50  # proximal steps at the end, at most
 COST = 1e-3  # relative rise of the loss allowed for a last grid update
-BLOCKS = 16  # of rows, divided among at most as many processes
+BLOCKS = 16  # blocks of rows, which are divided among the processes
 LBFGS_ITERATIONS = 10  # of the optimizer, in one step
 UNSEEN = (
     "which is unchanged: pass more steps, or another learning_rate",
@@ -49,8 +49,8 @@ UNSEEN = (
     "rows that it has not seen",
 )
 QUANTILES = (0.05, 0.95)
-FENCE = 10.0  # limit of a feature beyond these quantiles, in their distance
-SPARE = (5, 30)  # outermost values: their maximum, and rows for each
+FENCE = 10.0  # largest distance from these quantiles, over that between them
+SPARE = (5, 30)  # outermost values by which a range grows: maximum, and rows for each
 HISTORY = 20  # steps and slopes that LBFGS keeps
 REFIT = 3000  # numbers that moving the grid of one input takes; measured: 3900
 VALUES = 5  # numbers kept for one input of a layer and one row; measured: 6 to 12
@@ -62,7 +62,7 @@ Part = tuple[Tensor, Tensor, Tensor | None, Average | None]
 
 
 class TrainingRun:
-    """The state of one training run; `begin` it, `train`, then `finish` it.
+    """The state of one training run; call `begin`, `train` and `finish` in this order.
 
     Takes all rows x (batch, in) in the units of the data, and targets as `prepare_target` returns
     them; weights (batch,) of rows have mean 1. Rows are held out by `groups` (batch,), as
@@ -239,7 +239,7 @@ class TrainingRun:
     def _take_steps(self) -> None:
         options, grid_steps = self.options, self.options.grid_steps()
         if any(nodes.grouping.arities for nodes in self.model.nodes):
-            # not before the first step: products of untrained factors are next to nothing
+            # not before the first step: products of untrained factors are nearly 0
             grid_steps = {step or max(1, options.steps // 10) for step in grid_steps}
         self.advance(self.step)
         if self.note is not None:
@@ -290,7 +290,7 @@ class TrainingRun:
         self.model.zero_grad()
 
     def _keep_if_as_good(self) -> None:
-        """Keep the current state as the best if its loss is as low; load the best state."""
+        """Keep the current state as the best if its loss is within `COST`; load the best state."""
         best = self.best["record"]
         record = {**self._evaluate(), "step": best["step"]}
         if self._monitor(record) <= self._monitor(best) * (1 + COST):
@@ -303,7 +303,7 @@ class TrainingRun:
 
     @torch.enable_grad()
     def _one_step(self, move_grids: bool) -> None:
-        if self.batch == 0:  # else a run goes on within an epoch
+        if self.batch == 0:  # else a resumed run is within an epoch
             self.grid_error = self.model.update_grid(self.train_x) if move_grids else 0.0
         if self.options.optimizer == "lbfgs":
             if move_grids:
@@ -340,7 +340,7 @@ class TrainingRun:
         return torch.full_like(value, math.inf)
 
     def _by_blocks(self) -> Tensor:
-        """Return the objective, equal to the last digit for any number of processes."""
+        """Return the objective and set gradients, bit for bit equal for any number of processes."""
         n, parameters = len(self.train_x), list(self.model.parameters())
         sums = self.train_x.new_zeros(BLOCKS, 1 + sum(map(Tensor.numel, parameters)))
         for block in range(BLOCKS)[self.ranks.share(BLOCKS)[0]]:
@@ -364,7 +364,7 @@ class TrainingRun:
 
     def _one_pass(self) -> None:
         self._set_rate(self.step)
-        self.drawn = self._seeded().get_state()  # before the epoch, of which some may be done
+        self.drawn = self._seeded().get_state()  # before the epoch, part of which may be done
         for part in self._batches():
             self._learn(*part)
             if self.failed:
@@ -390,7 +390,7 @@ class TrainingRun:
         source, total = self._seeded(), self.stream.rows
         seed = int(torch.randint(2**62, (), generator=source, device=source.device))
         for x, y, rows in self.stream.batches(seed, self.batch):
-            done = self.batch * self.options.batch_size / total  # the same where a run goes on
+            done = self.batch * self.options.batch_size / total  # also in a resumed run
             self._set_rate(self.step + min(1.0, done))
             self.advance(rows / total)
             if len(x):
@@ -528,7 +528,7 @@ class TrainingRun:
 
 
 def settle_scaling(model: KAN, x: Tensor, y: Tensor, scale: bool | None) -> None:
-    """Set the scaling from data: features span the grid, targets vary by 1."""
+    """Set the scaling from data: features span the grid, targets have spread 1."""
     settled, model.scaled = model.scaled, True
     if scale is False or (scale is None and settled):
         return
@@ -575,8 +575,8 @@ def settle_range(model: KAN, x: Tensor, *, beyond: bool = False) -> None:
 def check_footprint(model: KAN, options: FitOptions, x: Tensor) -> None:
     """Refuse to train on x (batch, in) where memory does not suffice.
 
-    This is a lower bound: training was measured to take 1.2 to 1.5 times as much. Memory of other
-    devices is not checked.
+    The estimate is a lower bound: training was measured to take 1.2 to 1.5 times that. Memory of
+    other devices is not checked.
     """
     if x.device.type != "cpu":
         return

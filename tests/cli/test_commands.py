@@ -293,10 +293,10 @@ def test_a_report_past_its_limits_ends_with_an_error(workshop, flat, tmp_path, c
     assert main([*words, "--fail-on", "completeness>1e-6, offgrid<2,formula>1"]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     assert "report: expected --fail-on completeness>1e-6, offgrid<2,formula>1 not to be met" in line
-    assert "got offgrid 0 < 2; formula not known. The page says" in line
+    assert "got offgrid 0 < 2; formula not known. See the page" in line
     page.unlink()
     assert main([*words, "--fail-on", "gap>1"]) == 1
-    assert "--fail-on to list name>value or name<value, of accuracy, auc" in capsys.readouterr().err
+    assert "--fail-on to list name>value or name<value, name one of acc" in capsys.readouterr().err
     assert not page.exists()
 
 
@@ -396,7 +396,7 @@ def test_train_takes_every_kind_of_penalty(workshop, tmp_path, extra, capsys):
         (["--features", ""], "kanlens: expected names separated by commas, got ''."),
         (
             ["--drop", "area"],
-            "expected --drop to be of other columns than target",
+            "expected --drop to name columns other than target",
         ),
         (["--holdout", "1"], "expected --holdout below 1, got 1.0."),
         (["--grid-size", "1000000"], "of 3 x 5 edges on 1,000,000 intervals that takes at least"),

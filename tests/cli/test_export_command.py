@@ -46,7 +46,7 @@ def test_intervals_are_those_of_predict(flat, tmp_path):
 def test_what_it_cannot_write_is_told_in_one_line(flat, tmp_path, capsys):
     assert main(["export", str(flat), "-o", str(tmp_path / "model.tex")]) == 1
     said = capsys.readouterr().err
-    assert "expected a model of functions alone, got 3 splines" in said
+    assert "expected a model without splines, got 3 splines" in said
     assert main(["export", str(flat), "--explain", "-o", str(tmp_path / "model.py")]) == 1
     assert "Leave out --explain." in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

@@ -96,7 +96,7 @@ def test_a_foreign_model_is_given_what_ours_is(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize("walked", UNJUDGED, ids=lambda words: words[0])
 def test_a_foreign_model_without_its_data_is_explained_too(story, capsys, walked):
     model, data, out = story / "m.safetensors", story / "d.csv", story / "out"
-    rows = "no background: the model keeps no rows; 100 rows of d.csv stand in (--background)\n"
+    rows = "no background: the model stores no rows; 100 rows of d.csv are used (--background)\n"
     ranges = ["--domain", "x1=-1:1,x2=-1:1,x3=0:1"] * (walked[0] == "certify")
     named = {"m.safetensors": model, "d.csv": data}
     words = [named.get(word, word) for word in [*walked, *ranges]]

@@ -146,7 +146,7 @@ def test_the_end_of_the_time_leaves_curves_alone(table, tmp_path, capsys):
     path = tmp_path / "small.safetensors"
     assert main(words(table, "--time-limit", "0", "-o", path, "--json")) == 0
     shown = capsys.readouterr()
-    found, line = json.loads(shown.out), "--time-limit 0.0, got the end of the time. The sizes so"
+    found, line = json.loads(shown.out), "--time-limit 0.0, got unfinished growth. The sizes so"
     assert line in " ".join(shown.err.split())
     assert [step["added"] for step in found["steps"]] == ["curves alone"]
     assert found["interrupted"] is True and kanlens.load(path).shape == (6, 1)
@@ -208,7 +208,7 @@ def test_noise_is_no_better_than_its_mean(tmp_path, capsys):
     assert words in " ".join(capsys.readouterr().err.split())
     frame.assign(y=0.0, **{"$": 1.0}).to_csv(tmp_path / "noise.csv", index=False)
     assert main([*start, "--target", "y, $"]) == 1
-    expected = "'y, $', which is both. Name the one as '\"y, $\"', the others as 'y,$'."
+    expected = "'y, $', which is both. Write '\"y, $\"' for the one column, 'y,$' for several."
     assert expected in " ".join(capsys.readouterr().err.split())
 
 

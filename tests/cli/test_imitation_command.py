@@ -53,7 +53,7 @@ def test_words_are_of_the_imitation(files, capsys):
     assert main(["imitate", model, data, "--drop", "price", "-o", path, "-q"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "the imitation differs from the sum.onnx by" in shown
-    assert "where it follows least" in shown
+    assert "regions with the largest errors" in shown
 
 
 @pytest.mark.slow  # runs commands
@@ -64,7 +64,7 @@ def test_the_time_and_interrupts_leave_a_model(files, monkeypatch, capsys):
     assert main(["imitate", model, data, *options, "--time-limit", "0"]) == 0
     shown = capsys.readouterr()
     assert json.loads(shown.out)["interrupted"] is True
-    words = "imitate: expected growth to end within --time-limit 0.0, got the end of the time. The"
+    words = "imitate: expected growth to end within --time-limit 0.0, got unfinished growth. The"
     assert words in " ".join(shown.err.split())
     monkeypatch.setattr(GrowthPath, "grow", interrupting.once(GrowthPath.grow, 1))
     assert main(["imitate", model, data, *options]) == 130

@@ -130,7 +130,7 @@ def test_a_partial_result_replaces_no_older_file(
     assert path.read_text() == "older"
     assert partial.stat().st_size
     said = shown.err.splitlines()
-    assert f"{path} stays as it was; the partial result has a name of its own" in said
+    assert f"{path} is unchanged; the partial result goes to another file" in said
     assert any(line.startswith(f"wrote {partial} (") for line in said)
     if command == "prune":
         assert json.loads(shown.out)["model"] == str(partial)
@@ -150,7 +150,7 @@ def test_a_model_that_training_left_unfinished_replaces_no_older_one(
     assert kanlens.load(tmp_path / "m.partial.safetensors").edges_alive
     assert main([*words, "-o", str(path), "--resume"]) == 0
     assert path.read_bytes() == before  # the same run, whole
-    assert "stays as it was" in capsys.readouterr().err
+    assert "is unchanged" in capsys.readouterr().err
 
 
 def test_a_report_that_was_interrupted_leaves_nothing(tmp_path, model, monkeypatch, capsys):

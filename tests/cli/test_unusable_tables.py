@@ -20,7 +20,7 @@ SAME = (
 )
 HELD_OUT = "kanlens: train: expected at least 2 rows held out, got 1. Raise --holdout."
 UNJUDGED = (
-    "kanlens: train: expected held-out rows with different targets, got 1 with one. "
+    "kanlens: train: expected held-out rows with different targets, got 1 equal ones. "
     "Pass more rows, or another share with --validation."
 )
 TRAIN = ["train", "--target", "y", "--seed", "0", "--steps", "2"]

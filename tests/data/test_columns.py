@@ -114,11 +114,11 @@ def test_categorical(cells):
             ("no", "yes"),
             "'No' read as 'no', 'YES' read as 'yes', 'Yes' read as 'yes'",
         ),
-        (["m"] * 3 + ["M"] * 2 + ["k"], ("M", "k", "m"), "'M', 'm' as levels of their own"),
+        (["m"] * 3 + ["M"] * 2 + ["k"], ("M", "k", "m"), "'M', 'm' as separate categories"),
         (
             ["TP53", "Tp53"] * 3 + ["MYC"] * 4 + ["Myc"],
             ("MYC", "TP53", "Tp53"),
-            "'Myc' read as 'MYC', 'TP53', 'Tp53' as levels of their own",
+            "'Myc' read as 'MYC', 'TP53', 'Tp53' as separate categories",
         ),
     ],
 )
@@ -140,7 +140,7 @@ def test_spellings_of_a_text_are_one_label_where_one_is_usual(cells, labels, wor
     )
 
 
-@pytest.mark.filterwarnings("ignore:.*levels of their own")
+@pytest.mark.filterwarnings("ignore:.*as separate categories")
 def test_a_spelling_that_training_did_not_have_is_the_label_it_is_of():
     features = column_features(column(["yes", "no", "no", "yes"]))
     schema = Schema(features=features, outputs=())

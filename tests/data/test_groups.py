@@ -190,7 +190,7 @@ def test_unknown_columns_of_groups_are_refused():
     for roles in ({"groups": "y"}, {"groups": "a", "features": ["a"]}):
         with pytest.raises(DataError) as caught:
             table(**roles)
-        text = "read_table: expected groups to be another column than target and features, got "
+        text = "read_table: expected groups to be a column other than target and features, got "
         assert str(caught.value) == f"{text}{roles['groups']!r}. Name it once."
     with pytest.raises(InvalidValueError, match=r"^Table\.split: expected groups to be one of"):
         table(drop="who").split(0.2, groups="whom")

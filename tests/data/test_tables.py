@@ -338,9 +338,7 @@ def test_refused_sources(tmp_path):
     with refused(DataError, text):
         read_table(FRAME.iloc[:0], target="y")
     levels = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "b"), ("a", "c")]))
-    text = (
-        "read_table: expected column names, got 2 levels of them. Join the levels to one name each."
-    )
+    text = "read_table: expected one column level, got 2 levels. Join the levels to one name each."
     with refused(DataError, text):
         read_table(levels)
     path = tmp_path / "none.csv"

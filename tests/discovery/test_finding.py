@@ -276,7 +276,7 @@ def test_the_time_is_kept_and_nothing_is_left_behind():
     start = time.process_time()
     found = kanlens.discover(x, y, time_limit=0.7, progress=False)
     assert time.process_time() - start < 1.0
-    assert found.stopped_because == "the time was over"
+    assert found.stopped_because == "the time limit was reached"
     assert np.isfinite(found.predict(x)).all()
     after = [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGALRM, signal.SIGTERM)]
     assert handlers == after
@@ -313,7 +313,8 @@ def test_a_generator_makes_the_run_repeatable():
 
 
 def test_reasons_to_stop_print_their_words():
-    assert f"{StopReason.TIME} {StopReason.TIME!r}" == "the time was over 'the time was over'"
+    words = "the time limit was reached"
+    assert f"{StopReason.TIME} {StopReason.TIME!r}" == f"{words} {words!r}"
     assert json.dumps([*StopReason][:2]) == '["an exact formula was found", "only noise was left"]'
     assert pickle.loads(pickle.dumps(StopReason.NOISE)) is StopReason.NOISE  # noqa: S301
 

@@ -32,7 +32,7 @@ def test_nothing_long_begins_after_the_limit(clock, monkeypatch, limit):
         slow = clock.during(0.02, getattr(np.linalg, name))
         monkeypatch.setattr(np.linalg, name, slow)
     found = kanlens.discover(*table(), time_limit=limit, progress=False)
-    assert found.stopped_because == "the time was over"
+    assert found.stopped_because == "the time limit was reached"
     assert clock.now <= 1.1 * limit
 
 

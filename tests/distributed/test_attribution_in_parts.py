@@ -96,9 +96,9 @@ def test_parts_that_are_there_are_kept_and_others_made_again(run):
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        ({"method": "gradient"}, "the method of the run in '{}', got 'gradient', after 'secant'."),
+        ({"method": "gradient"}, "the method of the run in '{}', got 'gradient', not 'secant'."),
         ({"background": BACKGROUND[:5]}, "the background of the run in '{}', got another."),
-        ({"part_rows": 150}, "the part rows of the run in '{}', got 150, after 100."),
+        ({"part_rows": 150}, "the part rows of the run in '{}', got 150, not 100."),
     ],
 )
 def test_another_run_is_refused(run, other, said):

@@ -469,7 +469,7 @@ def test_edits_leave_the_model_and_failed_ones_the_copy() -> None:
     before = contents(model)
     edit = kanlens.edit(model, x)
     for words, call in {
-        "a finite number of the function for each x": lambda: edit.edge(0, 0, 0).set(np.log),
+        "a finite number from the function for each x": lambda: edit.edge(0, 0, 0).set(np.log),
         "a function, or at least two points": lambda: edit.edge(0, 0, 0).set(
             [(1, 2, 3), (4, 5, 6)]
         ),

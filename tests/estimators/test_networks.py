@@ -123,7 +123,7 @@ def test_what_is_no_random_state_is_refused(table, wrong):
 
 def test_targets_that_are_none_or_no_numbers_are_refused_in_one_line():
     x = np.random.default_rng(0).normal(size=(30, 2))
-    text = "KANClassifier: expected labels, got none in row 1. Leave it out."
+    text = "KANClassifier: expected labels, got None in row 1. Leave the row out."
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):
         KANClassifier().fit(x, np.array(["a", None, *"ab" * 14], dtype=object))
     text = r"^KANRegressor: expected numbers in y, got .*'a'\)?\. Encode y, or take KANClassifier"

@@ -31,8 +31,8 @@ def test_a_file_that_disagrees_is_not_left(fault, got, tmp_path, monkeypatch):
     monkeypatch.setitem(FORMATS, "numpy", dataclasses.replace(FORMATS["numpy"], run=run))
     with refused(
         OutputError,
-        f"export: expected a file for numpy within 1e-10 of the model's outputs, got {got} of "
-        "them. Nothing was written; choose another format, or convert it with model.double().",
+        f"export: expected a file for numpy within 1e-10 of the model's outputs, got {got}. "
+        "Nothing was written; choose another format, or convert it with model.double().",
     ):
         export(build("splines"), tmp_path / "model.py")
     assert list(tmp_path.iterdir()) == []
@@ -58,7 +58,7 @@ def test_rows_without_an_output_do_not_count_but_most_must_have_one(tmp_path):
     model = KAN.from_layers([layer], KAN([1, 1]).schema)
     assert 60 < export(model, tmp_path / "model.py").rows < 90
     layer.assign(0, 0, "log", (1.0, -0.9, 1.0, 0.0))
-    text = r"^export: expected a model that is finite on most rows, got \d+%\. Train it again\.$"
+    text = r"^export: expected finite outputs on most rows, got \d+% of rows\. Train it again\.$"
     with pytest.raises(MethodError, match=text):
         export(model, tmp_path / "model.py")
 

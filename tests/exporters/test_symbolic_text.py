@@ -47,7 +47,7 @@ def test_where_features_are_held_is_said(tmp_path):
 @pytest.mark.parametrize(("kind", "count"), [("mixed", 3), ("series", 8)])
 def test_edges_that_are_no_functions_have_no_formula(ending, kind, count, tmp_path):
     text = (
-        f"^export: expected a model of functions alone, got {count} splines. "
+        f"^export: expected a model without splines, got {count} splines. "
         "Call symbolize and export its model.$"
     )
     with pytest.raises(MethodError, match=text):

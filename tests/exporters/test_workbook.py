@@ -66,7 +66,7 @@ def test_the_weights_of_a_sum_are_a_row_below_what_they_multiply(tmp_path):
 @pytest.mark.parametrize(
     ("limit", "value", "text"),
     [
-        ("MAX_FORMULA_LENGTH", 30, r"terms of at most 30 characters, got \d+\. Symbolize it again"),
+        ("MAX_FORMULA_LENGTH", 30, r"terms of at most 30 characters, got \d+\. Use another format"),
         (
             "MAX_CHARACTERS",
             300,

@@ -153,7 +153,7 @@ def test_a_network_with_it_is_saved_and_loaded(tmp_path):
         kanlens.save(model, path)
         x = torch.linspace(-1.0, 1.0, 9)[:, None]
         assert_close(kanlens.load(path)(x), model(x))
-    text = "load: expected functions that are known, got 'planck'. "
+    text = "load: expected registered functions, got 'planck'. "
     text += "Register it first, with kanlens.register_function."
     with pytest.raises(FileFormatError, match=f"^{re.escape(text)}$"):
         kanlens.load(path)
@@ -223,11 +223,11 @@ def test_a_taken_name_is_refused(name):
         ({"sympy": lambda u: sympy.Symbol("v")}, "sympy to return an expression of u"),
         ({"sympy": sympy.DiracDelta}, "an expression of u that NumPy or SciPy can evaluate"),
         ({"derivative": torch.exp}, "derivative to be that of torch"),
-        ({"torch": lambda u: 2 * u, "sympy": lambda u: 2 * u}, "a function that is not straight"),
-        ({"torch": torch.ones_like, "sympy": lambda u: 1}, "a function that is not straight"),
+        ({"torch": lambda u: 2 * u, "sympy": lambda u: 2 * u}, "other than a straight line, got"),
+        ({"torch": torch.ones_like, "sympy": lambda u: 1}, "other than a straight line, got"),
         (
             {"torch": lambda u: torch.from_numpy(np.exp(u.detach().numpy())), "sympy": sympy.exp},
-            "torch to be differentiable by torch, got slope 0, not 1.0",
+            "torch to be differentiable by autograd, got slope 0, not 1.0",
         ),
         ({"turning": ()}, "all turning points, got none of them between 2."),
         ({"turning": (0.5,)}, "all turning points"),

@@ -250,7 +250,7 @@ def test_intervals_of_regions():
 @pytest.mark.slow  # trains networks
 def test_the_end_of_the_time_and_an_interrupt_leave_a_network(monkeypatch):
     words = (
-        "imitate: expected growth to end within time_limit=0, got the end of the time. The network"
+        "imitate: expected growth to end within time_limit=0, got unfinished growth. The network"
     )
     with pytest.warns(KanlensWarning, match=words):
         found = followed(curve, drawn(), time_limit=0)

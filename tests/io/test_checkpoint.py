@@ -525,7 +525,7 @@ def test_every_truncation_is_refused(path):
         ("{", "JSONDecodeError"),
         ("[]", "TypeError"),
         ("{}", "KeyError: 'layers'"),
-        ("[" * 100_000, "RecursionError|endless nesting"),
+        ("[" * 100_000, "RecursionError|too many nested brackets"),
         ('{"layers": [], "schema": {"features": [], "outputs": []}}', "got none"),
     ],
 )

@@ -17,9 +17,9 @@ DIVERGED = "finite numbers in NAME, got 1 of {} that are NaN or infinite. "
 DIVERGED += "The training diverged; train it again."
 FALLING = "NAME to rise along each row, got equal or falling knots. "
 FALLING += "Update the grid on data without repeated values and save again."
-ZERO = "NAME without zeros, got 1 of them. Divide by what the data spreads over, or by 1."
+ZERO = "NAME without zeros, got 1 of them. Use the spread of the data, or 1."
 MASK = "NAME of zeros and ones, got {:g}. "
-MASK += "Use 0 for an edge that is gone and 1 for one that is there."
+MASK += "Use 0 for a removed edge and 1 for any other."
 FAULTS = [
     ("layers.0.base_weight", (1, 0), math.nan, DIVERGED.format(8)),
     ("layers.1.spline_weight", (0, 1, 2), math.inf, DIVERGED.format(32)),

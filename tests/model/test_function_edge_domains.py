@@ -199,7 +199,7 @@ def test_bad_intervals_are_refused(call, text):
 
 def test_turns_that_cannot_be_counted_are_refused():
     text = (
-        "Edge: expected an interval of at most 1,000,000 periods, got -1e+12 to 1e+12, of "
+        "Edge: expected an interval of at most 500,000 periods, got -1e+12 to 1e+12, of "
         "period 6.28319. Narrow it."
     )
     with pytest.raises(MethodError, match=f"^{re.escape(text)}$"):

@@ -234,11 +234,11 @@ BASES = "elu, gelu, hardswish, identity, leaky_relu, mish, relu, sigmoid, silu, 
         ("spline_order", 3.0, "spline_order to be an integer from 1 to 5", "3 is cubic"),
         ("spline_order", True, "spline_order to be an integer from 1 to 5", "3 is cubic"),
         ("grid_eps", 1.5, "grid_eps from 0 to 1", "The default is 0.02"),
-        ("grid_range", (1, -1), RANGE, "Swap or correct it"),
-        ("grid_range", (0.0, torch.inf), RANGE, "Swap or correct it"),
-        ("grid_range", [1.0], RANGE, "Swap or correct it"),
-        ("grid_range", "ab", RANGE, "Swap or correct it"),
-        ("grid_range", 5, RANGE, "Swap or correct it"),
+        ("grid_range", (1, -1), RANGE, "Pass the lower end first"),
+        ("grid_range", (0.0, torch.inf), RANGE, "Pass the lower end first"),
+        ("grid_range", [1.0], RANGE, "Pass the lower end first"),
+        ("grid_range", "ab", RANGE, "Pass the lower end first"),
+        ("grid_range", 5, RANGE, "Pass the lower end first"),
         (
             "grid_range",
             (1e8, 1e8 + 1),
@@ -284,11 +284,11 @@ def test_messages_of_calls_with_other_shapes_and_dtypes():
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        (lambda it: it.edge(2, 0), "edge: expected out from 0 to 1, got 2. Name an edge it has."),
-        (lambda it: it.edge(0, -1), "edge: expected in_ from 0 to 2, got -1. Name an edge it has."),
+        (lambda it: it.edge(2, 0), "edge: expected out from 0 to 1, got 2. Pass a valid index."),
+        (lambda it: it.edge(0, -1), "edge: expected in_ from 0 to 2, got -1. Pass a valid index."),
         (
             lambda it: it.edge(True, 0),
-            "edge: expected out from 0 to 1, got True. Name an edge it has.",
+            "edge: expected out from 0 to 1, got True. Pass a valid index.",
         ),
         (
             lambda it: it.refine(0),
@@ -302,11 +302,11 @@ def test_messages_of_calls_with_other_shapes_and_dtypes():
         ),
         (
             lambda it: it.select([], [0]),
-            "select: expected out to list indices from 0 to 1, got []. Pass some of these.",
+            "select: expected out to list indices from 0 to 1, got []. Pass valid indices.",
         ),
         (
             lambda it: it.select([0], [1, 3]),
-            "select: expected in_ to list indices from 0 to 2, got [1, 3]. Pass some of these.",
+            "select: expected in_ to list indices from 0 to 2, got [1, 3]. Pass valid indices.",
         ),
     ],
 )

@@ -162,7 +162,7 @@ def test_errors_of_attribution():
     with pytest.raises(ShapeError, match=r"expected x of shape \(60, 4\), got \(60, 3\)"):
         attribution(found(), kind="beeswarm", x=np.zeros((60, 3)))
     words = pd.DataFrame({f"f{i}": ["red"] * 60 for i in range(4)})
-    with pytest.raises(DTypeError, match="x as numbers, got a DataFrame of something else"):
+    with pytest.raises(DTypeError, match="x as numbers, got a DataFrame of other cells"):
         attribution(found(), kind="beeswarm", x=words)
     with pytest.raises(DTypeError, match="expected a Comparison, got Attribution"):
         comparison(found())

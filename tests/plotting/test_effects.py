@@ -166,8 +166,8 @@ def test_what_is_refused():
     with pytest.raises(InvalidValueError) as caught:
         effect(found, "x1")
     assert str(caught.value) == (
-        "plot.effect: expected no feature, data, target or other with an Effect, got at least one. "
-        "Leave them out."
+        "plot.effect: expected no feature, data, target, other or y with an Effect, "
+        "got at least one. Leave them out."
     )
     with pytest.raises(MethodError, match=r"^plot.effect: expected rows of data, got None\."):
         effect(KAN([2, 1]), 0)

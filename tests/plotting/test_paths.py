@@ -89,7 +89,7 @@ def test_confusion_counts_every_row(ax):
 
 
 def test_predicted_refuses_what_does_not_fit():
-    with pytest.raises(ShapeError, match="expected y and prediction of one length, got 2 and 1"):
+    with pytest.raises(ShapeError, match="expected y and prediction of equal length, got 2 and 1"):
         predicted([1, 2], [1])
     with pytest.raises(DataError, match=r"expected class codes from 0 to 1, got 0\.5"):
         predicted([0, 1], [0.5, 1], class_labels=["a", "b"])

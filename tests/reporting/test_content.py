@@ -333,5 +333,5 @@ def test_constraints_are_listed_with_their_proofs(rows: torch.Tensor) -> None:
     text = text.partition('{% elif section == "certificates" %}')[2]
     content = {"model": {"constraints": listed}, "certificate": None}
     page = Environment(autoescape=True).from_string(text.partition("{% else %}")[0] + "{% endif %}")
-    expected = "increasing in x1, proven; decreasing in x2, as asked in training, but not proven."
+    expected = "increasing in x1, proven; decreasing in x2, required in training, but not proven."
     assert expected in page.render(c=content)

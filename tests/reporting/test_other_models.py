@@ -234,7 +234,7 @@ def test_what_does_not_fit_is_refused(model: KAN, rows: torch.Tensor, tmp_path: 
     refused(DTypeError, text, {"n\n": 3})
     start, end = "report: others['n']: expected ", ". Leave the model out."
     text = f"{start}3 features (x1, x2 and x3), got 4 features (x1, x2, x3 and x4). "
-    text += "Report on that one, and compare this one."
+    text += "Report on the other, and compare this one."
     refused(InvalidValueError, text, {"n": network([4, 1])})
     other = network([2, 1])
     other.schema = schema(["x1", "u"], ["y"])

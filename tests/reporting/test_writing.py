@@ -150,7 +150,7 @@ def test_messages(model: KAN, rows: torch.Tensor, tmp_path: Path) -> None:
     shares = kanlens.attribute(model, rows[:2], background=rows)
     refused(DTypeError, text + "two of Attribution. ", results=[shares, shares])
     other = kanlens.certify(network([2, 1]), [(-1, 1)] * 2, max_boxes=2, progress=False)
-    text = "report: expected certificate of 'y', got y of other features. Certify this model."
+    text = "report: expected certificate of 'y', got one of y for features x1, x2. Certify this"
     refused(InvalidValueError, text, results=[other])
     refused(InvalidValueError, text, results=other)
     text = (

@@ -171,7 +171,7 @@ def test_an_interrupt_leaves_the_sizes_so_far(monkeypatch):
     assert front.simplest.widths == (4, 1)
 
 
-TIME = r"frontier: expected growth to end within time_limit=0.0, got the end of the time. The sizes"
+TIME = r"frontier: expected growth to end within time_limit=0.0, got unfinished growth. The sizes"
 
 
 @pytest.mark.slow  # trains networks

@@ -253,7 +253,7 @@ def test_a_threshold_has_the_least_cost_of_rows_held_out():
         tuned.fit(outputs, codes.astype(int))
         assert costs(threshold, pair) <= costs(tuned.best_threshold_, pair) + 1e-9
     for wrong in ((1.0,), (1.0, -1.0), (0.0, 1.0), 5.0, (1.0, float("nan")), "x"):
-        with pytest.raises(InvalidValueError, match="cost of a false positive"):
+        with pytest.raises(InvalidValueError, match="costs of a false positive"):
             model.find_threshold(cost=wrong)
     three = kanlens.KANClassifier(hidden=(), random_state=0)
     three.fit(x[:40], x[:40, 0].round().clip(-1, 1))

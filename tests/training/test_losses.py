@@ -288,7 +288,7 @@ def test_survival_is_that_of_breslows_baseline():
     for time, share in ((0.5, frame["survival 0.5"]), (1.0, frame["survival 1"])):
         assert abs(share - np.exp(-0.8 * time * np.exp(x[:, 0]))).mean() < 0.05
     assert (frame["survival 1"] < frame["survival 0.5"]).all()
-    with pytest.raises(MethodError, match="intervals of another loss"):
+    with pytest.raises(MethodError, match="a loss with intervals"):
         kanlens.predict(model, x, interval=0.9)
     with pytest.raises(MethodError, match="times only with loss='cox'"):
         kanlens.predict(trained("gamma", x, times).model, x, times=[1.0])

@@ -223,7 +223,7 @@ def test_other_options_data_and_models_are_refused(network, waves, tmp_path):
     for net, data, options, what in cases:
         before = bytes_of(net)
         settings = {"steps": 2, "checkpoint": path, "resume": True, **options}
-        with pytest.raises(FileFormatError, match=re.escape(f"options, got one of other {what}")):
+        with pytest.raises(FileFormatError, match=re.escape(f"options, got one with other {what}")):
             run(net, data, **settings)
         assert bytes_of(net) == before
         assert not net.scaled
@@ -232,7 +232,7 @@ def test_other_options_data_and_models_are_refused(network, waves, tmp_path):
 def test_files_that_are_no_checkpoint_are_refused(network, waves, tmp_path):
     path = tmp_path / "run.safetensors"
     settings = {"steps": 1, "checkpoint": path, "resume": True}
-    advice = "Leave out resume=..., or name the right file."
+    advice = "Leave out resume=..., or pass the path of a checkpoint."
     expected = "fit: expected 'run.safetensors' to be the checkpoint of a training run, got"
     kanlens.save(network(), path)
     with pytest.raises(

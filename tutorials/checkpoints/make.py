@@ -1,6 +1,6 @@
 """Train a pykan, a FastKAN and a ChebyKAN on one table, and save each the way its users do.
 
-Needs pykan. Run in this folder: ``python make.py``. `expected.csv` holds what the three said.
+Needs pykan. Run in this folder: ``python make.py``. `expected.csv` holds the outputs of all three.
 """
 
 import warnings
@@ -25,7 +25,7 @@ class RadialBasisFunction(nn.Module):
 
 
 class FastKANLayer(nn.Module):
-    """Bumps of normalized inputs, and a line through SiLU of raw ones."""
+    """Gaussians of normalized inputs, plus a linear map of SiLU of the raw inputs."""
 
     def __init__(self, n_in, n_out, n=8):
         super().__init__()
@@ -67,7 +67,7 @@ class ChebyKANLayer(nn.Module):
 
 
 def rows(count, seed):
-    """The table: an angle, a speed, a load, and a force that they make."""
+    """Return x (count, 3): angles, speeds and loads; and y (count,): the forces, with noise."""
     draw = np.random.default_rng(seed)
     x = draw.uniform(-1, 1, (count, 3))
     y = np.sin(2.5 * x[:, 0]) + x[:, 1] ** 2 + 0.5 * x[:, 0] * x[:, 2]
@@ -102,8 +102,8 @@ if __name__ == "__main__":
     torch.save(cheby, "chebykan.pt")
     new = torch.tensor(rows(20, 1)[0], dtype=torch.float32)
     with torch.no_grad():
-        said = [model(new)[:, 0].numpy() for model in (spline, fast, cheby)]
-    frame = pd.DataFrame(dict(zip(("pykan", "fastkan", "chebykan"), said, strict=True)))
+        outputs = [model(new)[:, 0].numpy() for model in (spline, fast, cheby)]
+    frame = pd.DataFrame(dict(zip(("pykan", "fastkan", "chebykan"), outputs, strict=True)))
     frame.insert(0, "x3", new[:, 2])
     frame.insert(0, "x2", new[:, 1])
     frame.insert(0, "x1", new[:, 0])

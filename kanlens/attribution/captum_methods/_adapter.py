@@ -1,4 +1,4 @@
-"""Helpers of captum's methods, and the views of a KAN that they run on.
+"""Functions shared by captum's methods, and the views of a KAN that they run on.
 
 On a plain KAN captum's DeepLift is gradient x (x - baseline). In the edge view each layer is
 expand -> activation (batch, out, in) -> sum; products are split by their exact Shapley values.
@@ -46,7 +46,7 @@ def finite(values: Tensor) -> Tensor:
 
 
 def total_output(problem: Problem, x: Tensor) -> Tensor:
-    """Return the sum of outputs at x (batch, in), shape (1,): 10 times faster than a batch."""
+    """Return the sum of outputs at x (batch, in), shape (1,); captum is 10 times faster on it."""
     return problem.output(x).sum()[None]
 
 
@@ -101,7 +101,7 @@ class EdgeActivation(nn.Module):
 def share_products(module: Nodes, inputs: Tensor, *others: Tensor, eps: float = 0.0) -> Tensor:
     """Return DeepLift's multipliers of the factors of products, (2 * batch, sub), for captum.
 
-    `inputs` are those of the samples, then of their baselines; last come multipliers of the nodes.
+    `inputs` are sums of samples, then of baselines; the last of `others`, multipliers of nodes.
     """
     ours, theirs = inputs.chunk(2)
     return module.pull(others[-1], ours.repeat(2, 1), theirs.repeat(2, 1))

@@ -25,7 +25,7 @@ TUNNELED = {
 }
 KINDS = ("smoothgrad", "smoothgrad_sq", "vargrad")
 MAX_KERNEL_EXPONENT = 60.0  # a coalition of half the features weighs at least exp(-60)
-# kernel width, where all coalitions weigh the same, or penalty, where nothing is left
+# largest kernel width (coalitions then weigh the same) and penalty (values are then 0)
 MAX_KERNEL_WIDTH = 1e6
 
 
@@ -36,8 +36,8 @@ def captum_gradient_shap(
     """Gradients at random points between sample and background; complete on average.
 
     Each draw is one background row and one point on the line to it; five runs give the standard
-    error. `noise` is the deviation of normal noise on the samples, in deviations of each feature in
-    the background.
+    error. `noise` is the standard deviation of normal noise on the samples, relative to that of
+    each feature in the background.
     """
     check_count("attribute", "n_samples", n_samples, least=adapter.REPEATS)
     check_positive("attribute", "noise", noise, zero=True)
@@ -72,9 +72,9 @@ def captum_noise_tunnel(
 ) -> LocalValues:
     """Saliency, or the method of option `of`, averaged over noisy samples.
 
-    The average is of the value, its square or, as the (unbiased) variance, its squared distance
-    from the mean; five runs give the standard error. The noise has `noise` times each feature's
-    deviation in the background. The result's remark has the share of noisy inputs outside the grid.
+    `kind` "smoothgrad" averages values, "smoothgrad_sq" their squares; "vargrad" is their unbiased
+    variance. Five runs give the standard error. The noise has `noise` times each feature's standard
+    deviation in the background. The remark has the share of noisy inputs outside the grid.
     Integrated gradients start at the mean of the background.
 
     References
@@ -133,7 +133,7 @@ class _NoisyField:
     def drawn(
         self, draw: Callable[[Tensor, int], Tensor], n_samples: int, steps: int
     ) -> tuple[Tensor, Tensor]:
-        """Return mean and standard error over draws at z (batch, in), from five runs."""
+        """Return the mean and standard error of `draw` at the samples, from five runs."""
 
         def run(size: int) -> Tensor:
             def values(x: Tensor) -> Tensor:
@@ -147,8 +147,8 @@ class _NoisyField:
     def remark(self, noise: float) -> str:
         share = self._outside / max(1, self._seen)
         return (
-            f"noise of {noise:g} deviations of the background; {share:.1%} of the inputs it read "
-            "lie outside the training range"
+            f"noise of {noise:g} standard deviations of the background; {share:.1%} of the "
+            "evaluated inputs lie outside the training range"
         )
 
 
@@ -238,7 +238,7 @@ def _fitted(problem: Problem, maker: Callable[..., Any], n_samples: int) -> Loca
 def _worth(
     problem: Problem, x: Tensor, live: Tensor, units: tuple[float, float], members: Tensor
 ) -> Tensor:
-    """Return the outputs for coalitions (coalition, player) of the `live` features of x (in,)."""
+    """Return scaled changes for coalitions (coalition, player) of `live` features of x (in,)."""
     reference, scale = units
     mixed = problem.mean_row.repeat(len(members), 1)
     mixed[:, live] = torch.where(members != 0, x[live], mixed[:, live])

@@ -94,7 +94,7 @@ def _run(
     if steps is not None:
         check_count("attribute", "n_steps", steps)
         options = {"n_steps": steps, "method": "gausslegendre"}
-        whole = steps <= problem.rows_at_once  # else lines come one by one, and are taken apart
+        whole = steps <= problem.rows_at_once  # else one line per call, in batches
         options["internal_batch_size"] = None if whole else max(2, problem.rows_at_once)
     view, place = _view(run, problem, level)
     attribution = getattr(captum.attr, run.name)(view, *place)
@@ -143,10 +143,10 @@ def _view(run: Run, problem: Problem, level: int | None) -> tuple[Any, tuple[Any
 def _over_background(
     run: Run, problem: Problem, attribute: Callable[..., Tensor], size: tuple[int, int]
 ) -> Tensor:
-    """Average over background rows, in blocks; `size`: evaluations per pair of rows, columns."""
+    """Average over background rows, in blocks; `size`: evaluations per pair, columns of values."""
     evaluations, width = size
     x, rows = problem.x, problem.background
-    if run.edges:  # captum has no rule for the step that holds features in their range
+    if run.edges:  # captum has no rule for clipping features to their range
         ends = problem.model.input_low, problem.model.input_high
         x, rows = x.clamp(*ends), rows.clamp(*ends)
     values = x.new_zeros(len(x), width)
@@ -221,7 +221,7 @@ _METHODS = methods_of(
     ),
     _gradients(
         "LayerGradientXActivation",
-        "Activation of each node of a level times the output's slope in it",
+        "Activation of each node of a level times the output's slope by it",
         gradient_x_input,
         NODES_AT_ZERO,
         level=True,
@@ -236,13 +236,13 @@ _METHODS = methods_of(
     # with the square of the number of steps.
     _levels(
         "LayerConductance",
-        "Part of the change from each background row through each node of a level",
+        "Share of the change from each background row that passes through each node of a level",
         "K. Dhamdhere, M. Sundararajan, Q. Yan, How Important Is a Neuron?, 2019",
         complete=True,
         passes=2,
         both_ways=True,
     ),
-    # The line is straight between the nodes' values; nothing in front of them has a part in it.
+    # The line is straight between the nodes' values; layers below the level do not enter.
     _levels(
         "LayerIntegratedGradients",
         "Gradients along the line between the values of the nodes of a level",
@@ -251,7 +251,7 @@ _METHODS = methods_of(
     ),
     _levels(
         "InternalInfluence",
-        "Mean slope in each node of a level, on lines from the background",
+        "Mean slope by each node of a level, on lines from the background",
         "K. Leino et al., Influence-Directed Explanations for Deep Convolutional Networks, 2018",
         Baseline.SLOPES,
     ),

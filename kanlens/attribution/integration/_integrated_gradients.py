@@ -87,7 +87,7 @@ def integrated_gradients(
     bad = ~torch.isfinite(values).all(1)
     if bool(bad.any()):
         expected = "finite outputs and gradients between the background and the sample"
-        got = f"NaN or infinity on the way to sample {int(bad.nonzero()[0])}"
+        got = f"NaN or infinity on the line to sample {int(bad.nonzero()[0])}"
         advice = (
             "Choose background rows such that the model is finite on the line from each to every "
             "sample"
@@ -141,19 +141,19 @@ class _Work:
 
     segments: Segments
     least: Tensor  # nodes of the smaller rule, at least
-    doubted: Tensor  # whether it may have a kink, or be a part of one that may
+    doubted: Tensor  # whether it, or the segment it was cut from, may have a kink
     stalls: Tensor  # tries in a row without progress
-    misses: Tensor  # the last one's error, as `Integrals.misses` counts it
+    misses: Tensor  # error at the last try, as in `Integrals.misses`
 
 
 class Integrals:
     """Integrals of the gradient along lines so far, and the error budget of each line."""
 
     def __init__(self, lines: Lines, tolerance: float) -> None:
-        self.values = torch.zeros_like(lines.start)  # (line, in), times the step of each feature
+        self.values = torch.zeros_like(lines.start)  # (line, in), times end - start
         self.tolerance = tolerance  # relative to the change of the output
         self._none = self.values.new_zeros(len(lines.start))
-        # numbers of gradients, of segments, and of those that no halving got accepted: (line,)
+        # (line,): numbers of gradients, of segments, and of segments never accepted
         self.evaluations, self.segments, self.unsettled = (self._none.long() for _ in range(3))
         every = torch.arange(len(lines.start), device=lines.start.device)
         at = torch.cat((self._none, self._none + 1))
@@ -186,7 +186,7 @@ class Integrals:
     def add(self, segments: Segments, change: Tensor, values: Tensor, unsettled: Tensor) -> None:
         """Add finished segments; `unsettled` marks those above the tolerance."""
         owner = segments.owner
-        self.values.index_add_(0, owner, values + 0 * change[:, None])  # NaN, if that is infinite
+        self.values.index_add_(0, owner, values + 0 * change[:, None])  # NaN where it is infinite
         self.segments.index_add_(0, owner, torch.ones_like(owner))
         self.unsettled.index_add_(0, owner, unsettled.long())
 
@@ -216,7 +216,7 @@ def integrate(lines: Lines, knots: list[Tensor], *, tolerance: float = 1e-12) ->
             misses, smooth = integrals.misses(trial, work.doubted)
         spent = (integrals.evaluations > most)[segments.owner]
         given_up = (misses > 1) & ((stalls >= STALLS) | spent | (depth == HALVINGS))
-        done = ~(misses > 1) | given_up  # NaN stays
+        done = ~(misses > 1) | given_up  # or NaN
         lost = (given_up & (misses > LOST))[done]
         integrals.add(segments[done], trial.change[done], trial.values[done], lost)
         left = _Work(segments, work.least, work.doubted | ~smooth, stalls, misses)
@@ -227,7 +227,7 @@ def integrate(lines: Lines, knots: list[Tensor], *, tolerance: float = 1e-12) ->
 def _refined(
     lines: Lines, knots: list[Tensor], work: _Work, counts: Tensor, unfit: Tensor
 ) -> _Work:
-    """Use more nodes on smooth segments, once, and halve the others."""
+    """Refine the `unfit` segments: more nodes on smooth ones, once; halve the rest."""
     again = unfit & ~work.doubted & (work.least == 1) & (counts < MAX_NODES)
     cut = (unfit & ~again).nonzero()[:, 0]
     segments, every = work.segments[cut], torch.arange(len(cut), device=cut.device)
@@ -242,7 +242,7 @@ def _refined(
 
 
 class _Trial:
-    """Integrals over segments by two rules; outputs at three points determine their sizes."""
+    """Integrals over segments by two rules; outputs at three points determine their nodes."""
 
     def __init__(
         self, lines: Lines, segments: Segments, knots: list[Tensor], least: Tensor, tolerance: float
@@ -290,7 +290,7 @@ class _Trial:
     def _integrate(self, lines: Lines) -> None:
         """Integrate by both rules; their difference gives an error estimate for the larger."""
         self.values = lines.start.new_empty(len(self.segments), lines.start.shape[1])
-        # (segment, in): distances of the two rules, and errors of the larger one if all is smooth
+        # (segment, in): difference of the rules, and error of the larger one on smooth segments
         self.apart, self.estimate = torch.empty_like(self.values), torch.empty_like(self.values)
         self.size = self.output * 0  # (segment,): largest rate times the length
         for m in self.counts.unique().tolist():

@@ -20,13 +20,13 @@ from kanlens.model._kan_linear import KANLinear
 from kanlens.model._network import KAN
 from kanlens.splines import _spline as spline
 
-SMOOTH = 3  # degree that pieces count as when they are no polynomials
+SMOOTH = 3  # degree assumed for pieces that are not polynomials
 MIN_LENGTH = 1e-15  # of a line; less is rounding
 MAX_POINTS = 16  # samples of a hidden input on a segment
 SAMPLES_PER_POINT = 2  # samples of the interpolating polynomial for each of these points
 CORRECTIONS = 2  # Newton's steps on the network itself
-HALVINGS, NEWTON = 6, 4  # steps on the interpolating polynomial before
-CROSSING_TOLERANCE = 1e-6  # distance from a breakpoint before the last correction of a crossing
+HALVINGS, NEWTON = 6, 4  # earlier steps, on the interpolating polynomial
+CROSSING_TOLERANCE = 1e-6  # largest relative error of a crossing before its last correction
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,7 +37,7 @@ class Lines:
     target: int
     start: Tensor  # (line, in)
     end: Tensor  # (line, in)
-    at_once: int  # points that the model takes
+    at_once: int  # points per call of the model
 
     def points(self, owner: Tensor, t: Tensor) -> Tensor:  # (point,), (point,) -> (point, in)
         """Return the points at `t` in [0, 1] on lines of index `owner`, clipped to the range."""

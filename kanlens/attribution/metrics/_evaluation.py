@@ -23,7 +23,7 @@ Law = Callable[[tuple[int, ...], torch.Generator], Tensor]
 
 REDRAWS = 20  # of values that fell outside the grid
 HALVINGS = 50  # of the way from a point inside the grid to one outside
-BASES = 16  # numbers that an input takes inside a layer, about
+BASES = 16  # numbers that a layer computes per input, about
 
 
 def normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
@@ -38,7 +38,7 @@ def uniform(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
 
 
 def subsets(n_in: int, size: int, draws: int, generator: torch.Generator) -> Tensor:
-    """Return subsets (subset, in) of one size: all if at most `draws`, else random ones."""
+    """Return masks (subset, in) of subsets of one size: all if at most `draws`, else random."""
     if math.comb(n_in, size) <= draws:
         chosen = torch.tensor(list(itertools.combinations(range(n_in), size)), dtype=torch.long)
     else:
@@ -57,7 +57,7 @@ def displaced(
     outside: Outside | None = None,
     law: Law = normal,
 ) -> Tensor:
-    """Move every value of x at random, by `scale` (in,), inside the grid: (draws, batch, in)."""
+    """Add noise times `scale` (in,) to x (batch, in), inside the grid: (draws, batch, in)."""
     shape = (draws, *x.shape)
     moved = x + law(shape, generator).to(x) * scale
     if outside is None:
@@ -88,7 +88,7 @@ def brought_inside(start: Tensor, end: Tensor, outside: Outside) -> Tensor:
 
 
 def inside_rows(rows: Tensor, x: Tensor, outside: Outside | None) -> Tensor:
-    """Return the rows inside the grid; if there are none, all of them, clipped toward rows or x."""
+    """Return the rows inside the grid; if there are none, all rows, clipped to it by feature."""
     if outside is None:
         return rows
     off = outside(rows)
@@ -98,7 +98,7 @@ def inside_rows(rows: Tensor, x: Tensor, outside: Outside | None) -> Tensor:
     pool = torch.cat([rows, x])
     first = (~outside(pool)).to(pool).argmax(0)  # of every column, the first value inside
     start = pool.gather(0, first[None]).expand_as(rows)
-    possible = (~outside(pool)).any(0)  # else no inside is known
+    possible = (~outside(pool)).any(0)  # else no value inside is known
     return torch.where(possible, brought_inside(start, rows, outside), rows)
 
 
@@ -117,7 +117,7 @@ def evaluated(output: Function, points: Tensor) -> Tensor:
 
 
 def without(output: Function, x: Tensor, masks: Tensor, references: Tensor) -> Tensor:
-    """Return the mean output (batch, mask) with the features of masks replaced."""
+    """Return the mean output (batch, mask) with masked features replaced by references."""
     masks = masks.to(x.device).expand(len(x), *masks.shape[-2:])
     total = x.new_zeros(masks.shape[:2])
     numbers = BASES * masks.shape[1] * x.shape[1]  # for a sample and a reference
@@ -129,9 +129,9 @@ def without(output: Function, x: Tensor, masks: Tensor, references: Tensor) -> T
     return total / len(references)
 
 
-NOISE = 1e-12  # of the largest |output|, or |value| of a sample: less is rounding, as zero
+NOISE = 1e-12  # of the largest |output|, or |value| of a sample; less is rounding
 PART = 65_536  # samples per chunk
-ROWS = 128  # background rows that removed features are replaced from, at most
+ROWS = 128  # most background rows that replace removed features
 ARROWS = {"higher": "↑", "lower": "↓", "none": ""}
 
 MethodOn = Callable[[KAN, Tensor], Tensor]
@@ -144,8 +144,8 @@ class Score:
     """Value of a metric for one attribution."""
 
     rows: Tensor  # (batch,), NaN where it is not defined
-    value: float  # one number for all samples where it is
-    offgrid: float = math.nan  # share of inputs and hidden values outside grids, where evaluated
+    value: float  # one number for all samples where it is defined
+    offgrid: float = math.nan  # share of evaluated inputs and hidden values outside grids
 
     @classmethod
     def of(cls, rows: Tensor, *, largest: bool = False, offgrid: float = math.nan) -> Score:
@@ -157,7 +157,7 @@ class Score:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A score of an attribution; NaN if the case lacks a part that it needs."""
+    """A metric of attributions; its score is NaN if the case lacks a part that it needs."""
 
     name: str
     function: Callable[[Case], Score]
@@ -194,7 +194,7 @@ def needed(part: Part | None) -> Part:
 def metric(
     direction: Direction, *needs: Need, of: Callable[..., Any] | None = None, reference: str = ""
 ) -> Callable[[Callable[[Case], Score]], Metric]:
-    """Register a function as a metric; it is NaN for a case that lacks a part it needs."""
+    """Make a function a metric, which is NaN for a case that lacks a part it needs."""
 
     def make(function: Callable[[Case], Score]) -> Metric:
         def score(case: Case) -> Score:
@@ -228,7 +228,7 @@ class Case:
     generator: torch.Generator | None = None
 
     def each(self, run: Callable[[Case], Tensor], numbers: int = BASES) -> Tensor:
-        """Evaluate a function (..., batch) part by part; it needs `numbers` per value of x."""
+        """Apply `run`, from a case to (..., batch), to blocks of samples that fit the budget."""
 
         def cut(attribution: Attribution, part: slice) -> Attribution:
             x = None if attribution.x is None else attribution.x[part]
@@ -288,11 +288,11 @@ class Case:
         return seeded if self.generator is None else self.generator.clone_state()
 
     def mover(self, scale: Tensor, draws: int, law: Law = normal) -> Function:
-        """Return a function that moves samples inside the grid: (draws, batch, in)."""
+        """Return a function that adds noise to samples, inside the grid: (draws, batch, in)."""
         if not bool((scale > 0).any()):
             raise MissingPartError("features that vary")
         how: dict[str, Any] = {"generator": self.draws(), "outside": self.outside, "law": law}
-        return lambda x: displaced(x, scale, draws, **how)  # goes on drawing
+        return lambda x: displaced(x, scale, draws, **how)  # new noise in every call
 
     @cached_property
     def references(self) -> Tensor:
@@ -306,7 +306,7 @@ class Case:
 
     @cached_property
     def replacements(self) -> Tensor:
-        """At most 128 background rows inside the grid, chosen as in `references`."""
+        """The background rows inside the grid, by `inside_rows`; if over 128, a random subset."""
         rows, draws = inside_rows(self.rows, self.x, self.outside), self.draws()
         order = torch.randperm(len(rows), generator=draws, device=draws.device)
         return rows if len(rows) <= ROWS else rows[order[:ROWS].to(rows.device)]

@@ -37,7 +37,7 @@ MOVES = 100  # of each sample
 STRENGTH = 0.1  # standard deviation of a move, in ranges of the feature
 NEIGHBORS = 8  # of each sample
 RADIUS = 0.1  # of their box, in standard deviations of each feature
-SHARE = 0.25  # of all features that are at the top
+SHARE = 0.25  # largest share of features that count as the top
 
 
 def top(values: Tensor, count: int) -> Tensor:
@@ -72,7 +72,7 @@ def rank_agreement(a: Tensor, b: Tensor) -> float:
 
 
 def over_counts(parts: list[Tensor]) -> Tensor:
-    """Return the area under a curve over 1, 2, ... features, per unit of its length."""
+    """Return the mean height of a curve over 1, 2, ... features, by the trapezoidal rule."""
     if len(parts) == 1:
         return parts[0]
     return torch.trapezoid(torch.stack(parts), dim=0) / (len(parts) - 1)
@@ -194,7 +194,7 @@ def prediction_gap(
     share: float = SHARE,
     important: bool = True,
 ) -> Tensor:
-    """Return the mean |change| of the output when the k largest features move, or all others do.
+    """Return the mean |change| of the output when the k `important` features move, or all others.
 
     They move to `moved` (draws, batch, in); the mean is over k, up to a share of the features.
 
@@ -213,7 +213,7 @@ def prediction_gap(
 def removal_curve(
     output: Function, x: Tensor, order: Tensor, references: Tensor, *, insert: bool = False
 ) -> Tensor:
-    """Return the output after the first 0, 1, ... features of an order are replaced."""
+    """Return the output (batch, step) with the first 0, 1, ... features replaced, or all others."""
     place = order.argsort(1)  # of each feature in the order
     steps = torch.arange(x.shape[1] + 1, device=x.device)
     gone = place[:, None] < steps[:, None]  # (batch, step, in)
@@ -338,7 +338,7 @@ def max_sensitivity(method: Function, x: Tensor, values: Tensor, moved: Tensor) 
 
 @metric("lower", "model", "method", of=max_sensitivity)
 def _max_sensitivity(case: Case) -> Score:
-    """Largest relative change of the values within a tenth of a deviation."""
+    """Largest relative change of the values within a tenth of a standard deviation."""
     total, output = CentralMoments.over(case.population()), case.watched()
     move = case.mover(RADIUS * (total.squares / total.rows).sqrt(), NEIGHBORS, uniform)
     method = partial(needed(case.method_on), needed(case.model))

@@ -22,11 +22,11 @@ from kanlens.splines._pieces import Index
 
 EPS = float(np.finfo(np.float64).eps)
 SEAM = 1e-6  # of a cell: a break this near the end of a cell is in the next one as well
-MIN_COSINES, MAX_COSINES = 32, 8192  # cosines
+MIN_COSINES, MAX_COSINES = 32, 8192  # of an edge
 CELLS = 8  # for each cosine; with 4 the bound is 1.4 times the error, with 8 it is 1.1 times
 MIN_CELLS, MAX_CELLS = 2048, 2**17
 BOOST, STEEP = 0.75, 7  # factor 1 + 0.75 (m / terms)**7 of the m-th cosine
-LARGEST = 1e4  # polynomial over the range of the edge: it costs as many digits
+LARGEST = 1e4  # largest end derivative, in ranges of the edge, that is matched: it costs digits
 SAFETY = 1.15  # factor of the estimated number of cosines
 
 
@@ -38,7 +38,7 @@ class CosineSeries:
     high: float
     polynomial: Array  # (5,)
     cosines: Array  # (cosine,)
-    error: float  # nowhere on the interval is the edge farther from the series, rounding included
+    error: float  # bound on |edge - series| on the interval, rounding included
 
     @property
     def length(self) -> float:
@@ -51,12 +51,12 @@ def fit(
 ) -> CosineSeries:
     """Expand an edge on an interval in a polynomial plus cosines.
 
-    Their number grows until the bound is below the tolerance, or is `most`. The bound holds for any
-    coefficients. Between two points h apart a function r with absolutely continuous slopes is at
-    most h**2 / 8 * max|r''| above the larger of its ends; r'' is known at both ends, and in between
-    changes by no more than that of the edge plus h times the sum of all third derivatives of the
-    series. Jumps of r add their size, jumps of its slope h / 4 times their size; others are part of
-    r''.
+    The number of cosines grows until the bound is below the tolerance, or to `most`. The bound
+    holds for any coefficients. Between two points h apart, r = edge - series, if its slope is
+    absolutely continuous, is at most h**2 / 8 * max|r''| above the larger value at the two. r'' is
+    known at both, and in between changes by no more than the edge's second derivative plus h times
+    a bound on the series' third. Jumps of r add their size, jumps of its slope h / 4 times their
+    size; jumps of r'' are part of its changes.
     """
     if not (math.isfinite(low) and math.isfinite(high) and low <= high):
         got, advice = f"{low!r} and {high!r}", "Pass the lower end first"
@@ -176,7 +176,7 @@ def _trimmed(series: CosineSeries, tolerance: float) -> CosineSeries:
 class Samples:
     """Samples of an edge on a uniform grid, with bounds inside each cell; poles are refused.
 
-    In units of the interval, s from 0 to 1.
+    Positions and derivatives are in units of the interval, s from 0 to 1.
     """
 
     def __init__(self, edge: Edge, low: float, high: float, cells: int) -> None:
@@ -189,7 +189,7 @@ class Samples:
             self.second = edge.derivative(u, 2) * length**2  # (cell + 1,), may be infinite
             kinks, jumps = edge.functions.jumps(3)
             kinks, jumps = shift + scale * kinks, jumps / scale ** np.arange(3.0)[:, None]
-            # (cell,): the second derivative moves no more than this inside, jumps aside
+            # (cell,): largest change of the second derivative inside, jumps aside
             if edge.single is None:
                 spline = edge.to_scipy().spline
                 cuts, steps = _jumps(spline)
@@ -213,7 +213,7 @@ class Samples:
 def _not_finite(edge: Edge, low: float, high: float) -> MethodError:
     name = "the spline" if edge.single is None else f"the function {edge.single.g.name!r}"
     expected = f"edges that are finite at all values that coalitions reach, for {name}"
-    return _refusal(expected, f"a pole or no value from {low:g} to {high:g}")
+    return _refusal(expected, f"a pole or an undefined value from {low:g} to {high:g}")
 
 
 def _refusal(expected: str, got: str) -> MethodError:
@@ -288,7 +288,7 @@ def _of_function(
 ) -> Array:
     """Bound the difference of the second derivative inside each cell from that at its ends."""
     cells, size = len(second) - 1, abs(function.a) / edge.input_scale * length  # size: dv/ds
-    if function.g.name == "sin" and size > cells:  # it turns too often to look at every place
+    if function.g.name == "sin" and size > cells:  # too many extrema to visit each
         return np.full(cells, 2 * abs(function.c) * size**2)
     swing = np.abs(np.diff(second))
     shift, scale = edge.input_shift, edge.input_scale

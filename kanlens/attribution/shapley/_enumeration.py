@@ -143,8 +143,8 @@ def coalition_worths(
 ) -> Tensor | None:
     """Return the values of all coalitions (batch, 2 ** player), None where no kernel can run.
 
-    Players add `ours` (batch, sub, player) to the sums of samples, and `theirs` (rows, sub, player)
-    to those of background rows, `start` (rows, sub); bit p of a coalition's index is player p.
+    Players contribute `ours` (batch, sub, player) to the sums of samples, and `theirs` (rows, sub,
+    player) to the sums `start` (rows, sub) of background rows; bit p of an index is player p.
     """
     able = layer.splines_alone and kernels.can_run_double(ours)
     able = able and (layer.base_name in ("silu", "zero") or not layer.base_weights().any())
@@ -212,7 +212,7 @@ def _curves(layer: KANLinear, basis: LocalBasis) -> tuple[Any, ...]:
 
 
 def _bins(cuts: Array) -> tuple[Array, Array, int]:
-    """Return how many knots lie before each of even bins, bins per unit, most knots in a bin."""
+    """Return the number of knots before each equal bin, bins per unit, and most knots in a bin."""
     length = cuts[:, -1] - cuts[:, 0]
     finest = (np.diff(cuts).min(1) / length).min()
     count = int(min(MAX_BINS, np.ceil(1 / finest) + 1))

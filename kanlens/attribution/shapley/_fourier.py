@@ -1,7 +1,7 @@
 """Closed-form Shapley values of two-layer games, from cosine series of their functions.
 
-By Owen's formula a value is the mean change a player makes to coalitions joined with probability t,
-over t from 0 to 1: a polynomial for powers and cosines, so Gauss-Legendre rules are exact.
+By Owen's formula a value is the mean, over t from 0 to 1, of a player's change to coalitions that
+others join with probability t: a polynomial for powers and cosines, so Gauss-Legendre is exact.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ def product_games(
 
     Or the interactions, (game, player, player), zero on the diagonal. They are exact for the
     series, which must be valid on the range that coalitions reach. For the expanded function, the
-    error is at most ``2 * series.error``, of interactions ``4 * series.error``; a step of 0 gets
-    exactly 0.
+    error is at most ``2 * series.error``, of interactions ``4 * series.error``; a player with
+    step 0 gets exactly 0.
     """
     scaled = torch.zeros_like(steps), offsets - series.low  # for an interval of length 0
     if series.length:
@@ -164,7 +164,7 @@ def cosine_games(
 ) -> Tensor:
     """Return Shapley values of ``sum_m cosines[m - 1] cos(m pi (start + sum of steps))``.
 
-    Of steps (game, player) and starts (game,) they are (game, player); interactions are (game,
+    For steps (game, player) and starts (game,), shape (game, player); interactions, (game,
     player, player). A cosine is the real part of a product over players, so rules of half as many
     nodes as players are exact.
     """
@@ -216,7 +216,7 @@ def compile_games() -> None:
 
 @lru_cache(maxsize=16)
 def half_rules(most: int) -> tuple[Array, Array]:
-    """Return nodes up to 1/2 and weights (count, node) of Gauss-Legendre rules on [0, 1]."""
+    """Return nodes up to 1/2 and weights of Gauss-Legendre rules on [0, 1], by number of nodes."""
     nodes: Array = np.zeros((most + 1, (most + 1) // 2 + 1))
     weights: Array = np.zeros_like(nodes)
     for count in range(1, most + 1):

@@ -61,7 +61,7 @@ def add_base(points, count, room, totals, at, weight):
 
 @inner
 def write_sums(start, ours, mine, theirs, yours, players, block, sums):
-    """Write the sum of each coalition of the first players, with the other players of a block.
+    """Write the sums of all coalitions of the first players, each joined by those of a block.
 
     Bit p of an index is player p, bit p of `block` player TOGETHER + p. Each adds the difference of
     `ours` from index `mine` on and `theirs` from index `yours` on.
@@ -79,14 +79,14 @@ def write_sums(start, ours, mine, theirs, yours, players, block, sums):
 
 @inner
 def multiply_points(points, factors, count):
-    """Multiply the first numbers of an array by those of another."""
+    """Multiply the first `count` numbers of an array by those of another."""
     for k in range(count):
         put(points, k, get(points, k) * get(factors, k))
 
 
 @inner
 def move_points(points, scale, shift, count):
-    """Scale and shift the first numbers of an array."""
+    """Scale and shift the first `count` numbers of an array."""
     for k in range(count):
         put(points, k, get(points, k) * scale + shift)
 
@@ -222,7 +222,7 @@ def amplitudes(cosines, block, sign, z, live, a):
 
 @inlined
 def seated(steps, starts, p, who, numbers):
-    """Select players with a nonzero step; write their phase factors, then that of the start."""
+    """Write phase factors of players with a nonzero step and of the start; return their number."""
     live = 0
     for j in range(steps.shape[1]):
         if steps[p, j] != 0.0:
@@ -260,7 +260,7 @@ def add_node(t, live, z, before, s, total):
 
 @inlined
 def hand_out(values, p, who, live, z, total):
-    """Add the totals to the values of a game."""
+    """Add each player's total, times z - 1, to the values of a game."""
     for j in range(live):
         value = 0.0
         for r in range(LANES):
@@ -289,7 +289,7 @@ def add_pairs(t, live, z, before, after, s, total):
 
 @inlined
 def hand_out_pairs(values, p, who, live, z, total, n):
-    """Add the totals to the interactions."""
+    """Add each pair's total, times (z_j - 1) (z_k - 1), to the interactions."""
     for j in range(live - 1):
         for k in range(j + 1, live):
             value, at = 0.0, j * live + k
@@ -310,9 +310,9 @@ def add_games(arrays, span, team):
 
 @inner
 def add_games_of(steps, starts, cosines, nodes, weights, pairs, values, first, last):
-    """Add the Shapley values (game, player) of games ``first`` to ``last`` by half rules.
+    """Add the Shapley values (game, player) of games ``first`` to ``last``, by `half_rules`.
 
-    Or, if `pairs` is 1 and not 0, the interactions (game, player * player) of every two players.
+    If `pairs` is 1, not 0, add the interactions (game, player * player) instead.
     """
     n = steps.shape[1]
     who, w, z = np.empty(n, np.int64), complex_rows(n + 1), complex_rows(n + 1)

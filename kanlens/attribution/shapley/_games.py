@@ -25,7 +25,7 @@ Who: TypeAlias = "tuple[int, ...]"
 class Game:
     """An additive component of an output, up to a constant, as a game on its features."""
 
-    model: KAN  # model(x)[:, 0] is the part, in the units of the output; float64, no gradients
+    model: KAN  # model(x)[:, 0] is the component, in units of the output; float64, frozen
     features: Tensor  # (in,): columns of the problem's x that the model reads
     players: Tensor  # (player,): indices of the problem's players
     member: Tensor  # (in, player): 1 where a feature belongs to a player, else 0
@@ -55,7 +55,7 @@ class Game:
         return self.row_shares.sum(2) + self.model.layers[0].bias
 
     def outputs(self, sums: Tensor) -> Tensor:
-        """Return the value of the game, shape (...), from first-layer sums."""
+        """Return the value of the game, shape (...), from first-layer sums (..., sub)."""
         hidden = self.model.run(self.model.nodes[0](sums.flatten(0, -2)), start=1)
         return self.model.scale_outputs(hidden)[:, 0].reshape(sums.shape[:-1])
 
@@ -121,7 +121,7 @@ class _GameDecomposition:
         self.problem, model = problem, problem.model
         self.reached = reaching(model, problem.target)  # sums that lead to the output, (out,) each
         self.live = [layer.nonzero_edges() for layer in model.layers]  # (out, in) each
-        self.splits = problem.target < model.nodes[-1].grouping.sums  # into inputs of the last
+        self.splits = problem.target < model.nodes[-1].grouping.sums  # into the last layer's inputs
         two = self.splits and len(model.layers) == 2
         self.first_product = model.nodes[0].grouping.sums if two else math.inf
 

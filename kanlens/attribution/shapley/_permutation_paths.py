@@ -1,8 +1,8 @@
 """Marginal contributions along antithetic permutations, and their control variate.
 
-A permutation and its reverse together depend only on the odd part of the game around its middle,
-and additive and quadratic parts add no variance. So the control variate is an odd polynomial of
-third and fifth powers.
+A permutation and its reverse together depend only on the odd part of the game around the midpoint
+of sample and row, and additive and quadratic parts add no variance. So the control variate is an
+odd polynomial of third and fifth powers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kanlens.attribution._problem import pairs
 from kanlens.attribution.shapley._games import Game
 from kanlens.model._analysis import BUDGET
 
-MAX_SUMS = 10  # of the first layer, for products of different ones, whose number grows fast
+MAX_SUMS = 10  # most first-layer sums to fit mixed products of, whose number grows fast
 RADII = 0.8, 1.7, 2.6  # points along each sum, in standard deviations of u
 MIXED = RADII[1]  # likewise along two or three sums
 
@@ -33,7 +33,7 @@ class PathBatch:
 
 
 def marginal_contributions(levels: Tensor, order: Tensor) -> Tensor:
-    """Return each player's change of `levels` (batch, rows, order, player + 1, ...), reordered."""
+    """Return changes of `levels` (batch, rows, order, player + 1, ...), by index of the player."""
     place = order.argsort(-1)[None]
     place = place.reshape(*place.shape, *[1] * (levels.dim() - place.dim()))
     return levels.diff(dim=3).take_along_dim(place, 3)
@@ -123,10 +123,10 @@ class Surrogate:
     def shares(self, steps: Tensor) -> Tensor:
         """Return the Shapley values of players who move the sums by (batch, rows, player, sub).
 
-        Relative to the middle, the other players are at r, half of the sum of their steps with
-        random signs, which are independent given their mean, uniform from -1 to 1. Player i adds
-        the odd polynomial at r + step / 2 minus that at r - step / 2; its mean needs the moments of
-        r.
+        The other players put the sums at r from the middle: half the sum of their steps with
+        random signs, independent and positive with probability t, which is uniform from 0 to 1.
+        Player i adds the polynomial at r + step / 2 minus that at r - step / 2, whose mean needs
+        only the moments of r.
         """
         z = steps / self.scale[:, :, None]
         s1, s2, s3, s4 = (
@@ -151,7 +151,7 @@ def _slopes(form: Tensor, z: Tensor) -> Tensor:
 
 
 def fitted(walks: PermutationPaths, who: Tensor) -> Surrogate:
-    """Fit polynomials to the game at `places` around every middle, one per coefficient."""
+    """Fit polynomials to the game at `places` around every middle, one point per coefficient."""
     _, n_rows, players, sub = walks.shape
     rows = torch.arange(n_rows, device=who.device)
     at = places(sub).to(walks.ours)

@@ -29,7 +29,7 @@ from kanlens.model._analysis import BUDGET
 
 MAX_PERMUTATIONS = 2**20  # permutations for one sample
 MIN_PAIRS = 96  # antithetic pairs in a round, so that their spread is known
-MIN_BACKGROUND_ROWS = 8  # background rows that are met however short the time is
+MIN_BACKGROUND_ROWS = 8  # least background rows per sample, however short the time
 PROGRESS_STEPS = 1000  # of the bar
 TINY = 1e-300
 
@@ -55,9 +55,9 @@ def sampled(
 ) -> SampledSolution:
     """Return Shapley values from permutations, each taken with its reverse.
 
-    A polynomial serves as a control variate (Goldwasser and Hooker, 2023) where many are needed. If
-    time does not suffice for two pairs with each background row, fewer rows are used, and the
-    errors account for it.
+    A polynomial serves as a control variate (Goldwasser and Hooker, 2023) if many permutations are
+    needed. If time does not suffice for two pairs with each background row, fewer rows are used,
+    and the errors account for it.
     """
     if generator is None:
         generator = torch.Generator()
@@ -160,13 +160,13 @@ class _JointSampling:
         self.pairs = _pairs_of_a_round(game)
         self.looks = 2 * count(sub)  # evaluations for a polynomial
         self.surrogate: Surrogate | None = None
-        self.seat = torch.full((batch,), -1, device=x.device)  # index of each sample in it
+        self.seat = torch.full((batch,), -1, device=x.device)  # index of each sample in it, or -1
         self.share = x.new_ones(batch)  # coefficient of the control variate
         self.rounds = x.new_zeros(3, batch, 1)
         self.total, self.spread = x.new_zeros(2, 3, batch, self.players)
         self.estimates: tuple[Tensor, Tensor] | None = None  # values and errors of whole rounds
         self.orders = 2 * self.pairs * self.rows  # permutations of a sample in a round
-        # plain rounds in the time of finding polynomials and of two rounds with them
+        # rounds without polynomials that take as long as fitting them and two rounds with them
         self.rounds_of_a_fit = self.looks / (2 * self.pairs * max(1, self.players - 1)) + 4
 
     def result(
@@ -226,7 +226,7 @@ class _JointSampling:
         return "permutations" if (done + 1) * self.orders > self.most else ""
 
     def _pays(self, worst: Tensor) -> Tensor:
-        """Return for which samples a control variate costs less than the rounds left."""
+        """Return the mask of samples whose control variate costs less than the rounds left."""
         return (worst / max(self.tolerance, TINY)).square() - 1 > self.rounds_of_a_fit
 
     def _fit(self, who: Tensor) -> None:
@@ -246,7 +246,7 @@ class _JointSampling:
     def _meet(self, who: Tensor, orders: Tensor, surrogate: Surrogate | None) -> None:
         """Add up marginal contributions, with or without control variates."""
         met, rows = self.rounds[1, who, 0] > 0, torch.arange(self.rows, device=who.device)
-        stage = torch.where(self.seat[who] < 0, 0, 1 + met.long())  # the estimate of this round
+        stage = torch.where(self.seat[who] < 0, 0, 1 + met.long())  # 0: no surrogate, 1: new one
         joint, own = self.share.new_zeros(2, len(self.seat))
         at_once = self.walks.at_once(self.pairs * self.players)
         for here, there in pairs(len(who), self.rows, at_once):

@@ -26,7 +26,7 @@ Groups = Literal["features", "columns"]
 Algorithm = Literal["auto", "enumeration", "fourier", "sampling"]
 Solved: TypeAlias = tuple[Game, Solution, str]  # with the algorithm's name
 ALGORITHMS = get_args(Algorithm)
-BOUND, STANDARD_ERROR = 1e-6, 1e-2  # of the range of the output, unless others are asked for
+BOUND, STANDARD_ERROR = 1e-6, 1e-2  # default tolerances, in ranges of the output
 MAX_EXACT_SECONDS = 300.0  # seconds of work for one game, beyond which "auto" samples it
 
 
@@ -40,7 +40,7 @@ class SolverOptions:
     interactions: bool = False
 
 
-@method(exact=True, complete=True, together=True)  # tolerance and time limit are those of all
+@method(exact=True, complete=True, together=True)  # tolerance and time limit cover all samples
 def shapley(
     problem: Problem,
     *,
@@ -51,7 +51,7 @@ def shapley(
 ) -> LocalValues:
     """Exact Shapley values, node by node: closed forms, coalitions, cosine series.
 
-    They are interventional [1]_ [2]_ [3]_: each coalition meets each background row. One layer:
+    They are interventional [1]_ [2]_ [3]_: absent features come from background rows. One layer:
     f_i(x_i) - mean of f_i over the background. Deeper networks are a sum over the nodes of the last
     hidden layer, each a game (a function of sets of features) of the features that affect it.
 
@@ -70,9 +70,9 @@ def shapley(
         "sampling". Default: 1e-6 and 1e-2 of the range of the output over samples and background.
     time_limit : float, optional
         In seconds, for "sampling" and "auto". Where it is too short for all pairs of samples and
-        background rows, the samples meet only some rows, at least eight each, and the standard
-        errors include that. Compiling kernels, some seconds on the first call on a machine, is not
-        limited.
+        background rows, each sample is compared with some rows only, at least eight, and the
+        standard errors include that. Compiling kernels, some seconds on the first call on a
+        machine, is not limited.
 
     Returns
     -------
@@ -108,10 +108,10 @@ def interactions(
 ) -> LocalValues:
     """Exact Shapley values, with the interaction of every pair of features.
 
-    The Shapley interaction index [1]_ is the mean, over coalitions S of the others, weighted as in
-    the Shapley value, of v(S with both) - v(S with the one) - v(S with the other) + v(S); v(S) is
-    the mean output with S from the sample and the rest from the background. It is exactly 0 for
-    features that move no node together.
+    The Shapley interaction index [1]_ of i and j is the mean, over coalitions S of the others with
+    Shapley weights, of v(S with i and j) - v(S with i) - v(S with j) + v(S); v(S) is the mean
+    output with S from the sample and the rest from the background. It is exactly 0 for features
+    that affect no node in common.
 
     Parameters
     ----------

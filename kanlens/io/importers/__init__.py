@@ -43,7 +43,7 @@ from kanlens.model._network import KAN
 TrainingData: TypeAlias = "Table | tuple[Any, Any] | str | os.PathLike[str] | pd.DataFrame"
 
 IMPORTERS = (*(*pykan.LAYOUTS, *series.LAYOUTS, *polynomials.LAYOUTS, *splines.LAYOUTS),)
-"""Layouts that are recognized, the more special ones first."""
+"""Layouts that are recognized, more specific ones first."""
 _UNFITTING = (RuntimeError, ValueError, LookupError, ArithmeticError, TypeError, MemoryError)
 
 
@@ -69,11 +69,11 @@ def import_model(
     Parameters
     ----------
     source : str or path, nn.Module, or mapping
-        A file of ``torch.save`` (a state dict, a module, or of Lightning), a .safetensors or .keras
+        A file of torch.save (state dict, module, Lightning checkpoint), a .safetensors or .keras
         file, one of pykan's three files or their common prefix; a trained module or model of
         jaxKAN; a state dict, also within dicts and under any prefix; or arrays in dicts. A kanlens
         checkpoint is loaded, a KAN or that of a fitted estimator copied. Layers of your own need a
-        method `to_kanlens` that returns an equal layer of kanlens.
+        method `to_kanlens` that returns an equivalent `KANLinear`.
     submodule : str, optional
         The part of a larger model to import, as `list_kans` names it.
     base_activation : str, type or callable, optional
@@ -148,7 +148,7 @@ def import_model(
 
 
 def _read(source: object, options: ImportOptions, part: str | None) -> tuple[KAN, Remake | None]:
-    """Return a model, and a function that converts it with other options."""
+    """Return a model and a function that converts it with other options, None for kanlens' own."""
     if isinstance(source, KAN) and part is None:
         _refuse_options(options)
         check_sound(CALL, source, InvalidValueError)
@@ -224,7 +224,7 @@ def _parts(origins: list[Origin], part: str | None) -> list[Origin]:
     below = [origin.below(part) for origin in origins]
     if not any(origin.state for origin in below):
         names = dict.fromkeys(key.partition(".")[0] for origin in origins for key in origin.state)
-        expected = f"to be a name in front of tensors ({', '.join(list(names)[:8])})"
+        expected = f"to be the prefix of tensor names ({', '.join(list(names)[:8])})"
         advice = "list_kans lists the names of networks"
         refuse(expected, repr(part), advice, argument="submodule")
     return below
@@ -275,7 +275,7 @@ def list_kans(source: object) -> list[FoundKAN]:
             for name, keys in _networks(layout, origin).items():
                 if not keys & taken and (index, name) not in kans:
                     parts = [_listed(layout, origin, name)]
-                    if not parts[0].widths:  # as the kernels of a convolution
+                    if not parts[0].widths:  # such as the kernels of a convolution
                         parts = _apart(layout, origin, name) or parts
                     kans |= {(index, part.name): part for part in parts}
                 taken |= keys
@@ -283,7 +283,7 @@ def list_kans(source: object) -> list[FoundKAN]:
 
 
 def _networks(layout: Layout, source: Origin) -> dict[str, set[str]]:
-    """Return the tensors of the layers of networks of one library, by name."""
+    """Return the names of the tensors of each network with this layout, by the network's name."""
     networks: dict[str, set[str]] = {}
     groups = layout.groups(source.state)
     heads = Counter(parent.rpartition(".")[0] for parent in groups if stem_of(parent) == parent)

@@ -33,7 +33,7 @@ from kanlens.io._checkpoint import printable
 from kanlens.io.importers._settings import CALL, Inert, children, path_of
 
 ADVICE = "Save torch.save(model.state_dict(), path)"
-_DEPTH, _MODULES = 64, 10_000  # of modules in modules, and of all
+_DEPTH, _MODULES = 64, 10_000  # largest nesting and number of modules
 _NUMBERS = "float32 float64 float16 bfloat16 int64 int32 int16 int8 uint8 bool"
 _STORAGES = "Float Double Half BFloat16 Long Int Short Char Byte Bool"
 _TYPES: dict[str, torch.dtype] = {
@@ -42,7 +42,7 @@ _TYPES: dict[str, torch.dtype] = {
 }
 _HARMLESS = {"collections", "functools", "pathlib", "datetime", "_codecs"}
 _CALLING = {*sys.stdlib_module_names, "__builtin__"} - _HARMLESS
-_NAMED, _LONG = 10_000, 2_000_000  # names and opcodes of a pickle
+_NAMED, _LONG = 10_000, 2_000_000  # largest numbers of names and opcodes in a pickle
 _OPCODES = (
     "PROTO FRAME STOP MARK GLOBAL STACK_GLOBAL REDUCE BUILD NEWOBJ NEWOBJ_EX BINPERSID POP "
     "BINPUT LONG_BINPUT MEMOIZE BINGET LONG_BINGET EMPTY_TUPLE EMPTY_DICT EMPTY_LIST EMPTY_SET "
@@ -119,7 +119,7 @@ class _InertUnpickler(Unpickler):
         if kind is None:
             kind = self.names[path] = _Names("Inert", (Inert,), {"path": path})
         if len(self.names) > _NAMED:
-            raise ValueError("names without end")
+            raise ValueError("too many names")
         return kind
 
     def _member(self, *names: object) -> Any:
@@ -213,7 +213,7 @@ def state_of(module: Inert) -> dict[str, Tensor]:
     while stack:
         (start, parent), count = stack.pop(), count + 1
         if count > _MODULES or start.count(".") > _DEPTH:
-            expected = f"a module of at most {_MODULES} others"
+            expected = f"at most {_MODULES} modules, nested at most {_DEPTH} deep"
             raise FileFormatError(CALL, expected, "more, or deeper", ADVICE)
         hidden = vars(parent).get("_non_persistent_buffers_set")
         hidden = hidden if isinstance(hidden, set) else set()
@@ -230,7 +230,7 @@ def state_of(module: Inert) -> dict[str, Tensor]:
 
 # --- files of Keras ----------------------------------------------------------------------------
 
-_KERAS = {  # classes of layers: their names in files, and their tensors in the order kept
+_KERAS = {  # classes of layers: their names in files, and their tensors in the stored order
     "KANLinear": ("kan_linear", ("kernel", "bias", "spline", "knots")),
     "Dense": ("dense", ("kernel", "bias")),
 }
@@ -276,19 +276,19 @@ def _numbers(file: Any, key: str, most: int) -> Tensor:
         node = node[part]
     linked = node.chunks or node.external or node.is_virtual
     if node.dtype.kind != "f" or node.nbytes > most or linked:
-        raise ValueError(f"{key} is no plain array")
+        raise ValueError(f"{key} is not a plain array of floats")
     return torch.from_numpy(node[()])
 
 
 # --- pykan's three files -----------------------------------------------------------------------
 
 _ENDS = ("_state", "_config.yml", "_cache_data")
-# bytes of a configuration, and lists in lists, which take long to read
+# largest size and nesting of a configuration: larger ones take long to read
 _MAX_BYTES, _MAX_NESTING = 2**22, 64
 
 
 def located(path: Pathlike) -> Pathlike:
-    """Return the state file of pykan, from one of three files or a prefix."""
+    """Return the state file for any of pykan's three files or their prefix; else the path."""
     text = os.fspath(path)
     stem = next((text[: -len(end)] for end in _ENDS if text.endswith(end)), text)
     try:

@@ -37,8 +37,8 @@ class Edges:
     spline: Tensor | None = None  # (out, in, basis)
     knots: Tensor | None = None  # (in, knot), with those beyond the grid
     scaler: Tensor | None = None  # (out, in)
-    bias: Tensor | None = None
-    mask: Tensor | None = None
+    bias: Tensor | None = None  # (out,)
+    mask: Tensor | None = None  # (out, in)
     functions: tuple[tuple[str, ...], ...] = ()  # (out, in)
     affine: Tensor | None = None  # (out, in, 4): a, b, c, d
     series: tuple[str, ...] = ()
@@ -82,7 +82,7 @@ class Edges:
         return replace(self, series=series, series_weight=weight, series_affine=affine)
 
     def spelled_out(self) -> Edges:
-        """Return edges with a base function that is a sum moved into the series."""
+        """Return edges whose base function, if a sum in `SUMS`, is replaced by series terms."""
         total = sum_of(self.activation)
         if self.activation in BASES or total is None:
             return self
@@ -133,12 +133,12 @@ class Affine:
 
     scale: Tensor  # (node,)
     shift: Tensor
-    arities: tuple[int, ...] = ()  # of products of the last sums, taken before
+    arities: tuple[int, ...] = ()  # numbers of factors of products, formed before scaling
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Norm:
-    """Layer normalization, optionally next to the raw nodes."""
+    """Layer normalization, optionally with the raw nodes kept before the normalized ones."""
 
     weight: Tensor  # (node,)
     bias: Tensor
@@ -170,7 +170,7 @@ def linear(name: str, weight: Tensor, bias: Tensor | None) -> Edges:
 
 
 def one_by_one(names: Mapping[tuple[int, int], str], affine: Tensor) -> dict[str, Any]:
-    """Return the series that adds the function of each edge (out, in), without the constants d."""
+    """Return series fields of `Edges` that add c g(a x + b) to each edge (out, in) in `names`."""
     slots: dict[tuple[str, int], list[tuple[int, int]]] = {}
     used: Counter[tuple[str, int]] = Counter()
     for (out, in_), name in names.items():
@@ -186,7 +186,7 @@ def one_by_one(names: Mapping[tuple[int, int], str], affine: Tensor) -> dict[str
 
 
 def elementwise(name: str, function: str, width: int, like: Tensor) -> Edges:
-    """Return the edges of a function of every node; all others are masked."""
+    """Return edges that apply a function to each node; edges between others are masked."""
     eye = torch.eye(width, dtype=like.dtype, device=like.device)
     return Edges(name=name, base=eye, activation=function, mask=eye)
 
@@ -261,7 +261,7 @@ class _LayerChain:
 
     @property
     def width(self) -> int:
-        """Number of nodes at the end."""
+        """Number of nodes after the last layer."""
         return self.nodes[-1].grouping.nodes
 
 
@@ -283,11 +283,11 @@ def network(stages: Iterable[Stage], options: ImportOptions) -> KAN:
     except KanlensError as error:
         raise reworded(CALL, error) from error
     model = KAN.from_layers(layers, schema, nodes=row.nodes)
-    model.scaled = True  # trained as it is: a later fit must not scale it anew
+    model.scaled = True  # as after training: a later fit must not set its scaling
     return expand_normalization(model) if exact else model
 
 
 def uniform(low: float, high: float, size: int, order: int, like: Tensor, n_in: int) -> Tensor:
-    """Return the knots (in, knot) of an even grid."""
+    """Return the knots (in, knot) of a uniform grid, extended by `order` at each end."""
     cuts = torch.linspace(low, high, size + 1, dtype=torch.float64)[None].expand(n_in, -1)
     return spline.extend(cuts, order).to(like)

@@ -42,8 +42,8 @@ class Layout:
 
     library: str
     read: Callable[[Group], list[Stage]]
-    marks: str  # names that every layer has, with spaces between
-    idle: str = ""  # names that the reader ignores
+    marks: str  # names of tensors that every layer has, with spaces between
+    idle: str = ""  # names of tensors that the reader ignores
     fits: Callable[[Tensors], bool] = lambda tensors: True
     usual: str = "silu"  # the default base function
     tolerance: float = 1e-9
@@ -78,7 +78,7 @@ class Layout:
         return model
 
     def _stages(self, source: Origin, options: ImportOptions, passed: set[str]) -> list[Stage]:
-        """Return the stages in order; refuse tensors that are neither theirs nor `passed`."""
+        """Return the stages in order; refuse tensors that neither a stage nor `passed` has."""
         groups = {name: Group(name, self, source, options) for name in self.groups(source.state)}
         read = {name: self.read(group) for name, group in groups.items()}
         own = {key for group in groups.values() for key in group.keys}
@@ -236,7 +236,7 @@ class Group:
     def beside(
         self, weight: Tensor, base: str = "", scaler: str = "", bias: str = "", mask: str = ""
     ) -> dict[str, Any]:
-        """Return the fields of `Edges` in addition to weights (out, in, n)."""
+        """Return base, activation, scaler, bias and mask of `Edges` with weights (out, in, n)."""
         n_out, n_in = weight.shape[:2]
         stored = self.source.state.get(join(self.name, scaler), weight)
         scale = self.find(scaler, *((1,) if stored.dim() == 1 else (n_out, n_in)))
@@ -337,4 +337,4 @@ BETWEEN = (
     Layout("torch", _layer_norm, "weight bias", fits=lambda t: t["weight"].dim() == 1, norm=True),
     Layout("torch", _prelu, "weight", fits=lambda t: t["weight"].dim() == 1),
 )
-"""Layers of torch that stand between layers of a KAN in a row."""
+"""Layouts of torch's and Keras' own layers, which may come between layers of a KAN."""

@@ -20,16 +20,16 @@ from kanlens.io.importers._settings import (
 )
 from kanlens.io.importers._source import Origin
 
-# the name of a layer; or of another place, and the module or function there
+# a layer's name and None; or another name, and its module or the name of a function
 Entry = tuple[str, Any]
 
 INDEXED = re.compile(r"(?:(.*)\.)?([0-9]{1,6})((?:\.[A-Za-z_]\w*)*)")
-HEADS = ("softmax", "logsoftmax", "log_softmax")  # of which the outputs here are the logits
-_SILENT = ("dropout", "dropout1d", "alphadropout", "identity", "flatten")  # nothing in eval mode
+HEADS = ("softmax", "logsoftmax", "log_softmax")  # left out: outputs are logits
+_SILENT = ("dropout", "dropout1d", "alphadropout", "identity", "flatten")  # no effect in eval mode
 
 
 def join(parent: str, name: str) -> str:
-    """Return the name of a tensor in a state dict."""
+    """Join a parent's name and a name in a state dict by a dot."""
     return f"{parent}.{name}" if parent else name
 
 
@@ -40,7 +40,7 @@ def stem_of(parent: str) -> str:
 
 
 def names_below(source: Origin, head: str) -> list[str]:
-    """Return the modules with tensors below a name, in their order."""
+    """Return the names of the children of `head` that have tensors, in order."""
     start = join(head, "")
     keys = (key.removeprefix(start) for key in source.state if key.startswith(start))
     return list(dict.fromkeys(key.partition(".")[0] for key in keys))
@@ -69,7 +69,7 @@ def in_order(
 
 
 def _numbered(head: str, numbers: dict[str, int], source: Origin) -> list[Entry]:
-    """Return layers by their numbers, then by their order in the file."""
+    """Return layers by number, with the modules without tensors that are numbered between them."""
     last, taken = max(numbers.values()), {*numbers.values()}
     entries, index = [(number, (parent, None)) for parent, number in numbers.items()], 0
     while index <= last or source.owner(join(head, str(index))) is not None:
@@ -103,7 +103,7 @@ def _listed(
     listed = {name for name, _ in entries}
     if missing := [name for name in layers if name not in listed]:
         expected = f"to list every layer in {source.name}"
-        refuse(expected, f"none of {missing[0]!r}", "Add it at its place", argument="layers")
+        refuse(expected, f"a list without {missing[0]!r}", "Add it", argument="layers")
     if left := [name for name in parents if name not in listed]:
         options.notes[f"{', '.join(left)} left out"] = None
     return entries
@@ -118,7 +118,7 @@ def _named(
     numbers = [parent.rpartition(".")[2] for parent in parents]
     names = names_below(source, head) if len(heads) == 1 else []
     if siblings and norms and len(heads) == 2 and all(map(str.isdecimal, numbers)):
-        pairs = zip(numbers, parents, strict=True)  # a norm before its layer
+        pairs = zip(numbers, parents, strict=True)  # a norm comes before its layer
         order = sorted(pairs, key=lambda pair: (int(pair[0]), pair[1] in layers))
         head, names = "", [parent for _, parent in order]
     live = isinstance(source.module, nn.Module)  # which is compared

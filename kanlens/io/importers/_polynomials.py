@@ -36,8 +36,8 @@ def _recurrence(
 
 
 def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
-    """Return the polynomials of a library at points t."""
-    special: Any = scipy.special  # whose stubs tell orders of whole numbers from others
+    """Return the polynomials of degree 0 to `count` - 1 of a library at points t."""
+    special: Any = scipy.special  # its type stubs distinguish integer and real orders
     plain = {"legendre": special.eval_legendre, "cheby2": special.eval_chebyu}
     plain |= {"hermite": special.eval_hermite, "cheby": special.eval_chebyt}
     if key in plain:
@@ -58,7 +58,7 @@ def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
         return [special.eval_jacobi(n, a, b, t) for n in range(count)]
     a, b = float(group.setting("alpha")), float(group.setting("beta"))
 
-    # what other libraries call Jacobi
+    # OrthogPolyKANs' recurrence for Jacobi polynomials
     def step(n: int, t: Array, last: Array, before: Array) -> Array:
         s = 2 * n + a + b
         lead = (s - 1) * (s * (s - 2) * t - (a**2 - b**2)) * last
@@ -69,7 +69,7 @@ def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
 
 
 def in_chebyshev(group: Group, key: str, weight: Tensor, **beside: str) -> Edges:
-    """Return weights of polynomials of tanh (out, in, d) as weights of Chebyshev polynomials."""
+    """Return edges with weights (out, in, d) of polynomials of tanh, as Chebyshev series."""
     count = weight.shape[2]
     change = _change(lambda t: _basis(group, key, t, count), count).to(weight.device)
     weight = (weight.double() @ change).to(weight.dtype)
@@ -126,7 +126,7 @@ def _gram(group: Group) -> list[Stage]:
 
 def _after(group: Group, like: Tensor) -> list[Stage]:
     """Return torch-conv-kan's normalization of the sums, and its base function."""
-    group.get("norm.weight", len(like))  # there always
+    group.get("norm.weight", len(like))  # always present
     after = elementwise(join(group.name, "base_activation"), group.base(), len(like), like)
     return [*group.norm("norm.", len(like)), after]
 

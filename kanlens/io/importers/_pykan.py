@@ -23,7 +23,7 @@ _SAME |= {"1/x^0.5": "1/sqrt", "1/sqrt(x)": "1/sqrt"}
 
 
 def translated(name: str, parameters: Tensor) -> tuple[str, Tensor]:
-    """Return the name and a, b, c, d in kanlens of a function of pykan."""
+    """Return kanlens' name for a function of pykan, and its parameters (a, b, c, d) for it."""
     terms, rest = _SUMS.get(name, ((), 0.0))
     if len(terms) == 1:
         ((own, a, b, c),), p = terms, parameters
@@ -31,7 +31,7 @@ def translated(name: str, parameters: Tensor) -> tuple[str, Tensor]:
     own = _SAME.get(name, name)
     if own not in FUNCTIONS:
         advice = "Register it with kanlens.register_function, under that name"
-        refuse("symbolic edges of functions that are known", repr(name), advice)
+        refuse("symbolic edges of registered functions", repr(name), advice)
     return own, parameters
 
 
@@ -47,7 +47,7 @@ def _symbolic(group: Group, part: Tensor) -> tuple[Tensor, FunctionTable, Tensor
     if any(not isinstance(row, list) or len(row) != shape[1] for row in rows):
         count = int((mask != 0).sum())
         expected = f"names of the {count} symbolic edges of layer {layer}, (out, in)"
-        got = "none" if names is None else "others"
+        got = "none" if names is None else "another shape"
         advice = "Keep _config.yml next to the state of pykan, or pass the model itself"
         refuse(expected, got, advice)
     affine = group.get("symbolic_fun.affine", *shape, 4).clone()
@@ -119,7 +119,7 @@ def _layer(group: Group) -> list[Stage]:
 
 
 def _old_layer(group: Group) -> list[Stage]:
-    """Return the stages of a layer of pykan 0.0, with knots of every edge."""
+    """Return the stages of a layer of pykan 0.0, in which every edge has knots of its own."""
     bias = group.get("biases.weight", 1, None)[0]
     coef, cuts = group.get("act_fun.coef", None, None), group.get("act_fun.grid", None, None)
     n_out, order = len(bias), coef.shape[1] - cuts.shape[1] + 1
@@ -138,7 +138,7 @@ def _old_layer(group: Group) -> list[Stage]:
 
 
 def on_shared_knots(coef: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:
-    """Return coefficients (out, in, basis) on the union of knots (in, knot)."""
+    """Return coefficients (out, in, basis) and knots (in, knot), each the union over outputs."""
     if bool((knots == knots[:1]).all()):
         return coef, knots[0]
     degree = knots.shape[2] - coef.shape[2] - 1

@@ -30,13 +30,13 @@ from kanlens.model._network import KAN
 from kanlens.splines._spline import breakpoints
 
 Remake = Callable[[ImportOptions], KAN]
-_ROWS = 1000  # by which candidates are compared, at most
+_ROWS = 1000  # largest number of rows on which candidates are compared
 _CLEAR = 3.0  # standard errors by which the loss of the best candidate must be lower
-_GAIN = 0.01  # share of the loss of the next candidate that it must save
+_GAIN = 0.01  # share of another candidate's loss by which it must be lower
 _POWERS = np.arange(-6, 7) / 2  # of two, by which an assumed width is multiplied
-_PROBES = 24  # rows on breakpoints, inside the grid, and in a wider range: of each
-_SINGLE = 1e-4  # of the largest output, in other dtypes than float64
-_STEPS = 8  # of dtypes with wider ones
+_PROBES = 24  # rows of each kind: on breakpoints, inside the grid, in a wider range
+_SINGLE = 1e-4  # tolerance in dtypes other than float64, as a share of the largest output
+_STEPS = 8  # tolerance in machine epsilons, for dtypes such as float16
 _FAILURES = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
 
 
@@ -53,7 +53,7 @@ def probes(model: KAN) -> Tensor:  # (row, in)
 
 @torch.no_grad()
 def check_live(module: Any, model: KAN, tolerance: float, options: ImportOptions) -> bool:
-    """Run a module in memory if possible; refuse it if its outputs differ from the model's."""
+    """Return whether a module in memory could be run; refuse outputs other than the model's."""
     x = full = probes(model)
     columns = getattr(module, "input_id", None)  # of pykan
     if isinstance(columns, Tensor) and columns.numel() == x.shape[1]:
@@ -66,7 +66,7 @@ def check_live(module: Any, model: KAN, tolerance: float, options: ImportOptions
             theirs = module.eval()(full)
         else:  # of JAX
             theirs = torch.from_numpy(np.array(module(full.numpy())))
-    except _FAILURES:  # it takes no such rows: a convolution, or one around the network
+    except _FAILURES:  # it takes other inputs than rows, such as images
         return False
     finally:
         for part, mode in zip(modules, modes, strict=True):
@@ -158,7 +158,7 @@ def _chosen(
     """Return assumed options for which another value fits clearly better."""
     picks = torch.linspace(0, len(x) - 1, min(_ROWS, len(x))).long()
     trials = _Trials(model, x[picks], y[picks], options, remake)
-    with kernels.use("torch"):  # others would have to be compiled
+    with kernels.use("torch"):  # other kernels would have to be compiled
         trials.settle("denominator")
         trials.settle("base_activation")
         if "base_activation" in trials.chosen:
@@ -174,7 +174,7 @@ class _Trials:
     ) -> None:
         self.model, self.x, self.y, self.options, self.remake = model, x, y, options, remake
         self.chosen: dict[str, Any] = {}
-        self.constant = 1.0  # of which the mean has the loss
+        self.constant = 1.0  # loss of a constant: the mean, or the class frequencies
         if model.task == "classification":
             shares = y.bincount().double() / len(y)
             self.constant = float(torch.special.entr(shares).sum())
@@ -219,7 +219,7 @@ class _Trials:
         best = optimize.minimize_scalar(
             loss, bounds=bounds, method="bounded", options={"xatol": 1e-7}
         )
-        rounded = (float(f"{best.x:.{digits}g}") for digits in range(1, 6))  # as people choose it
+        rounded = (float(f"{best.x:.{digits}g}") for digits in range(1, 6))  # as users choose them
         close = (width for width in rounded if loss(width) <= (1 + _GAIN) * best.fun)
         return [assumed, next(close, float(best.x))]
 

@@ -1,4 +1,4 @@
-"""Libraries whose edges are sums of Gaussians, sines or wavelets."""
+"""Layouts of libraries with edges of Gaussians, sines, wavelets or rational functions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kanlens.io.importers._layout import Group, Layout, batch_norm
 from kanlens.io.importers._order import join
 from kanlens.io.importers._settings import SETTINGS, attribute, class_of, refuse
 
-Factor = Tensor | float  # of all functions, or of each, (n,) or (in, n)
+Factor = Tensor | float  # one for all functions, or for each: (n,) or (in, n)
 
 
 def series_edges(
@@ -25,7 +25,7 @@ def series_edges(
     others = group.beside(weight, **beside)
     scaler = others.pop("scaler")
     weight = weight if scaler is None else weight * scaler[..., None]
-    if names:  # none are of degree 0
+    if names:  # empty for polynomials of degree 0
         ends = [torch.as_tensor(end, dtype=torch.float64).to(weight) for end in (a, b)]
         ends = [end.expand(weight.shape[1:]) for end in ends]
         others |= {"series_weight": weight, "series_affine": torch.stack(ends, -1)}
@@ -35,7 +35,7 @@ def series_edges(
 def bumps(
     group: Group, weight: Tensor, centers: Tensor, a: Factor, name: str = "gaussian", **beside: str
 ) -> Edges:
-    """Return edges with a Gaussian, or another `name`, at every center, (n,) or (in, n)."""
+    """Return edges with a Gaussian, or function `name`, at each of `centers` (n,) or (in, n)."""
     names = (name,) * weight.shape[2]
     edges = series_edges(group, names, weight, a, -centers * a, **beside)
     low, high = float(centers.min()), float(centers.max())
@@ -54,8 +54,8 @@ def _spacing(group: Group, grid: Tensor, owner: str = "rbf") -> float:
 
 
 def _normed(group: Group, edges: Edges, *, raw: bool = True) -> list[Stage]:
-    """Return stages that normalize the inputs of a layer; its base may take `raw` inputs."""
-    n_in, names = edges.base.shape[1], ("norm.", "layernorm.")  # of both, the first is in use
+    """Return edges after normalization of their inputs; with `raw`, the base takes raw inputs."""
+    n_in, names = edges.base.shape[1], ("norm.", "layernorm.")  # if it has both, it uses the first
     if "norm.running_mean" in group:
         return [*batch_norm(group, "norm."), edges]
     norm = [stage for name in names for stage in group.norm(name, n_in)][:1]
@@ -78,7 +78,7 @@ _LINE = {"base": "base_linear.weight", "bias": "base_linear.bias"}
 def _fast_kan(group: Group) -> list[Stage]:
     grid = group.get("rbf.grid", None)
     weight = group.get("spline_linear.weight", None, None).unflatten(1, (-1, len(grid)))
-    if "rbf.inv_denominator" in group:  # FasterKAN, whose forward has no use for it
+    if "rbf.inv_denominator" in group:  # FasterKAN, which does not use it
         return _normed(group, bumps(group, weight, grid, 1.0, "sech^2"))
     return _normed(group, bumps(group, weight, grid, 1 / _spacing(group, grid), **_LINE))
 

@@ -1,6 +1,6 @@
-"""Settings of a network that its file may lack, and names of the classes of its parts.
+"""Settings of a network that its file may lack, and names of modules and base functions.
 
-Objects of a pickle are stubs, of which modules are read like others.
+Objects of a pickle are stubs (`Inert`); stubs of modules are read like modules.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def attribute(module: object, name: str) -> Any:
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting: a description and a test of valid values, and the default."""
+    """A setting: description and test of valid values, and the usual value."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -125,7 +125,7 @@ SETTINGS = {
     "wavelet": _one_of("mexican_hat", "morlet", "dog", "meyer", "shannon"),
     "polynomials": _one_of("JacobiKAN", "OrthogPolyKANs"),
     **{
-        name: Setting("a number over -1", lambda value: _real(value, -1.0), usual)
+        name: Setting("a number above -1", lambda value: _real(value, -1.0), usual)
         for name, usual in (("a", 1.0), ("b", 1.0), ("alpha", 3.0), ("beta", 3.0))
     },
     "layers": Setting("the names of the layers in order", _names, None),
@@ -147,7 +147,7 @@ class ImportOptions:
     used: set[str] = field(default_factory=set)
     assumed: dict[str, Any] = field(default_factory=dict)  # unconfirmed defaults
     notes: dict[str, None] = field(default_factory=dict)  # sentences about the result, in order
-    strangers: dict[str, str] = field(default_factory=dict)  # unknown classes by place
+    strangers: dict[str, str] = field(default_factory=dict)  # unknown classes by module path
 
     def check(self) -> None:
         """Refuse unknown settings and invalid values."""

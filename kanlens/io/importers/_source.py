@@ -41,13 +41,13 @@ _UNREADABLE = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Origin:
-    """Tensors by name, their name in messages, their module, and other facts."""
+    """Tensors by name, the name of their source in messages, its module, and other facts."""
 
     name: str
     state: dict[str, Tensor]
-    module: Any = None  # a live one, or an inert one read from a pickle
+    module: Any = None  # in memory, or a stub read from a pickle
     facts: Mapping[str, Any] = field(default_factory=dict)
-    spelling: Mapping[str, str] = field(default_factory=dict)  # names as they were found
+    spelling: Mapping[str, str] = field(default_factory=dict)  # original names of renamed tensors
 
     def owner(self, path: str) -> Any:
         """Return the module at a path, or None."""
@@ -72,7 +72,7 @@ class Origin:
 
 
 def origin(name: str, state: Mapping[str, Tensor], module: Any = None, facts: Any = None) -> Origin:
-    """Return tensors as a source, with lists of tensors respelled as layers.
+    """Return tensors as an Origin, with lists of tensors renamed as layers.
 
     That is ``layers.0.grid`` for ``grid_0``, ``layers.0.act_fun.coef`` for ``act_fun.0.coef``, and
     one stacked tensor for the networks of all features, ``models.<feature>``.

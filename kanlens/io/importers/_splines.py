@@ -1,4 +1,4 @@
-"""Libraries of B-splines with a base function, by names and axes, and jaxKAN with all its types."""
+"""Layouts of libraries with B-splines and a base function, and of all layer types of jaxKAN."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _named(
     knots_of: Callable[[Group, Tensor], Tensor] | None = None,
     **options: Any,
 ) -> Layout:
-    """Return a layout of splines, knots, base, scaler, bias, mask (`names`)."""
+    """Return a layout; `names` are those of spline, knots, base, scaler, bias and mask."""
     spline, knots, *others = names.split()
     beside = dict(zip(("base", "scaler", "bias", "mask"), others, strict=False))
 
@@ -102,7 +102,7 @@ def _kanditioned(group: Group) -> list[Stage]:
 
 
 def _convkan(group: Group) -> list[Stage]:
-    """Return the KAN on a patch, in the order of ``F.unfold``."""
+    """Return the KAN that is applied to each patch, with inputs in the order of ``F.unfold``."""
     spline = group.get("spline_weight", None, None, None, None)
     groups, n_out, n_in, count = spline.shape
     base, knots = group.get("base_weight", *spline.shape[:3]), group.get("grid", groups, n_in, None)
@@ -128,7 +128,7 @@ def _even(group: Group, spline: Tensor) -> Tensor:
 
 
 def _convolution(group: Group) -> list[Stage]:
-    """Return the KAN on a patch of torch-conv-kan's convolution."""
+    """Return the KAN that torch-conv-kan's convolution applies to each patch."""
     names = "base_conv.0.weight", "spline_conv.0.weight"
     shape = group.source.state[join(group.name, names[0])].shape[1:]
     base, spline = (group.get(name, None, None, *shape[1:]).flatten(2) for name in names)
@@ -147,7 +147,7 @@ def _convolution(group: Group) -> list[Stage]:
 
 
 def _keras(group: Group) -> list[Stage]:
-    """Return a layer of keras-efficient-kan; its base is normalized too."""
+    """Return a layer of keras-efficient-kan; its base function takes normalized inputs too."""
     base, grid = group.get("kernel", None, None), group.get("knots", 1, None, None)
     n_in, n_out = base.shape
     spline = group.get("spline", None, n_out).T.reshape(n_out, n_in, -1)
@@ -173,7 +173,7 @@ _EFFICIENT_KAN = _named(
 
 
 def _own(group: Group) -> list[Stage]:
-    """Return a layer of kanlens; from a state dict, one of splines."""
+    """Return a layer of kanlens; without its module, only one of splines alone."""
     layer = group.source.owner(group.name)
     if hasattr(layer, "edge_kind"):
         edges = edges_of(group.name, layer)

@@ -19,13 +19,13 @@ from kanlens.model.kernels._compiling import on_disk
 from kanlens.model.kernels._vectors import BYTES
 from kanlens.splines._local_basis import LocalBasis
 
-LARGE = 8192  # packed weights from which on passes for few rows save 2 us
-PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of one of its products
-PACKED = 0.2  # of one number of the weights
+LARGE = 8192  # number of packed weights above which kernels for few rows save time
+PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds per number in x, and per product of it
+PACKED = 0.2  # nanoseconds to pack one weight
 
-SPARED = 2e-6  # seconds of a call
+SPARED = 2e-6  # seconds that kernels for few rows save per call
 
-_compilations: dict[tuple[Any, ...], Compilation] = {}  # by passes, dtype and degree
+_compilations: dict[tuple[Any, ...], Compilation] = {}  # by kernels, dtype and degree
 
 
 def plain_sum(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> Tensor:
@@ -39,7 +39,7 @@ def plain_sum(basis: LocalBasis, base: str, x: Tensor, weights: Weights) -> Tens
         direct = rows <= entry_points.DIRECT
         few = entry_points.forward_single if direct else entry_points.forward_spans
         if (direct or wide) and compilation(basis, few).ready(SPARED):
-            kernel, count = few, 1  # no range of rows
+            kernel, count = few, 1  # they ignore the range of rows
     sizes = rows, n_in, n_out, n_basis
     run(kernel, weights, basis, [(x, values, weights.bias, y)], sizes, count, time)
     return y
@@ -56,7 +56,7 @@ def run(
 ) -> None:
     """Call a kernel with addresses of weights and tensors; threads divide range(count).
 
-    It takes `time` nanoseconds per number in x; `sizes` are rows, inputs, outputs and basis.
+    It takes `time` nanoseconds per number in x; `sizes` count rows, inputs, outputs, basis.
     """
     rows, n_in, n_out, n_basis = sizes
     groups = (weights.spline, weights.scale, weights.mask, weights.base), *tensors

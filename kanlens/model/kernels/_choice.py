@@ -23,7 +23,7 @@ from kanlens._checks import check_choice
 Path = Literal["auto", "sparse", "torch"]
 PATHS = ("auto", "sparse", "torch")
 COMPILE_AFTER = 15.0  # seconds of CPU that compiling takes: a short run never pays for it
-LOOK = 1.0  # seconds missed until the cache is looked at again while a process compiles
+LOOK = 1.0  # seconds lost until the cache is read again while a process compiles
 LOADING = 1.5  # seconds of loading numba
 # the path requested on this thread
 ASKED: ContextVar[Path] = ContextVar("kanlens_kernel_path", default="auto")

@@ -26,7 +26,7 @@ from kanlens.splines._local_basis import LocalBasis
 
 BLOCK = 2048  # rows whose pieces are looked up together
 RUN = 256  # rows of one piece whose basis is tabulated
-PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds of one number of x, and of a weight for it
+PAIR, PRODUCT = 4.0, 1 / 60  # nanoseconds per number in x, and per product with a weight
 LANES = 16  # numbers of the longest vector: runs are filled up with zeros to a multiple
 
 
@@ -136,7 +136,7 @@ def make_room(pieces, like, window):
 
 @inner
 def cut(points, n_in, i, begin, end, room):
-    """Write runs (piece, first, end) of indices of x; return their number, and if x is finite."""
+    """Sort rows of input i into runs (piece, first, end); return the count, and if x is finite."""
     (x, _, pieces), (held, order, ends, runs), finite, number, done = points, room, True, 0, 0
     for r in range(begin, end):
         held[r - begin] = pieces[r * n_in + i]
@@ -191,7 +191,7 @@ def tabulate_slopes(base_slope, places, at, basis, points, slopes, window):
 
 @inlined
 def load_weights(packed, at, stride, base_at, weights, window):
-    """Copy the weights of one edge that are in use in a piece, that of the base function last."""
+    """Copy the weights of one edge's nonzero functions in a piece, the base function's last."""
     for k in range(len(window)):
         weights[k] = packed[at + k * stride]
     weights[len(window)] = packed[base_at]

@@ -45,7 +45,7 @@ MAX_PRIVATE_TABLE_ROWS = 64
 BY_ROWS = 16  # rows for each basis function from which threads take rows of narrow layers
 DIRECT = 2  # rows up to which weights are read as they lie
 SLICE = 1024  # numbers of x whose base function and piece a thread finds at a time
-ODD = 16  # vectors
+ODD = 16  # vectors from which strides are odd
 ZERO = np.int64(0)  # a plain 0 is a type of its own, for which all is compiled once more
 
 
@@ -85,7 +85,7 @@ def stride_of(n_out, lanes):
 
 @inlined
 def steps(span, multiple, team):
-    """Return (begin, end, step) of a span, whose parts of `step` threads take in turn."""
+    """Return a span as (begin, end, step); threads take parts of length `step` in turn."""
     begin, end = span[0], span[1]
     parts = CHUNKS * team[0] if team[0] > 1 else 1
     return begin, end, max(1, (end - begin) // (multiple * parts)) * multiple
@@ -101,7 +101,7 @@ def weights_at(addresses, edges, n_basis, like):
 
 @inlined
 def find_points(addresses, slopes, basis, sizes, team):
-    """Return x, base values, base slopes and intervals; left empty if there are no threads."""
+    """Return x, base values, base slopes, and pieces; computed ones are empty without threads."""
     (rows, n_in, _, _), (at_x, at_base, at_slope), like = sizes, addresses, basis[0]
     count, silu = rows * n_in, at_base == 0
     base, slope = numbers_at(at_base, count, like), numbers_at(at_slope, count, like)
@@ -331,7 +331,7 @@ def of_edges(arrays, start, stop, n_basis):
 def write_some_outputs(
     points, splines, base_weight, basis, grad, grad_x, wanted, shape, window, begin, end
 ):
-    """Write the gradients of inputs begin to end of some outputs; that of x adds up.
+    """Write the gradients of inputs begin to end from some outputs; that of x is added to.
 
     The packed weights of a group of inputs stay in a core's cache.
     """
@@ -382,7 +382,7 @@ def write_part(points, packed, basis, grad, grad_x, sums, inside, block, part, w
 
 @inner
 def column_sums(rows, n_columns, sums):
-    """Write the column sums of a matrix, added up in float64, if they are wanted."""
+    """Write the column sums of a matrix, added up in float64, unless `sums` is empty."""
     totals = np.zeros(len(sums))
     for at in range(0, len(rows) if len(sums) > 0 else 0, n_columns):
         for j in range(n_columns):

@@ -192,7 +192,7 @@ def locate_slopes(points, n_in, i, begin, end, basis, numbers, slopes, mine, win
 
 @inner
 def sort_rows(held, count, ends, order):
-    """Sort rows by their piece; rows of piece c end at ends[c]."""
+    """Write row indices sorted by piece to `order`; those of piece c end at ends[c]."""
     ends[:] = 0
     for r in range(count):
         piece = get(held, r)
@@ -211,7 +211,7 @@ def sort_rows(held, count, ends, order):
 def backward_some(points, packed, basis, grad, grad_packed, grad_x, sizes, spans, window):
     """Write grad_packed and grad_x (row, in), of some inputs over some rows.
 
-    A gradient with an empty array is not computed; that of x is added if outputs came `before`. The
+    A gradient with an empty array is not computed; that of x adds up if outputs came `before`. The
     packed arrays start at input `origin`.
     """
     n_in, n_out, stride, size = sizes

@@ -22,9 +22,9 @@ from kanlens.model.kernels._local_support import PAIRS, add_part
 from kanlens.model.kernels._vectors import BYTES, Emitter, Value, emitted, empty_line
 
 COLUMNS = 256  # basis functions, of some inputs, whose weights are packed at a time
-TABLE = 131_072  # numbers of polynomials that stay in a core's cache
-MAX_VECTORS = 4  # vectors of outputs up to which they pay
-# rows for each piece, times vectors squared, from which turning the weights pays
+TABLE = 131_072  # coefficients of polynomials that stay in a core's cache
+MAX_VECTORS = 4  # vectors of outputs up to which polynomials are faster
+# rows for each piece, times vectors squared, from which converting the weights is faster
 MIN_ROWS_PER_PIECE = 5
 
 
@@ -198,7 +198,7 @@ def unpack_inputs(grad, splines, wanted, sizes, lanes, origin, begin, end):
 
 @inlined
 def pays(rows, pieces, vectors, numbers):
-    """Return whether polynomials are faster."""
+    """Return whether polynomials are faster than packed weights."""
     return (
         vectors <= MAX_VECTORS
         and pieces * vectors * vectors * MIN_ROWS_PER_PIECE <= rows

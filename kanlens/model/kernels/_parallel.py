@@ -74,7 +74,7 @@ def _lent(context: BaseContext, builder: ir.IRBuilder, kind: types.Type, value: 
 
 
 def _worker(context: BaseContext, outer: ir.IRBuilder, compiled: Any, shared: ir.Type) -> Value:
-    """Emit a loop over parts of (arguments, next place, end, step, failed) until all are taken."""
+    """Emit a loop that takes all parts; its data are (arguments, next index, end, step, failed)."""
     kind = ir.FunctionType(ir.VoidType(), [BYTE.as_pointer()])
     name = outer.module.get_unique_name("worker")
     worker = ir.Function(outer.module, kind, name)

@@ -25,7 +25,7 @@ SERIAL = 10_000  # nanoseconds of work below which waking another thread costs w
 CHUNKS = 3  # pieces of work per thread, so that a thread held up elsewhere takes fewer
 
 _pool = functools.cache(ThreadPoolExecutor)  # by number of threads
-_forks: list[int] = []  # processes on the way from the one that loaded kanlens
+_forks: list[int] = []  # ids of the forks between the process that loaded kanlens and this
 
 
 def _enter_child() -> None:

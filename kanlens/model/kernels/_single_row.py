@@ -110,7 +110,7 @@ def add_live_gradients(
 
 @inner
 def write_each_row(points, splines, base_weight, basis, grad, grad_x, wanted, sizes, window):
-    """Write the gradients of some inputs; return False if there is NaN among them."""
+    """Write the gradients of inputs begin to end; return False if x has NaN there."""
     rows, n_in, n_out, n_basis, begin, end = sizes
     live, count, first = len(window), end - begin, basis[4]
     size = count * (live + 1)
@@ -140,7 +140,7 @@ def add_row_gradients(numbers, firsts, splines, base_weight, grad, bends, wanted
     """Add the gradients of the weights for one row; the first row overwrites them.
 
     `bends` gain the sums of the weights over outputs, each times its gradient: of the coefficients
-    that are not zero (input, live), then of the base function (input,).
+    of nonzero basis functions (input, live), then of the base function (input,).
     """
     (spline, scale, mask), (grad_spline, grad_scale, grad_base) = splines, wanted
     (n_in, n_basis, begin, fresh), live, count = places, len(window), len(firsts)

@@ -32,8 +32,8 @@ def test_gradient_shap_is_complete_on_average(problem):
 def test_gradient_shap_under_noise_says_where_it_looked(problem):
     found = captum_gradient_shap(problem([3, 2, 1]), noise=0.2)
     assert re.fullmatch(
-        r"noise of 0.2 deviations of the background; \d+\.\d% of the inputs it read lie outside "
-        "the training range",
+        r"noise of 0.2 standard deviations of the background; \d+\.\d% of the evaluated "
+        "inputs lie outside the training range",
         found.remark,
     )
     assert captum_gradient_shap(problem([3, 2, 1])).remark == ""
@@ -70,7 +70,7 @@ def test_noise_has_the_deviations_of_the_background(of, kind, problem):
     found = captum_noise_tunnel(given, of=of, kind=kind, n_samples=4000, noise=0.3)
     far = (found.values - by_hand(given, of, kind, 0.3)).abs()
     assert bool((far <= 6 * found.standard_error + 0.02 * found.values.abs()).all())
-    assert found.remark.startswith(f"{kind} of {of}, noise of 0.3 deviations")
+    assert found.remark.startswith(f"{kind} of {of}, noise of 0.3 standard deviations")
 
 
 def test_a_variance_of_few_draws_is_as_large_as_one_of_many(problem):

@@ -160,7 +160,7 @@ def test_a_line_out_of_the_domain_is_one_clear_error(widths):
     x = torch.full((3, 3), 9.0, dtype=torch.float64)
     rows = x[:1] - 1
     rows[0, 0] = -50.0
-    with pytest.raises(MethodError, match="the sample, got NaN or infinity on the way to sample 0"):
+    with pytest.raises(MethodError, match="sample, got NaN or infinity on the line to sample 0"):
         integrated_gradients(problem_of(model, x, rows))
 
 

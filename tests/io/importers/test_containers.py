@@ -74,7 +74,7 @@ def test_a_part_is_imported_by_name():
         model = import_model(state, submodule=name)
         torch.testing.assert_close(model(x), expected, rtol=1e-12, atol=1e-12)
     text = (
-        "import_model: expected submodule to be a name in front of tensors "
+        "import_model: expected submodule to be the prefix of tensor names "
         "(body, head, aside, last), got 'tail'. list_kans lists the names of networks."
     )
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):

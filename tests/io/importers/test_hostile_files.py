@@ -120,7 +120,7 @@ FILES = {
     "call of one's own": (zipped(call("mine", "make") + STOP), "got no tensors"),
     "names": (
         zipped(b"\x80\x02" + b"".join(b"cm\n%d\n0" % i for i in range(10_001)) + b"N."),
-        "names without end",
+        "too many names",
     ),
     "call of torch.load": (zipped(call("torch", "load") + STOP), "got no tensors"),
     "call of what was called": (zipped(call("torch.hub", "load") + text("x") + b"\x85R."), DAMAGED),
@@ -186,7 +186,7 @@ FILES = {
     "no steps": (on_storage((2, 2), (1,)), LIES),
     "storage too large": (on_storage((4,), (1,), 0, 2**30), "storage '0' has 16 bytes"),
     "storage elsewhere": (on_storage((4,), (1,), key="../../etc/passwd"), DAMAGED),
-    "modules without end": (modules_without_end(), "a module of at most 10000 others"),
+    "modules without end": (modules_without_end(), "at most 10000 modules, nested at most 64 deep"),
     "one storage a thousand times": (repeated(), "repeating numbers"),
     "zip bomb": (
         zipped(b"\x80\x02" + b"]" * 2**24, compression=zipfile.ZIP_DEFLATED),
@@ -292,9 +292,9 @@ CONFIGS = {
         "a0: &a0 [x]\n"
         + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 12))
         + "symbolic.funs_name.0: *a11",
-        "got others",
+        "got another shape",
     ),
-    "functions of another shape": ("symbolic.funs_name.0: [[x, x]]", "got others"),
+    "functions of another shape": ("symbolic.funs_name.0: [[x, x]]", "got another shape"),
     "functions that are unknown": (
         f"symbolic.funs_name.0: {[['os.mkdir'] * 3] * 6}",
         "got 'os.mkdir'",

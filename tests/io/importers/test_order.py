@@ -100,7 +100,7 @@ def test_the_refusal_names_layers():
     )
     refused(
         row(nn.Tanh()).state_dict(),
-        "layers to list every layer in the state dict, got none of '2'. Add it at its place.",
+        "layers to list every layer in the state dict, got a list without '2'. Add it.",
         layers="0,tanh",
     )
     refused(

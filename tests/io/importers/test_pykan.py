@@ -116,7 +116,7 @@ def test_functions_are_translated(name):
 
 
 def test_unknown_functions_are_refused():
-    with pytest.raises(InvalidValueError, match=r"functions that are known, got 'anonymous'\. Reg"):
+    with pytest.raises(InvalidValueError, match=r"registered functions, got 'anonymous'\. Reg"):
         translated("anonymous", torch.ones(4))
 
 

@@ -124,7 +124,7 @@ def test_own_models_can_be_given_data_too(tmp_path):
             {"data": FRAME},
             ShapeError,
             "4 features, as the model has, got 5 ('size', 'kind=a', 'kind=b', 'kind=c', 'price'). "
-            "Name the target, and the columns it was trained on, in the order of its inputs.",
+            "Name the target, and the columns of the training data, in the order of the inputs.",
         ),
         (
             {"data": FRAME.assign(p=1.5), "target": ["price", "p"]},
