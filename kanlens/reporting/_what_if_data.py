@@ -58,17 +58,17 @@ def build_panel(subject: Subject, picks: Sequence[int]) -> dict[str, Any]:
     reference = np.empty(x.shape[1])
     for control in controls:
         reference[control["columns"]] = control["start"]
-    loss, outputs = subject.model.loss, len(subject.model.output_names)
+    loss, names = subject.model.loss, subject.model.output_names
     panel = {
         "left_out": "",
         "labels": subject.labels,
         "outputs": [
-            {"name": y.name, "unit": loss.scale * loss.log or y.unit}
-            for y in subject.model.schema.outputs
+            {"name": name, "unit": subject.model.output_unit(index)}
+            for index, name in enumerate(names)
         ],
         "response": loss.scale.removeprefix("log ") * loss.log,
         "ordered": bool(loss.levels),
-        "ends": interval_ends(loss, outputs, LEVEL),
+        "ends": interval_ends(loss, len(names), LEVEL),
         "support": _support(subject.model),
         "target": subject.target,
         "network": network,

@@ -455,7 +455,7 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
       label.textContent = `Probability of ${panel.labels[k]}`;
       value.textContent = percent(chances(now)[k]);
       const reference = `${percent(chances(before)[k])}, ${number(there)}`;
-      more.textContent = `log-odds ${number(here)}; reference ${reference}`;
+      more.textContent = `${output.unit} ${number(here)}; reference ${reference}`;
     } else {
       label.textContent = output.name;
       value.textContent = Number.isFinite(here) ? unit(number(here), output.unit) : "not finite";
@@ -505,7 +505,6 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
     if (!defined) return "The model is not finite on some combinations of the two rows.";
     if (!count) return "Every feature is at the reference. Change one to see its contribution.";
     const { name, unit: measured } = panel.outputs[explained];
-    const measure = classes ? "log-odds" : measured;
     const features = `each of ${count} changed feature${count > 1 ? "s" : ""}`;
     const how = count <= EXACT
       ? "exact Shapley values, from every combination of the two rows."
@@ -513,7 +512,7 @@ function erf(x) { // a series without cancellation: exp(-x^2) times positive ter
         `values of more than ${EXACT} features take too many combinations.`;
     const other = classes ? "odds" : panel.response;
     const factor = other ? ` The exp of a contribution is a factor of the ${other}.` : "";
-    return `Contribution of ${features} to ${name}${measure ? ` (${measure})` : ""}: ${how}${factor}`;
+    return `Contribution of ${features} to ${name}${measured ? ` (${measured})` : ""}: ${how}${factor}`;
   }
   function fall(now, before) {
     const lines = effects(), count = lines.length;

@@ -132,6 +132,17 @@ def test_widths_are_those_of_intervals_and_sets() -> None:
             assert ((frame.filter(like="probability").to_numpy() >= width) == sets).all()
 
 
+def test_outputs_are_log_odds_against_a_class_without_edges() -> None:
+    model = network([2, 3])
+    features = model.schema.features
+    model.schema = dataclasses.replace(class_schema("y", ("u", "v", "w")), features=features)
+    assert {output["unit"] for output in panel_of(model)["outputs"]} == {"log-odds"}
+    with torch.no_grad():
+        model.layers[0].mask[1] = 0.0
+    units = {output["unit"] for output in panel_of(model)["outputs"]}
+    assert units == {"log-odds against class v"}
+
+
 def controls(frame: pd.DataFrame, impute: Any = None) -> list[dict[str, Any]]:
     table = read_table(frame, target="y", impute=impute)
     model = network([len(table.feature_names), 1])
