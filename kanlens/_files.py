@@ -101,7 +101,8 @@ def readable(path: Pathlike, call: str) -> Iterator[None]:
     """Refuse an empty file; raise errors of reading in the block as those of `call`."""
     try:
         if not Path(path).stat().st_size:
-            raise FileFormatError(call, "a table", f"the empty file {str(path)!r}", "Add rows")
+            got = f"the empty file {str(path)!r}"
+            raise FileFormatError(call, "a file with content", got, "Write it again")
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
         got = f"no file at {str(path)!r}"

@@ -152,9 +152,10 @@ SAME = 1e-10  # inputs closer than this get a derivative in place of a secant, a
 def secant(problem: Problem) -> LocalValues:
     """DeepLIFT (Rescale rule) with one secant slope per edge, chained layer by layer.
 
-    Between a sample and a background row every edge has a slope (phi(u) - phi(u')) / (u - u');
-    the product of the layers' slopes times x - b adds up to F(x) - F(b) exactly. Products divide
-    their change among the factors by exact Shapley values. The flow through an edge is its own
+    Between a sample x and a background row b, an edge has the slope (phi(u) - phi(u')) / (u - u')
+    of its inputs u and u'. The product of the layers' slopes, times x - b, sums to F(x) - F(b)
+    exactly, for the output F; values are means over b. Products divide their change among the
+    factors by exact Shapley values. The flow through an edge is its own
     change times the slopes after it; every node passes on the flow that it receives.
 
     References

@@ -46,7 +46,7 @@ class Ansatz(ABC):
 
     @abstractmethod
     def _formulas(self, problem: SearchProblem, front: Front) -> Iterator[Expr]:
-        """Fit models and yield the promising ones as formulas of y, best first."""
+        """Fit models and yield formulas for y, in the order in which to try them."""
 
     def _best(self, fits: Iterable[tuple[float, Fit]]) -> Iterator[Fit]:
         """Yield the fits with the smallest errors, within the limits."""

@@ -118,7 +118,7 @@ def save(model: Model, path: Pathlike) -> Path:
         rebuilt = _build(config, tensors, model.dtype)
     fault = _mismatch(rebuilt, tensors)
     if fault is not None:
-        raise DTypeError("save", *fault, "Restore the model's tensors")
+        raise DTypeError("save", *fault, "Give the model the tensors of its configuration")
     check_sound("save", model, InvalidValueError)
     metadata = {
         "format": FORMAT,

@@ -269,7 +269,8 @@ def predicted(
 def check_pairs(left: Array, right: Array, *, call: str) -> None:
     """Refuse two columns (n,) without a finite pair."""
     if not (np.isfinite(left) & np.isfinite(right)).any():
-        raise DataError(call, "finite numbers", "none", "Check the prediction")
+        expected, advice = "a row with a finite true and predicted value", "Check both for NaN"
+        raise DataError(call, expected, "none", advice)
 
 
 def scatter_pair(ax: Axes, left: Array, right: Array, names: tuple[str, str], *, unit: str) -> Axes:

@@ -202,8 +202,10 @@ def refit(
 ) -> Tensor:  # (out, in, new basis)
     """Return the coefficients of splines on another grid.
 
-    Exact to rounding inside the old grid if the new one contains its breakpoints; else a least
-    squares fit over the new grid, with equal weights for all intervals between breakpoints.
+    A least squares fit over the new grid, with equal weights for all intervals between breakpoints
+    of either grid, but `OUTSIDE_WEIGHT` beyond the old grid if the new one has all its breakpoints.
+    It is then exact to rounding inside the old grid, unless the new one is wider and cannot
+    continue the spline as before.
     """
     old, new = old_knots.double(), new_knots.double()
     low, high = grid_ends(new, degree)

@@ -273,7 +273,7 @@ def reaches(model: KAN, x: Tensor, unit: Tensor) -> Iterator[tuple[int, Tensor, 
 
 
 class _NetworkResiduals:
-    """Residuals and Jacobian of a network by its free parameters."""
+    """Residuals of a network and their Jacobian with respect to its fitted parameters."""
 
     def __init__(self, model: KAN, x: Tensor, target: Tensor) -> None:
         self.model, self.target, self.start = model, target, model.scale_inputs(x)

@@ -132,12 +132,12 @@ def _both_signs(scales: Tensor) -> Tensor:
 
 
 def _side_starts(lowest: float) -> Tensor:
-    """Return a = -1 and 1 with u = 0 at log-spaced distances beyond the range."""
+    """Return a = -1 and 1 with b such that a u + b is 0 at log-spaced distances beyond [-1, 1]."""
     return _grid([-1.0, 1.0], 1.0 + _logspace(-2.5, 1.3, 20).clamp(min=lowest))
 
 
 def _ray_starts(lowest: float) -> Tensor:
-    """Return scales of both signs, with shifts that keep u above `lowest`."""
+    """Return scales of both signs, with shifts that keep a u + b above `lowest`."""
     a, room = _grid(_both_signs(_logspace(-0.7, 1.0, 8)), _logspace(-2.3, 1.0, 12)).unbind(-1)
     return torch.stack((a, lowest + a.abs() + room), dim=-1)
 

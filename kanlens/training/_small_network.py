@@ -65,7 +65,7 @@ class Product:
     levels: tuple[float, float] = (0.0, 0.0)
 
     def copy(self) -> Product:
-        """Return a copy that shares its edges."""
+        """Return a copy with its own lists of the same curves."""
         first, second = self.factors
         return Product((list(first), list(second)), self.levels)
 

@@ -335,7 +335,10 @@ UNSAVED = [
         lambda model: model.layers.__setitem__(1, Other(4, 2).double()),
         "layers of kind spline, got Other as layer 1. Replace that layer.",
     ),
-    (lambda model: model.layers[0].float(), f"{SHAPE}. Restore the model's tensors."),
+    (
+        lambda model: model.layers[0].float(),
+        f"{SHAPE}. Give the model the tensors of its configuration.",
+    ),
     (
         lambda model: setattr(model, "extra", nn.Parameter(torch.ones(2))),
         "no tensor extra, got one of shape (2,) and float32.",

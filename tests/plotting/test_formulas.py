@@ -131,6 +131,8 @@ def test_errors_of_formula(found):
         formula(found, x=x, y=np.zeros(4))
     with pytest.raises(InvalidValueError, match="index from 0 to 1"):
         formula(found, index=7)
-    with pytest.raises(DataError, match=r"plot\.formula: expected finite numbers, got none"):
+    with pytest.raises(
+        DataError, match=r"plot\.formula: expected a row with a finite true and predicted value"
+    ):
         formula(found, x=x, y=np.full(5, np.nan))
     assert pyplot.get_fignums() == []

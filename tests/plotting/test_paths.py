@@ -75,7 +75,9 @@ def test_predictions_lie_on_one_square_range(ax):
 def test_predictions_that_are_not_finite_are_counted(ax):
     predicted([1.0, 2.0, 3.0], [1.0, np.nan, np.inf], ax=ax)
     assert texts(ax) == ["2 not finite"]
-    with pytest.raises(DataError, match=r"plot\.predicted: expected finite numbers, got none"):
+    with pytest.raises(
+        DataError, match=r"plot\.predicted: expected a row with a finite true and predicted value"
+    ):
         predicted([1.0], [np.nan])
     assert pyplot.get_fignums() == []
 

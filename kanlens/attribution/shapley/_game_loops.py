@@ -289,7 +289,7 @@ def add_pairs(t, live, z, before, after, s, total):
 
 @inlined
 def hand_out_pairs(values, p, who, live, z, total, n):
-    """Add each pair's total, times (z_j - 1) (z_k - 1), to the interactions."""
+    """Add the real parts of pairs' totals, times (z_j - 1) (z_k - 1), to the interactions."""
     for j in range(live - 1):
         for k in range(j + 1, live):
             value, at = 0.0, j * live + k

@@ -69,7 +69,7 @@ def in_order(
 
 
 def _numbered(head: str, numbers: dict[str, int], source: Origin) -> list[Entry]:
-    """Return layers by number, with the modules without tensors that are numbered between them."""
+    """Return layers and numbered modules without tensors in the order of their numbers."""
     last, taken = max(numbers.values()), {*numbers.values()}
     entries, index = [(number, (parent, None)) for parent, number in numbers.items()], 0
     while index <= last or source.owner(join(head, str(index))) is not None:

@@ -35,7 +35,7 @@ _bases: WeakKeyDictionary[nn.Module, LocalBasis] = WeakKeyDictionary()
 
 
 def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> Tensor | None:
-    """Return y (batch, out), or the norms (out, in); None where torch operations are needed."""
+    """Return y (batch, out), or mean absolute edges (out, in); None if torch is to compute it."""
     weights, graded = layer.weights(), torch.is_grad_enabled()
     if (
         recorded()
