@@ -204,7 +204,8 @@ def _adopt_target(model: KAN, schema: Schema, y: Tensor, trained: bool) -> Tenso
         whose = f" for the classes {listed(schema.class_labels)}" if schema.class_labels else ""
         advice = f"Build the model with {_counted(count, 'output')}"
         if trained:
-            advice = "Choose that number of target columns, or a target with that many classes"
+            columns = _counted(len(own.outputs), "target column")
+            advice = f"Choose {columns} without classes, or {max(2, len(own.outputs))} classes"
         raise ShapeError("fit", expected, f"{count}{whose}", advice)
     keep = ("features", "format", "loss", "loss_parameter")
     model.schema = dataclasses.replace(schema, **{name: getattr(own, name) for name in keep})

@@ -73,7 +73,7 @@ class FeatureCertificate:
     verdict : {"increasing", "decreasing", "constant", "neither", "unknown"}
         "increasing": raising the feature alone never lowers the output; "decreasing": never
         raises it; "constant": changes it by no more than rounding; "neither": `rise` and `fall`
-        show both; "unknown": not proven with the boxes that were allowed.
+        show both; "unknown": not proven within the limits of boxes and time.
     slope : Range
         Range of the derivative, in units of the output per unit of the feature; at kinks, of the
         derivatives from both sides.

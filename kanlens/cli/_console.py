@@ -59,7 +59,7 @@ class Terminal:
                 continue
             if path.resolve() in read:
                 expected, got = "an output file that is not an input file", f"{path}, which is read"
-                raise OutputError(self.call, expected, got, "Choose another file with -o")
+                raise OutputError(self.call, expected, got, "Choose another output file")
             check_writable(path, call=self.call)
             if endings := _endings(kind):
                 check_ending(path, endings[0], call=self.call, shown=endings[1])

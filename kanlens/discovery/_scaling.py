@@ -203,7 +203,7 @@ class ScaledTable:
         return max(least, *(min(error, tuned.ROUNDING_ERROR) for error in errors))
 
     def in_units(self, expression: Expr) -> Expr:
-        """Convert a formula to the units of the data, without the origins."""
+        """Undo the scaling of the columns and y in a formula, but not their shifts."""
         pairs = zip(self.symbols, self.scales, strict=True)
         back = {s: s / _TEN**scale.power for s, scale in pairs if scale.power}
         return expression.xreplace(back).replace(sympy.log, _apart) * _TEN**self.y_scale.power

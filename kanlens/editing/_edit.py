@@ -248,7 +248,7 @@ class Edit(Displayed):
         return "; ".join([f"{len(self.history)} edits", *(step.line for step in self.history)])
 
     def edge_in_units(self, place: Place, factor: float, layer: KANLinear | None = None) -> Edge:
-        """Return an edge of the model, or of `layer`, another state of its layer, in edit units."""
+        """Return an edge in edit units, times `factor`; `layer` is another state of its layer."""
         phi = (self.model.layers[place[0]] if layer is None else layer).edge(*place[1:])
         shift, scale, _ = edge_units(self.model, *place)
         return phi.scaled(factor).in_units(shift, scale)

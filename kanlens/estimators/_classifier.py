@@ -78,7 +78,7 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
     def _begin(
         self, X: Inputs, y: Targets, classes: Targets | None, of_rows: tuple[PerRow, PerRow]
     ) -> KANClassifier:
-        """Train a new network, for the labels in `y` where no classes are given."""
+        """Train a new network for `classes`, by default the labels in `y`."""
         rows, target = inputs.labelled(self, X, y, reset=True)
         self.classes_ = np.unique(target if classes is None else classes)
         if len(self.classes_) < 2:

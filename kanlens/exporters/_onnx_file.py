@@ -44,7 +44,7 @@ _EXACT = {  # of _SINGLE, which runtimes lack in float64; as accurate at poles a
 
 
 class Graph:
-    """Builder of an ONNX graph that computes in one dtype."""
+    """Builder of an ONNX graph; new constants have the current `dtype`."""
 
     def __init__(self, onnx: Any, dtype: DTypeLike) -> None:
         self.onnx = onnx

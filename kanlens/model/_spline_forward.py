@@ -192,7 +192,7 @@ class Bands:
 
     @classmethod
     def of(cls, products: Tensor, degree: int) -> Bands:
-        """Sum the products (pair, in, cell) of `pair_products` by basis functions."""
+        """Sum products (pair, in, cell), as of `pair_products`, over the cells of each pair."""
         n_live = degree + 1
         pairs = list(itertools.combinations_with_replacement(range(n_live + 1), 2))[:-1]
         rows: list[list[Tensor]] = [[] for _ in range(n_live + 1)]  # the last: with the base

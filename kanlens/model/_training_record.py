@@ -103,9 +103,12 @@ class GrowthRecord:
         references = tuple((str(name), score) for name, score in data["references"])
         record = cls(**{**data, "steps": steps, "references": references})
         scores = *dict(references).values(), *(step.score for step in steps)
-        valid = record.metric_name in METRICS and record.chosen in range(len(record.steps))
-        if not valid or not np.isfinite(scores).all():
-            raise ValueError(f"a record of growth has {record.metric_name!r} of {scores}")
+        if record.metric_name not in METRICS or not np.isfinite(scores).all():
+            raise ValueError(f"growth has scores {record.metric_name!r} of {scores}")
+        if record.chosen not in range(len(steps)):
+            raise ValueError(
+                f"growth has {len(steps)} networks, of which {record.chosen} is chosen"
+            )
         return record
 
 

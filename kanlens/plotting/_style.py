@@ -186,7 +186,7 @@ def label(name: object, unit: str, *, most: int | None = None) -> str:
 
 
 def distinct(names: Iterable[object], short: Callable[[object], str]) -> list[str]:
-    """Return shortened names; names that would be equal are cut to where they differ."""
+    """Return shortened names; of names that would be equal, the common beginning is cut."""
     full = [" ".join(str(name).split()) for name in names]
     shown, most = [short(name) for name in full], min(map(len, full), default=0)
     for text in set(shown):

@@ -53,9 +53,8 @@ class Report(Displayed):
     json_path : Path
         The JSON twin in the same folder.
     content : dict
-        The numbers on the page, in plain JSON types: schema_version, meta, data, model, training,
-        performance, importance, edges, formula, certificate, rows, comparison, pruning, alerts
-        (and growth, models), described by the JSON Schema of the documentation (`kanlens report`).
+        The numbers on the page, in plain JSON types, among them data, performance, importance and
+        alerts; the JSON Schema of the documentation (`kanlens report`) describes all keys.
     """
 
     path: Path

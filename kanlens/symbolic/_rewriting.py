@@ -275,7 +275,7 @@ def _fraction(value: float) -> Expr:
 
 
 def joined(expression: Expr) -> Expr:
-    """Join the roots of a product and the logarithms of a sum."""
+    """Join square roots that are multiplied, and logarithms that are added."""
     if not expression.args:
         return expression
     node = expression.func(*(joined(arg) for arg in expression.args))

@@ -235,8 +235,9 @@ def wider(x: Array) -> Array:
 def vanishes(margin: Function, starts: Array, low: Array, high: Array) -> tuple[Array, Array]:
     """Search for zeros downhill from points (start, in) in a box.
 
-    Returns which searches succeeded, (start,), and their ends. A value counts as zero if it is much
-    smaller than those a thousandth of the ranges away, and differs from those at nearest points.
+    Returns the mask (start,) of searches that ended at a zero, and their ends. A value is a zero if
+    it is at most 0, or if it is tiny relative to the largest one a thousandth of the ranges away
+    and changes within about a rounding error of the point.
     """
     low, high = np.broadcast_to(low, starts.shape), np.broadcast_to(high, starts.shape)
     width = high - low

@@ -308,8 +308,8 @@ def grow_networks(
 ) -> Frontier:
     """Return networks grown on `rows`, or on a sample of a source.
 
-    `limits` are `max_edges` and `interactions`, `way` arguments of `trace_frontier`. The folds
-    are drawn as if `build` drew nothing.
+    `limits` is the pair (max_edges, interactions); `way` has arguments of `trace_frontier`. The
+    state of the generator is restored after `build`, so that the folds do not depend on it.
     """
     data, sample_weight, labels = rows
     draws = generator or torch.default_generator

@@ -177,11 +177,11 @@ class SparsityPath(Displayed):
 
     @property
     def best(self) -> int:
-        """Index of the sparsest model that is still as good as the best one.
+        """Index of the sparsest model that predicts about as well as any.
 
         Candidates are models whose held-out loss exceeds the lowest one by at most one standard
-        error [1]_, or by at most `tolerance` times the improvement of the lowest one on a constant.
-        The best has the fewest edges above the threshold, then the lowest loss.
+        error [1]_, or by at most `tolerance` times the difference of `constant_loss` and the
+        lowest. Of these, the one with the fewest edges above the threshold is chosen.
 
         References
         ----------

@@ -123,10 +123,10 @@ def captum_feature_permutation(problem: Problem, *, n_samples: int = 25) -> Loca
 
 @method(exact=True, complete=True)
 def captum_shapley_values(problem: Problem) -> LocalValues:
-    """Shapley values from all orders of at most 8 features.
+    """Shapley values from all orders of the features with a path to the output, at most 8.
 
-    Counted from the output at the background's mean. Captum goes through all orders of the features
-    with a path to the output; the output of every coalition is computed once.
+    The baseline is the output at the background's mean. Captum goes through all orders; here, the
+    output of every coalition is computed once.
 
     References
     ----------

@@ -147,7 +147,7 @@ _EXPANDED = 2**16
 
 
 def _rebuilt(stored: _Fixed, offset: int, size: Any, stride: Any, *_: object) -> _Fixed:
-    """Return a view of a storage; refuse a large one that repeats numbers."""
+    """Return a view of a storage; refuse one beyond its end, or large with repeated numbers."""
     storage: Tensor = stored.value
     numbers = (offset, *size, *stride)
     whole = all(type(n) is int and n >= 0 for n in numbers) and len(size) == len(stride)

@@ -152,10 +152,10 @@ def add_part(part, stride, y, rows, n_out):
 
 @inner
 def add_inputs(packed, y, places, numbers, firsts, other_firsts, window):
-    """Add the contributions of inputs i and perhaps i + 1 to y (row, lane).
+    """Add the contributions of input i, and of i + 1 if `two`, to y (row, lane).
 
-    Rows of y are padded to whole vectors, like those of weights: a vector that reached into the
-    next row would wait until that is written, which doubled the time.
+    Rows of y and of the weights are padded to whole vectors: a vector that overlapped two rows
+    would have to wait until the first is written, which doubled the time.
     """
     two, n_out, stride, size, i, rows, half = places
     step, lanes = len(window) + 1, BYTES // y.itemsize

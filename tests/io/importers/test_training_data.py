@@ -130,7 +130,7 @@ def test_own_models_can_be_given_data_too(tmp_path):
             {"data": FRAME.assign(p=1.5), "target": ["price", "p"]},
             ShapeError,
             "1 output, as the model has, got 2. "
-            "Choose that number of target columns, or a target with that many classes.",
+            "Choose 1 target column without classes, or 2 classes.",
         ),
         (
             {"data": (torch.zeros(3, 4), torch.zeros(3)), "target": "price"},
