@@ -1,9 +1,10 @@
 """Design matrices of piecewise linear curves; modes are scaled eigenvectors of their priors.
 
 A curve is linear between breakpoints: the distinct values of a column, or quantiles if there are
-too many. It is the sum of a line, a smooth part whose second differences have independent normal
-priors, and a rough part whose first differences have them [1]_. Each part has its own variance, so
-that the data choose between a line, a smooth curve, steps and no effect [2]_.
+too many (repeated values may be more). It is the sum of a line, a smooth part whose second
+differences have independent normal priors, and a rough part whose first differences have them [1]_.
+Each part has its own variance, so that the data choose between a line, a smooth curve, steps and no
+effect [2]_.
 
 References
 ----------
@@ -29,6 +30,7 @@ from kanlens.training._variance_components import MIN_INFORMATION, NormalEquatio
 
 MAX_INTERVALS, MAX_BREAKPOINTS = 256, 1500  # of one curve; of all curves, approximately
 MAX_CELLS = 40_000_000  # rows times breakpoints, for which the network's outputs take 2 GB
+REPEATED = 2  # least mean count of values for this multiple of the limits
 MIN_INTERVALS = 12  # of one curve; with fewer, curves are lines
 EVEN = 0.1  # weight of even spacing in breakpoints; the rest is quantiles
 BENT_INTERVALS = 24  # of a convex or concave curve
@@ -110,7 +112,9 @@ def make_curve(
     With `even`, many breakpoints become few, evenly spaced except at distant ends. Finite
     `places` are always breakpoints.
     """
-    most = min(MAX_BREAKPOINTS // columns, MAX_INTERVALS)
+    most, values = min(MAX_BREAKPOINTS // columns, MAX_INTERVALS), len(np.unique(x))
+    if MIN_INTERVALS <= most < values <= min(REPEATED * most, len(x) / REPEATED):
+        most = values
     held = max(MAX_CELLS // (len(x) * columns), MIN_INTERVALS)
     knots = breakpoints(x, min(most, held) if most >= MIN_INTERVALS else 1)
     if even and len(knots) > BENT_INTERVALS:

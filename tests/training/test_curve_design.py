@@ -119,3 +119,11 @@ def test_many_columns_are_lines():
     x = np.random.default_rng(0).normal(size=(50, 2))
     assert len(make_curve(0, x[:, 0], 0, 100).breakpoints) == 16
     assert [part.shape for part in make_curve(0, x[:, 0], 0, 500).parts] == [(2, 1)]
+
+
+def test_repeated_values_keep_breakpoints_of_their_own():
+    values = np.random.default_rng(0).normal(size=100)
+    for count, x in ((100, np.repeat(values, 2)), (76, np.append(values, values[:99]))):
+        assert len(make_curve(0, x, 0, 20).breakpoints) == count
+    many = np.repeat(np.random.default_rng(0).normal(size=151), 2)
+    assert len(make_curve(0, many, 0, 20).breakpoints) == 76
