@@ -164,8 +164,7 @@ def _show_formulas(terminal: Terminal, equations: Any, result: SymbolicResult) -
 
     for place, name in enumerate(result.output_names):
         best = result.get_best(name)
-        readable = best["complexity"] <= READABLE
-        text = result.text(output=place) if readable else best["equation"]
+        text = result.text(output=place) if best["complexity"] <= READABLE else best["equation"]
         terminal.equation(written(name), text, best["equation"])
     if result.model is not None and result.model.task == "classification":
         terminal.say(LOGITS)

@@ -58,9 +58,8 @@ def attribute(
     from kanlens.cli._model_data import background_rows, open_rows, output_to_explain, spread
     from kanlens.distributed._jobs import check_folder
 
-    folder = max_rows is None and (
-        scheduler is not None or output.is_dir() or not ending_of(output)
-    )
+    several = scheduler is not None or output.is_dir() or not ending_of(output)
+    folder = max_rows is None and several
     terminal.check([model, data, background], table=None if folder else output)
     if folder:
         check_folder(output, call=terminal.call)

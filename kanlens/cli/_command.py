@@ -100,9 +100,8 @@ class CommandGroup(TyperGroup):
         shown = warnings.showwarning
 
         def show(message: Warning | str, *place: Any, **line: Any) -> None:
-            shown(
-                with_options(message) if isinstance(message, Message) else message, *place, **line
-            )
+            own = with_options(message) if isinstance(message, Message) else message
+            shown(own, *place, **line)
 
         token = running.set(lambda: self.get_command(ctx, ctx.invoked_subcommand or ""))
         try:
@@ -181,9 +180,8 @@ def command(
         common = {"seed": (seeds, start), "as_json": (Json, False), "quiet": (Quiet, False)}
         if "data" in signature:
             common["max_memory"] = (MaxMemory, None)
-        own = [
-            part for key, part in signature.items() if key not in {"terminal", "generator", *common}
-        ]
+        others = {"terminal", "generator", *common}
+        own = [part for key, part in signature.items() if key not in others]
         parameters = [described(part, texts) for each in own for part in options_of_group(each)]
         parameters += [
             inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind)

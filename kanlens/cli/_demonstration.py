@@ -48,8 +48,7 @@ class _Demonstration:
         say("1. A known function: exp(sin(pi x) + y^2), 1000 samples")
         x = torch.rand(1000, 2, generator=self.generator, dtype=torch.float64) * 2 - 1
         z = torch.exp(torch.sin(torch.pi * x[:, 0]) + x[:, 1] ** 2)
-        frame = pd.DataFrame({"x": x[:, 0], "y": x[:, 1], "z": z})
-        table = kanlens.read_table(frame, target="z")
+        table = kanlens.read_table(pd.DataFrame({"x": x[:, 0], "y": x[:, 1], "z": z}), target="z")
         model = kanlens.KAN([2, 5, 1], grid_size=3, generator=self.generator).double()
         self._fit(model, table, steps=5)
         for _ in range(6):
@@ -137,9 +136,8 @@ class _Demonstration:
         gap = float(shares.completeness_gap.abs().max())
         top = ", ".join(shares.to_importance().to_frame().nlargest(3, "importance")["feature"])
         self.terminal.say(f"   most important features: {top}")
-        self.terminal.say(
-            f"   Shapley values of {ATTRIBUTED} rows: completeness gap at most {gap:.0e}"
-        )
+        words = f"Shapley values of {ATTRIBUTED} rows: completeness gap at most {gap:.0e}"
+        self.terminal.say(f"   {words}")
         kanlens.save(model, folder / "model.safetensors")
         kanlens.save(symbolic.model, folder / "symbolic.safetensors")
         save(kanlens.plot.network(model), folder / "network.svg")

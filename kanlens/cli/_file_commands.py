@@ -65,10 +65,7 @@ def read_edits(path: Path, call: str) -> list[dict[str, Any]]:
     """Return the edits that a TOML file lists."""
     from kanlens._checks import optional_module
 
-    if sys.version_info >= (3, 11):
-        toml = optional_module("tomllib", call=call)
-    else:
-        toml = optional_module("tomli", call=call)
+    toml = optional_module("tomllib" if sys.version_info >= (3, 11) else "tomli", call=call)
     expected, advice = "[[edit]] tables", 'Begin with [[edit]], do = "monotone", term = "age"'
     try:
         with readable(path, call):
@@ -161,9 +158,7 @@ def import_command(
     terminal.check([foreign, data], model=output)
     names = ("base_activation", "extrapolation", *SETTINGS)
     advice = f"Choose one of: {', '.join(names)}"
-    options: dict[str, Any] = set_options(
-        terminal.call, settings, names.__contains__, "an import option", advice
-    )
+    options = set_options(terminal.call, settings, names.__contains__, "an import option", advice)
     options["submodule"] = submodule
     features, outputs = split_names(feature_names) or None, split_names(output_names) or None
     table = None

@@ -124,10 +124,9 @@ def imitate(
     from kanlens.cli._model_data import held, open_columns
 
     terminal.check([model, data], model=output)
-    table = open_columns(data, target, columns)
     imitation = kanlens.imitate(
         model,
-        held(table, terminal.call),
+        held(open_columns(data, target, columns), terminal.call),
         max_edges=max_edges,
         class_labels=split_names(class_labels) or None,
         time_limit=time_limit,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import kanlens
 from kanlens.cli._command import command
 from kanlens.cli._console import Generator, Terminal
 from kanlens.cli._options import Texts, factor, hidden_nodes, norms, read_strengths, small_network
-from kanlens.errors import InvalidValueError
+from kanlens.errors import DataError, InvalidValueError
 
 if TYPE_CHECKING:
     import torch
@@ -158,13 +159,6 @@ def _split(
     return training, test
 
 
-def _on_grid(
-    build: Callable[..., KAN], grid_size: int | None, hidden: list[Any], intervals: int
-) -> KAN:
-    """Return a new network with grids of `grid_size` (None: `intervals`) intervals."""
-    return build(hidden, intervals if grid_size is None else grid_size)
-
-
 def _trained(
     build: Callable[..., KAN],
     shape: tuple[list[Any] | None, int | None],
@@ -199,7 +193,7 @@ def _trained(
     if run.get("resume") and not run["checkpoint"].exists():
         terminal.say(f"no checkpoint at {run['checkpoint']}; starting anew")
     if model is None:
-        on_grid = partial(_on_grid, build, grid_size)
+        on_grid = build if grid_size is None else lambda hidden, _: build(hidden, grid_size)
         return kanlens.fit_default(training, hidden=hidden, build=on_grid, **small, **run)
     defaults: dict[str, Any] = {"optimizer": "adam", "steps": 50}
     if training.rows <= MAX_FULL_BATCH and not shaped:
@@ -224,10 +218,13 @@ def _score(
     last: bool,
 ) -> None:
     """Refuse a model without a score; record the scores of baseline models."""
-    from kanlens.cli._model_data import check_judged
     from kanlens.training._baselines import add_record
 
-    check_judged(result, checkpoint, terminal.call)
+    if not math.isfinite(result.metric):
+        checkpoint.unlink(missing_ok=True)
+        expected, got = "held-out rows with different targets", f"{len(result.held_out)} equal ones"
+        advice = "Pass more rows, or another share with --validation"
+        raise DataError(terminal.call, expected, got, advice)
     if terminal.first and isinstance(training, kanlens.Table):
         add_record(result, training, test, last=last)
 
@@ -314,8 +311,7 @@ def sparsity_path(
 
     listing = output.parent / f"{output.stem}.path.csv"
     terminal.check([data], model=output, table=listing)
-    rows = open_columns(data, target, columns, groups, task=task)
-    table = held(rows, "kanlens")
+    table = held(open_columns(data, target, columns, groups, task=task), "kanlens")
     check_learnable(table, terminal.call)
     options = {"spline_order": spline_order, "extrapolation": extrapolation, "generator": generator}
     model = new_model(table, hidden_nodes(hidden), grid_size, **options)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,6 @@ from kanlens.training._exposures import adjusted, with_targets
 from kanlens.training._fit_default import losing
 from kanlens.training._objective import outside_words
 from kanlens.training._options import choose_loss
-from kanlens.training._result import FitResult
 
 BACKGROUND = 100  # rows taken from a table if the model stores none; training stores as many
 MIN_ROWS = 10  # to train on
@@ -156,14 +154,6 @@ def check_learnable(
         raise DataError(call, f"{what} with different values of {columns}", got, advice)
 
 
-def check_judged(result: FitResult, checkpoint: Path, call: str) -> None:
-    """Refuse a model without a score on the rows held out of its training."""
-    if not math.isfinite(result.metric):
-        checkpoint.unlink(missing_ok=True)
-        expected, got = "held-out rows with different targets", f"{len(result.held_out)} equal ones"
-        raise DataError(call, expected, got, "Pass more rows, or another share with --validation")
-
-
 def open_for_model(
     data: Path, kan: KAN, *, call: str, target: Sequence[str] | None = None
 ) -> Table | Source:
@@ -200,13 +190,13 @@ def open_rows(
     """Open a table for a model; print its target and rows out of range."""
     names = column_names(target, data)
     rows = open_for_model(data, kan, call=terminal.call, target=names or None)
-    if isinstance(rows, Table):
-        rows, _ = with_targets(kan, rows)
-    table = rows if isinstance(rows, Table) else rows.read(0, FIRST)
+    if isinstance(rows, Source):
+        print_target(rows.read(0, FIRST), kan.schema, names, terminal, without)
+        return rows
+    table, _ = with_targets(kan, rows)
     print_target(table, kan.schema, names, terminal, without)
-    if rows is table:
-        print_outside(kan, table, terminal)
-    return rows
+    print_outside(kan, table, terminal)
+    return table
 
 
 def print_outside(kan: KAN, table: Table, terminal: Terminal) -> None:

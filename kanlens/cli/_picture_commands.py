@@ -272,8 +272,7 @@ def serve(
                 generator=seeded(seed),
             )
 
-        sources = [path for path in (model, data, background) if path is not None]
-        latest = Latest(write, sources)
+        latest = Latest(write, [path for path in (model, data, background) if path is not None])
         with server(folder, latest, port, terminal) as running:
             latest.update()
             address = f"http://{HOST}:{running.server_port}/"

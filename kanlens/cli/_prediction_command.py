@@ -44,8 +44,7 @@ def predict(
 
     terminal.check([model, data], table=output)
     kan = kanlens.load(model)
-    without = "predictions have no score"
-    rows = open_rows(data, kan, column, terminal, without=without)
+    rows = open_rows(data, kan, column, terminal, without="predictions have no score")
     way: dict[str, Any] = {"interval": interval, "by": by, "times": number("--times", times)}
     sums, covered, outside = ScoreSums(kan), list[float](), list[int]()
 
@@ -109,5 +108,4 @@ def calibrate(
     table = read_rows(data, kan, column, terminal, without="intervals need targets")
     kanlens.calibrate(kan, table, probabilities=probabilities)
     terminal.write(kan, output)
-    facts = {"model": str(terminal.place(output)), "rows": table.rows}
-    terminal.facts("calibrated", facts)
+    terminal.facts("calibrated", {"model": str(terminal.place(output)), "rows": table.rows})

@@ -113,9 +113,8 @@ def _dates(column: Column, impute: Impute | None) -> tuple[Feature, ...]:
         filler = float(DATE_PARTS[part](middle).iloc[0])
         about: dict[str, Any] = {"imputation" if impute else "typical": filler, "kind": "date"}
         about |= {"unit": {"days": "d", "hour": "h"}.get(part, ""), "day_first": column.day_first}
-        features.append(
-            Feature(name=f"{column.name}.{part}", column=column.name, part=part, **about)
-        )
+        name = f"{column.name}.{part}"
+        features.append(Feature(name=name, column=column.name, part=part, **about))
     return tuple(features)
 
 

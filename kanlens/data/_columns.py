@@ -136,8 +136,7 @@ class ColumnRoles:
             expected, got = "columns that describe rows", "; ".join(left_out)
             advice = "These columns are left out"
             advice += " unless {features} names them" if call in READERS else ""
-            warning = KanlensWarning(call, expected, got, advice, features=None)
-            warnings.warn(warning, stacklevel=4)
+            warnings.warn(KanlensWarning(call, expected, got, advice, features=None), stacklevel=4)
         return dataclasses.replace(schema, features=_distinct(features), format=self.format)
 
 

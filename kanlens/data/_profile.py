@@ -90,8 +90,7 @@ class ColumnProfile:
 
     def column(self, name: str, place: Place, **about: Any) -> Column:
         """Return the distinct cells as a column with their counts."""
-        values = [value for _, value in self.distinct]
-        cells = pd.Series(values, dtype=object).infer_objects()
+        cells = pd.Series([value for _, value in self.distinct], dtype=object).infer_objects()
         if self.categorical:
             cells = cells.astype("category")
         counts, rows = np.array([*self.distinct.values()], dtype=np.int64).reshape(-1, 2).T

@@ -269,9 +269,8 @@ def _frame_of(batch: Any, *, call: str) -> pd.DataFrame:
     pair = isinstance(batch, (tuple, list)) and len(batch) in (1, 2)
     expected = "batches of x (rows, in), or (x, y)"
     try:
-        parts = [
-            torch.as_tensor(part).detach().cpu().numpy() for part in (batch if pair else [batch])
-        ]
+        arrays = batch if pair else [batch]
+        parts = [torch.as_tensor(array).detach().cpu().numpy() for array in arrays]
     except (TypeError, ValueError, RuntimeError) as error:
         got = type(batch).__name__
         raise DTypeError(call, expected, got, "Yield tensors, or frames") from error

@@ -276,8 +276,7 @@ def default_schema(
         (outputs, n_outputs, "output_names"),
     ):
         if len(names) != count:
-            fields = f"{count} {what}", str(len(names)), "Name each one once"
-            raise InvalidValueError("KAN", *fields)
+            raise InvalidValueError("KAN", f"{count} {what}", str(len(names)), "Name each one once")
     return Schema(
         features=tuple(Feature(name=str(name), column=str(name)) for name in inputs),
         outputs=tuple(Output(name=name) for name in outputs),

@@ -184,12 +184,10 @@ def is_large(path: Pathlike, *, call: str) -> bool:
     place = Path(path)
     if place.is_dir():
         return True
-    if not place.is_file():
+    if not place.is_file() or not place.stat().st_size:
         return False
     if ending_of(place) not in PARQUET_SUFFIXES:
         return TEXT * place.stat().st_size > allowed_memory() // 2
-    if not place.stat().st_size:
-        return False
     reader = open_rows(place, call=call)
     return CELL * reader.rows * len(reader.columns) > allowed_memory() // 2
 
@@ -239,8 +237,7 @@ def scan_table(source: object, *, progress: bool | None = None, **roles: Any) ->
         check_choice("scan_table", "argument", name, ColumnRoles.__dataclass_fields__)
     column_roles = ColumnRoles(**roles)
     with rewording("scan_table"):
-        decimal = column_roles.format.decimal
-        reader = open_rows(source, call="scan_table", decimal=decimal)
+        reader = open_rows(source, call="scan_table", decimal=column_roles.format.decimal)
         return _scan(column_roles, reader, progress)
 
 

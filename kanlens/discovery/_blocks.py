@@ -339,8 +339,7 @@ class SumOfBlocks(Ansatz):
         yield from self._written(models.values(), front)
 
     def _written(self, models: Iterable[BlockModel], front: Front) -> Iterator[Expr]:
-        ranked = sorted(models, key=lambda model: model.cost)[: self.limits.tried]
-        for model in ranked:
+        for model in sorted(models, key=lambda model: model.cost)[: self.limits.tried]:
             if model.error < self.limits.error:
                 yield from model.formulas(front)
 

@@ -92,11 +92,8 @@ def fit_curves(
     formulas = [_powers(x[k], v, outer) for k, v in enumerate(values)]
     own, level = {"id"}, min(tuned.AS_NEAR * epsilon, tuned.NEAR_CURVE)
     rest, nothing = set(inner) - own, set[str]()
-    for names, most, price in (
-        (nothing, 1, tuned.SHORT_SUM),
-        (own, count, np.inf),
-        (rest, count, np.inf),
-    ):
+    turns = (nothing, 1, tuned.SHORT_SUM), (own, count, np.inf), (rest, count, np.inf)
+    for names, most, price in turns:
         jobs = [
             (k, transform, under)
             for k, value in enumerate(values)
@@ -118,8 +115,7 @@ def _ranked(curves: list[CurveFormula], epsilon: float) -> list[CurveFormula]:
     """Order by score, alternating between two noise levels."""
     levels = (epsilon, tuned.LESS_WELL) if epsilon < tuned.LESS_WELL else (epsilon,)
     orders = [sorted(curves, key=lambda c: c.score(level)) for level in levels]
-    ranked = [curve for turn in zip(*orders, strict=True) for curve in turn]
-    return list(dict.fromkeys(ranked))
+    return list(dict.fromkeys(curve for turn in zip(*orders, strict=True) for curve in turn))
 
 
 _CurveJob = tuple[int, Transform, str]  # curve, transform of its values, name of the inner function

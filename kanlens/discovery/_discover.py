@@ -254,14 +254,12 @@ def _result(
 def _receipt(table: ScaledTable, picked: Entry, *, near: bool, profiled: bool) -> Receipt:
     """Evaluate a formula on test rows if any, and on outliers that are close to it."""
     x, y, fitted_to, chosen_on = table.judged
-    others, values = table.aside
-    fit = evaluator((picked.expression,), table.symbols)(np.concatenate((table.x, others)))
+    (others, values), formula = table.aside, (picked.expression,)
+    fit = evaluator(formula, table.symbols)(np.concatenate((table.x, others)))
     lost = unfollowed(fit[:, 0], np.concatenate((table.y, values)))[len(table.x) :]
-    fitted_x, fitted_y = (
-        torch.from_numpy(part[~table.held_out]) for part in (table.x, table.y[:, None])
-    )
+    fit_x, fit_y = (torch.from_numpy(p[~table.held_out]) for p in (table.x, table.y[:, None]))
     return examine(
-        (picked.expression,),
+        formula,
         None,
         torch.from_numpy(np.concatenate((x, others[~lost]))),
         torch.from_numpy(np.concatenate((y, values[~lost])))[:, None],
@@ -270,8 +268,7 @@ def _receipt(table: ScaledTable, picked: Entry, *, near: bool, profiled: bool) -
         chosen_on=chosen_on,
         snapped=picked.constants,
         **fitted_constants(
-            *((picked.expression,), table.symbols, fitted_x, fitted_y, table.error_scale),
-            profiled=profiled,
+            formula, table.symbols, fit_x, fit_y, table.error_scale, profiled=profiled
         ),
         unfollowed_rows=int(lost.sum()),
         approximate=near,

@@ -117,8 +117,7 @@ def _slopes(x: Array, target: Array) -> tuple[Array, Array]:
     """Return slopes (row, feature) and variances of a smooth model."""
     x = x - x.mean(axis=0)
     k = kernel(x, x, 1.0)
-    nugget = tuned.SLOPE_NUGGET * np.eye(len(x))
-    weights, variances = solved(k + nugget, target - target.mean())
+    weights, variances = solved(k + tuned.SLOPE_NUGGET * np.eye(len(x)), target - target.mean())
     slopes = (k @ (weights[:, None] * x) - x * (k @ weights)[:, None]) / x.shape[1]
     return slopes, variances
 

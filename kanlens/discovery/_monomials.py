@@ -90,9 +90,8 @@ def allowed(problem: SearchProblem, exponents: Array, clear: float | None = None
 
 def monomial(names: Sequence[Expr], powers: Sequence[float] | Array) -> Expr:
     """Return one monomial as an expression."""
-    return sympy.Mul(
-        *(name ** sympy.Rational(p) for name, p in zip(names, powers, strict=True) if p)
-    )
+    pairs = zip(names, powers, strict=True)
+    return sympy.Mul(*(name ** sympy.Rational(p) for name, p in pairs if p))
 
 
 _Fit = tuple[float, list[Powers], SearchProblem, Array, Array | None]  # with matrix and weights

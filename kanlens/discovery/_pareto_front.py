@@ -61,8 +61,7 @@ class Entry:
 
 def count_free(expression: Expr) -> float:
     """Count the fitted constants; a fraction of large numbers counts one half."""
-    odd = sum(1 for d in _digits(expression) if d > tuned.ODD)
-    return count_numbers(expression) + odd / 2
+    return count_numbers(expression) + sum(d > tuned.ODD for d in _digits(expression)) / 2
 
 
 def _digits(expression: Expr) -> list[float]:
@@ -344,8 +343,7 @@ class Front:
 
     def _refined(self, expression: Expr, rows: Array | slice) -> Expr:
         """Refit the constants of a formula to some rows."""
-        x, y = self.x[rows], self.y[rows]
-        return refine(expression, self.symbols, x, y, self.scale).expression
+        return refine(expression, self.symbols, self.x[rows], self.y[rows], self.scale).expression
 
     def _snap(self, expression: Expr, error: float) -> Entry | None:
         """Replace constants by exact ones; keep the result if the error or the cost allows it."""

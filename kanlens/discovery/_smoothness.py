@@ -239,5 +239,4 @@ def exceptions(columns: Array, values: Array, target: Array, exact: float) -> Ar
     less = error <= tuned.WITHOUT_GAIN * relative_error(values, target)
     if not less or max(common, together) > tuned.WORST:
         return none
-    noise = error <= exact or is_noise(columns[~far], values[~far], target[~far])
-    return far if noise else none
+    return far if error <= exact or is_noise(columns[~far], values[~far], target[~far]) else none

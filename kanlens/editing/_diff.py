@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import numpy as np
 import torch
@@ -118,15 +118,16 @@ def compare_outputs(
         losses[f"{model.loss.metric}_{end}"] = score(model, output, target)
     rows = pd.DataFrame({"row": np.tile(index, len(names)), "output": np.repeat(names, len(index))})
     rows = rows.assign(**{name: column.T.ravel() for name, column in columns.items()})
-    tables: dict[str, Any] = {
-        "moved": _moved(values, features, names, np.asarray(index)),
-        "groups": None,
-    }
-    if by is not None:
-        tables["groups"] = _groups(rows, *_labels(by, frame, inputs, model))
-    tables["rows"] = rows.sort_values("change", key=np.abs, ascending=False, ignore_index=True)
-    ends = {end: columns[end] for end in outputs}
-    return EditDiff(values=values, features=features, losses=losses, **ends, **tables)
+    return EditDiff(
+        before=columns["before"],
+        after=columns["after"],
+        values=values,
+        features=features,
+        losses=losses,
+        moved=_moved(values, features, names, np.asarray(index)),
+        rows=rows.sort_values("change", key=np.abs, ascending=False, ignore_index=True),
+        groups=None if by is None else _groups(rows, *_labels(by, frame, inputs, model)),
+    )
 
 
 def _moved(

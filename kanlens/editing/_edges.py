@@ -162,10 +162,8 @@ class EdgeEditor:
 
         def change(layer: KANLinear, out: int, in_: int, u: Array) -> float:
             layer.mask[out, in_] = 1.0
-            inside, places = (
-                np.clip(u, *layer.edge(out, in_).domain),
-                (points[:, 0] - shift) / scale,
-            )
+            inside = np.clip(u, *layer.edge(out, in_).domain)
+            places = (points[:, 0] - shift) / scale
             while True:
                 layer.insert(in_, places.tolist())
                 fit = EdgeProjection(layer, in_, inside, target, even=1.0)

@@ -114,5 +114,4 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
 
     def predict(self, X: Inputs) -> Any:
         """Return the most probable label of every row, shape (batch,)."""
-        codes = self.predict_proba(X).argmax(axis=1)
-        return self.classes_[codes]
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]

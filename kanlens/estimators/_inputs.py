@@ -42,9 +42,7 @@ def generator_from(estimator: BaseEstimator) -> torch.Generator:
         expected = "random_state to be a whole number from 0 to 4294967295, or a RandomState"
         got, advice = repr(estimator.random_state), "For example random_state=0"
         raise InvalidValueError(type(estimator).__name__, expected, got, advice) from error
-    generator = torch.Generator()
-    generator.manual_seed(int(state.randint(2**31 - 1)))
-    return generator
+    return torch.Generator().manual_seed(int(state.randint(2**31 - 1)))
 
 
 def feature_names(estimator: BaseEstimator) -> list[str] | None:

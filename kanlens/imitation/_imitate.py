@@ -215,8 +215,7 @@ def _read(x: Inputs | Table) -> tuple[pd.DataFrame, Form, Schema]:
         cells = np.array(rows, dtype=array.dtype, order="C")
         return cells if tensor is None else torch.from_numpy(cells).to(tensor)
 
-    names = default_schema(array.shape[1], 1).feature_names
-    frame = pd.DataFrame(array, columns=list(names))
+    frame = pd.DataFrame(array, columns=list(default_schema(array.shape[1], 1).feature_names))
     return frame, form, read_columns(frame, ColumnRoles(), call="imitate").schema
 
 

@@ -112,10 +112,8 @@ def network(
     check_choice(CALL, "kind", kind, ("auto", "curves", "strengths"))
     curves = layer_curves(model, traced(CALL, model, x), _checked_scores(model, scores), top)
     widest = max(len(layer.out) + len(layer.rest_out) for layer in curves)
-    schema = model.schema
-    ends = [
-        [(node.name, node.unit) for node in level] for level in (schema.features, schema.outputs)
-    ]
+    levels = model.schema.features, model.schema.outputs
+    ends = [[(node.name, node.unit) for node in level] for level in levels]
     if kind == "strengths" or (kind == "auto" and top is None and widest > MATRIX_FROM):
         return draw_strengths(ax, model, curves, ends)
     unused, note = _unused_nodes(model), _note(curves)

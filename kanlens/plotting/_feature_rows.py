@@ -89,9 +89,8 @@ def certificate(
         raise InvalidValueError(call, expected, got, "Pass one of these names") from error
     sizes = np.array([feature.effect.bound for feature in output.features])
     marked = tuple(f"{f.name} {SIGNS.get(f.verdict, '')}".strip() for f in output.features)
-    rows = Ranked.of(
-        np.nan_to_num(sizes, posinf=np.finfo(float).max), marked, top, most=MAX_NAME_LENGTH
-    )
+    finite = np.nan_to_num(sizes, posinf=np.finfo(float).max)
+    rows = Ranked.of(finite, marked, top, most=MAX_NAME_LENGTH)
     ax = rows_axes(ax, len(rows.order), 1.2)
     _draw_bars(ax, [output.features[i] for i in rows.order])
     name_rows(ax, rows.names[: len(rows.order)])

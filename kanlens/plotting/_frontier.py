@@ -162,9 +162,8 @@ def _write_terms(ax: Axes, record: GrowthRecord, points: Array, lines: Collectio
     bars = [_around(x, y, errors[k]) for k, (x, y) in enumerate(places)]
     curve = np.linspace(places[:-1], places[1:], POINTS).reshape(-1, 2)
     taken = [*bars, *(_around(x, y) for x, y in curve)]
-    taken += [
-        (0.0, y - ROOM, size[0], y + ROOM) for y in (np.array([*lines]) - corner[1]) * scale[1]
-    ]
+    heights = (np.array([*lines]) - corner[1]) * scale[1]
+    taken += [(0.0, y - ROOM, size[0], y + ROOM) for y in heights]
     gains = np.diff(points[:, 1], prepend=-np.inf)
     gains[record.chosen] = np.inf
     for place in np.argsort(-gains, kind="stable"):

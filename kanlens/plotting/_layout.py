@@ -254,10 +254,8 @@ def place_labels(
     picks = with_room(x, strength)
     at, full = x[picks], [label(*names[i]) for i in picks]
     short = distinct((names[i][0] for i in picks), partial(literal, most=MAX_NAME_LENGTH))
-    texts = [
-        text if len(text) <= MAX_NAME_LENGTH else less
-        for text, less in zip(full, short, strict=True)
-    ]
+    both = zip(full, short, strict=True)
+    texts = [text if len(text) <= MAX_NAME_LENGTH else less for text, less in both]
     widths = np.array([text_width(text, STYLE.text) for text in texts])
     angle = _angle(at, widths, width, side)
     rise = math.sin(math.radians(angle))

@@ -235,8 +235,7 @@ def edits(result: KAN | Any, *, ax: Axes | None = None) -> Axes:
     if not steps:
         got, advice = type(result).__name__, "Pass what kanlens.edit returns, after an edit"
         raise MethodError("plot.edits", "a model with an edited edge", got, advice)
-    width, height = page_size(len(steps))
-    ax = axes_for(ax, (width, height), bare=True)
+    ax = axes_for(ax, page_size(len(steps)), bare=True)
     ax.set_axis_off()
     columns, rows = min(len(steps), COLUMNS), -(-len(steps) // COLUMNS)
     for place, step in enumerate(steps):

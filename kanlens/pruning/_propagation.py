@@ -147,11 +147,9 @@ def renew_statistics(model: KAN, rows: Tensor) -> None:
         return
     first, *deeper = model.layers
     old, mask = model.statistics[0], (first.mask != 0).cpu()
-    first.statistics = dataclasses.replace(
-        old, edge_mean=old.edge_mean * mask, edge_std=old.edge_std * mask
-    )
-    values = Propagation(model, rows).values
-    for layer, x in zip(deeper, values[1:-1], strict=True):
+    moments = {name: getattr(old, name) * mask for name in ("edge_mean", "edge_std")}
+    first.statistics = dataclasses.replace(old, **moments)
+    for layer, x in zip(deeper, Propagation(model, rows).values[1:-1], strict=True):
         layer.statistics = summarize(x, *means_and_norms(layer, x))
 
 

@@ -28,7 +28,6 @@ from kanlens.pruning._scores import SCORES, LossEvaluator
 HELD_OUT = 0.2  # share of the rows that judge fine-tuning
 MIN_ROWS = 5  # for fine-tuning
 
-
 COLUMNS = (
     *("step", "layer", "out", "in", "name", "score", "relative_score", "reason"),
     *("loss_before", "loss_after", "edges_left", "loss_against"),

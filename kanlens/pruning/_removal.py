@@ -336,8 +336,7 @@ class EdgeRemover:
             return False
         self.model, self.state, self.current_loss = trained, Propagation(trained, self.rows), after
         self.journal.networks.append((len(self.journal.changes), copy.deepcopy(trained)))
-        step = len(self.removed)
-        self.tuned.append({"step": step, "loss_before": before, "loss_after": after})
+        self.tuned.append({"step": len(self.removed), "loss_before": before, "loss_after": after})
         self.scorer = Scorer(self.score, self.state, self.evaluator)
         return True
 

@@ -57,10 +57,8 @@ def _outside(content: Content) -> Alerts:
     outside, features = content["model"]["outside"], content["data"]["features"]
     inputs = "an input", features, outside["rows_with_input"], outside["held"]
     hidden = "a hidden unit", outside["units"], outside["rows_with_hidden"], False
-    for code, (what, nodes, rows, held) in (
-        ("inputs_outside_grid", inputs),
-        ("hidden_outside_grid", hidden),
-    ):
+    levels = ("inputs_outside_grid", inputs), ("hidden_outside_grid", hidden)
+    for code, (what, nodes, rows, held) in levels:
         beyond = [node for node in nodes if node["outside"] > 0]
         ordered = sorted(beyond, key=lambda node: -node["outside"])
         names = [f"{node['name']} ({percent(node['outside'])})" for node in ordered]
@@ -235,8 +233,7 @@ def read_limits(text: str) -> list[tuple[str, str, float]]:
             limits.append((match[1], match[2], float(match[3])))
         except ValueError:
             expected = f"to list name>value or name<value, name one of {', '.join(sorted(LIMITED))}"
-            advice = "For example completeness>1e-6,offgrid>0.05"
-            fields = "report", expected, repr(part), advice
+            fields = "report", expected, repr(part), "For example completeness>1e-6,offgrid>0.05"
             raise InvalidValueError(*fields, argument="fail_on") from None
     return limits
 

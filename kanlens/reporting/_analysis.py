@@ -201,17 +201,14 @@ def _with_passed(subject: Subject, plan: Plan, request: Request) -> Plan:
 def _check_passed(model: KAN, target: str, what: str, passed: Attribution | Comparison) -> None:
     """Refuse an attribution or comparison of other features or outputs."""
     first: Attribution = next(iter(getattr(passed, "attributions", {"": passed}).values()))
-    for differs, expected, got in (
-        (
-            first.features != model.feature_names or first.x is None,
-            f"features {', '.join(model.feature_names)}",
-            ", ".join(first.features),
-        ),
-        (first.target != target, f"output {target!r}", repr(first.target)),
-    ):
-        if differs:
-            advice = "Pass a result of this model, for the output of target"
-            raise InvalidValueError("report", f"{what} of {expected}", f"one of {got}", advice)
+    if first.features != model.feature_names or first.x is None:
+        expected, got = f"features {', '.join(model.feature_names)}", ", ".join(first.features)
+    elif first.target != target:
+        expected, got = f"output {target!r}", repr(first.target)
+    else:
+        return
+    advice = "Pass a result of this model, for the output of target"
+    raise InvalidValueError("report", f"{what} of {expected}", f"one of {got}", advice)
 
 
 def _attributions(

@@ -145,8 +145,7 @@ def _performance(analysis: Analysis, content: dict[str, Any]) -> Iterator[Pictur
     if not performance.get("outputs"):
         return
     place, picks = subject.target, spread(subject.rows, POINTS)
-    targets = cast("Tensor", subject.y)
-    parts = targets, subject.predicted
+    parts = cast("Tensor", subject.y), subject.predicted
     y, output = (part[picks, place].double().cpu().numpy() for part in parts)
     unit = subject.model.schema.outputs[place].unit
     yield draw(partial(plotting.predicted, y, output, unit=unit), (3.1, 3.0))
@@ -308,5 +307,4 @@ def draw_comparison(analysis: Analysis, most: int) -> Picture:
     """Draw the importance of every feature by every method, or in every model."""
     table = analysis.comparison.importance
     size = (3.4, max(0.29 * min(len(table), most), 0.19 * (len(table.columns) + 2.2)))
-    paint = partial(plotting.comparison, analysis.comparison, top=most)
-    return draw(paint, size, axes_only=True)
+    return draw(partial(plotting.comparison, analysis.comparison, top=most), size, axes_only=True)

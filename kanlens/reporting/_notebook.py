@@ -162,8 +162,7 @@ def _(result: Imitation) -> Iterator[str]:
 def _(result: Certificate) -> Iterator[str]:
     height, alt = 0.8 + 0.26 * min(len(result.features), 20), "Largest effect of each feature"
     for place in range(min(len(result.outputs), OUTPUTS)):
-        paint = partial(plotting.certificate, result, target=place)
-        yield _picture(paint, 4.6, height, alt)
+        yield _picture(partial(plotting.certificate, result, target=place), 4.6, height, alt)
     yield _table(result.to_frame())
     yield f"<p>{escape(result.remark)}</p>"
 

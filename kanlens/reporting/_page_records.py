@@ -98,8 +98,7 @@ def _neighbors(column: Tensor) -> Tensor:  # (batch,) -> (2, batch)
     """Return the levels below and above each value."""
     levels = column.unique()
     if len(levels) > TREND_LEVELS:
-        shares = torch.linspace(0, 1, TREND_LEVELS, dtype=torch.float64)
-        levels = quantiles(levels, shares)
+        levels = quantiles(levels, torch.linspace(0, 1, TREND_LEVELS, dtype=torch.float64))
     at = torch.searchsorted(levels, column.contiguous())
     return torch.stack([levels[(at - 1).clamp(min=0)], levels[(at + 1).clamp(max=len(levels) - 1)]])
 
@@ -181,8 +180,7 @@ def describe_formula(result: SymbolicResult, subject: Subject) -> dict[str, Any]
         for index, row in table[table["output"] == name].to_dict(orient="index").items()
     ]
     expression, texts = best["sympy_format"], " ".join(row["equation"] for row in records)
-    logits = subject.model.task == "classification"
-    alone = logits and len(result.output_names) == 1
+    alone = subject.model.task == "classification" and len(result.output_names) == 1
     form = f"{subject.unit} of {{}}" if subject.model.loss.log else "logit({})" if alone else "{}"
     left, word = map(form.format, (name, written(name)))
     complexity = int(best["complexity"])

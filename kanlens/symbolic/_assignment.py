@@ -44,8 +44,7 @@ class Candidate:
 
 def flat(value: float) -> Candidate:
     """Return the candidate that is the constant `value`."""
-    parameters = (1.0, 0.0, 0.0, value)
-    return Candidate(function="constant", parameters=parameters, r2=1.0, score=0.0)
+    return Candidate(function="constant", parameters=(1.0, 0.0, 0.0, value), r2=1.0, score=0.0)
 
 
 def information_scores(
@@ -124,8 +123,7 @@ class Goal:
     def few(self) -> Goal:
         """Return the same data and limit with at most 500 rows."""
         pick = torch.linspace(0, len(self.x) - 1, min(_MAX_ROWS, len(self.x))).round().long()
-        x, target = self.x[pick], self.target[pick]
-        return Goal(x=x, target=target, limit=self.limit, stop=self.stop)
+        return Goal(x=self.x[pick], target=self.target[pick], limit=self.limit, stop=self.stop)
 
     def loss(self, model: KAN) -> float:
         """Return the loss of a model; infinite where it is not finite."""

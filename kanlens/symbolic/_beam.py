@@ -134,8 +134,7 @@ class Beam:
                     spent += 1
                     seen.add(child.functions)
                     child = replace(child, handicap=state.handicap - math.log(_NEAR_TIE_FACTOR))
-                    needed = math.exp(worst - child.handicap)
-                    children.append(self._judged(child, needed))
+                    children.append(self._judged(child, math.exp(worst - child.handicap)))
                     least = min(least, children[-1].loss)
                     if children[-1].cost < self.best.cost:
                         self.best = children[-1]

@@ -298,9 +298,8 @@ def _scaled(expression: Expr, factor: float, shift: float) -> Expr:
     if factor == 0.0:
         return _number(shift)
     number = sympy.Integer(-1) if factor == -1.0 else sympy.Float(factor)
-    return sympy.Add(
-        *(sympy.Mul(number, term) for term in sympy.Add.make_args(expression)), _number(shift)
-    )
+    terms = (sympy.Mul(number, term) for term in sympy.Add.make_args(expression))
+    return sympy.Add(*terms, _number(shift))
 
 
 def _apply(name: str, u: Expr) -> Expr:

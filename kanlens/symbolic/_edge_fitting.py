@@ -132,7 +132,7 @@ def _fit_scaled(
     b = torch.stack([scan[1][:, 0] for scan in scans], dim=1)
     a[polished.edge, polished.family] = polished.a
     b[polished.edge, polished.family] = polished.b
-    misfit = None if space is None else _polish_in_space(families, (x, y), (a, b), space)
+    misfit = None if space is None else _polish_in_space(families, (x, y), a, b, space)
     c, d, sse = _linear(families, (x, y), a, b)
     if misfit is None:
         misfit = sse / y.square().sum(1, keepdim=True).clamp(min=1e-300)
@@ -140,13 +140,9 @@ def _fit_scaled(
 
 
 def _polish_in_space(
-    families: Sequence[Family],
-    samples: tuple[Tensor, Tensor],
-    ab: tuple[Tensor, Tensor],
-    space: Tensor,
+    families: Sequence[Family], samples: tuple[Tensor, Tensor], a: Tensor, b: Tensor, space: Tensor
 ) -> Tensor:
     """Polish a and b in place in the spline spaces; return the misfits."""
-    a, b = ab
     edges, count = a.shape
     table = Fits.table(a, b)
     problem = EdgeResiduals(families, samples, table, space)
@@ -187,8 +183,7 @@ class Fits(NamedTuple):
         """Return one fit per edge and family from a and b (edge, family)."""
         edges, families = a.shape
         family = torch.arange(families).repeat_interleave(edges)
-        edge = torch.arange(edges).repeat(families)
-        return cls(family, edge, a.T.reshape(-1), b.T.reshape(-1))
+        return cls(family, torch.arange(edges).repeat(families), a.T.reshape(-1), b.T.reshape(-1))
 
     def pick(self, index: Tensor) -> Fits:
         """Return the fits at `index`."""

@@ -218,8 +218,7 @@ def refit(model: KAN, x: Tensor, target: Tensor, *, steps: int = 60) -> float:
     start, before = problem.read(), relative_loss(model(x), target)
     if not 0 < len(start) <= _MAX_NUMBERS:
         return before
-    minimum = minimize(problem.residuals, problem.jacobian, start, steps=steps)
-    problem.write(minimum.parameters)
+    problem.write(minimize(problem.residuals, problem.jacobian, start, steps=steps).parameters)
     after = relative_loss(model(x), target)
     if not after <= before:  # the picked rows misled
         problem.write(start)

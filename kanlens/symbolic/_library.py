@@ -98,9 +98,8 @@ class Family:
 def constrain(a: Tensor, b: Tensor, rules: Tensor) -> tuple[Tensor, Tensor]:
     """Return the nearest a and b (fit,) that `rules` (7, fit) allow."""
     _, _, lowest, highest, least, largest, widest = rules
-    size = torch.minimum(
-        torch.maximum(a.abs(), least), torch.minimum(largest, (highest - lowest) / 2)
-    )
+    most = torch.minimum(largest, (highest - lowest) / 2)
+    size = torch.minimum(torch.maximum(a.abs(), least), most)
     room = widest + size
     b = torch.minimum(torch.maximum(b, -room), room)
     b = torch.minimum(torch.maximum(b, lowest + size), highest - size)

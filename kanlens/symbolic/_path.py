@@ -121,8 +121,7 @@ def _column(
                 steps.append(_step(name, steps[-1].expression, table))
     if "refined" not in names or stop.happened:  # fewer terms need a refit
         return steps, []
-    exact = "snapped" in names
-    return steps, drop_terms(steps[-1].expression, table, snapped=exact, stop=stop)
+    return steps, drop_terms(steps[-1].expression, table, snapped="snapped" in names, stop=stop)
 
 
 def _step(name: str, expression: Expr, table: Simplifier) -> RefinedFormula:
@@ -132,8 +131,7 @@ def _step(name: str, expression: Expr, table: Simplifier) -> RefinedFormula:
         return RefinedFormula(expression=now)
     trial, before = table.refit(now) if name == "refined" else table.snap(now), table.loss(now)
     limit = max(_WORSE * before, min(_DRIFT * before, _SLIGHT), _NONE)
-    good = table.loss(trial.expression) <= limit
-    return trial if good else RefinedFormula(expression=now)
+    return trial if table.loss(trial.expression) <= limit else RefinedFormula(expression=now)
 
 
 def _mixed_stages(model: KAN, replaced: KAN, goal: Goal) -> list[Stage]:

@@ -55,8 +55,7 @@ def _paired(total: Expr) -> Expr:
 
 def _added(node: Expr) -> Expr:
     """Write ``tanh(atanh(a) + atanh(b))`` as ``(a + b) / (1 + a b)``."""
-    parts: list[Expr] = []
-    rest: list[Expr] = []
+    parts, rest = list[Expr](), list[Expr]()
     for term in sympy.Add.make_args(_multiplied(node.args[0])):
         factor, inner = term.as_coeff_Mul()
         if isinstance(inner, sympy.atanh) and abs(factor) <= 3 and factor == round(float(factor)):

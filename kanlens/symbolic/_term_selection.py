@@ -12,6 +12,7 @@ References
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -154,10 +155,8 @@ class _TermSelection:
         for family, (a, b, _, _) in zip(self.families, fits.parameters[0].tolist(), strict=True):
             values = family.function.value(a * self.inputs[:, in_] + b)
             if not bool(fits.constant) and bool(torch.isfinite(values).all()):
-                column = self._column(out, values)
-                options.append(
-                    _SelectedTerm(out, _nodes(family.name), column, edge, family, (a, b))
-                )
+                column, nodes = self._column(out, values), _nodes(family.name)
+                options.append(_SelectedTerm(out, nodes, column, edge, family, (a, b)))
         return options
 
     def _solve(self) -> None:
@@ -190,9 +189,8 @@ class _TermSelection:
 
     def add(self, room: int) -> bool:
         """Add the term of at most `room` nodes with the largest gain per node, if any."""
-        options = [
-            option for own in self.options.values() for option in own if option.nodes <= room
-        ]
+        every = itertools.chain(*self.options.values())
+        options = [option for option in every if option.nodes <= room]
         if not options:
             return False
         columns = torch.stack([option.column for option in options], 1)

@@ -196,8 +196,7 @@ def _parts(expressions: Exprs) -> Iterator[_Part]:
                 margin, strict = _MARGINS[type(node)]
                 yield _Part(node, node.args[0], margin, strict)
             elif type(node) in _DENOMINATORS:
-                inner = _DENOMINATORS[type(node)](node.args[0])
-                yield _Part(node, inner, np.abs, signed=True)
+                yield _Part(node, _DENOMINATORS[type(node)](node.args[0]), np.abs, signed=True)
 
 
 _MARGINS: dict[Any, tuple[Function, bool]] = {

@@ -105,9 +105,8 @@ def write_state(path: Path, state: object) -> None:
 
     tensors: dict[str, Tensor] = {}
     words = json.dumps(_pack(state, tensors))
-    data = save(
-        tensors, metadata={"format": FORMAT, "format_version": FORMAT_VERSION, "state": words}
-    )
+    metadata = {"format": FORMAT, "format_version": FORMAT_VERSION, "state": words}
+    data = save(tensors, metadata=metadata)
     with atomic_write(path, call="fit") as temporary:
         temporary.write_bytes(data)
 

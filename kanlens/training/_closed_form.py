@@ -104,8 +104,7 @@ def closed_form_result(
 
 def column_names(model: KAN) -> list[str]:
     """Return the column name of each feature; levels of a categorical column share one."""
-    features = model.schema.features
-    return [f.column if f.kind == "categorical" else f.name for f in features]
+    return [f.column if f.kind == "categorical" else f.name for f in model.schema.features]
 
 
 def count_edges(model: KAN) -> int:
@@ -241,12 +240,10 @@ def cross_fit(
 
 def _without(weights: Array, rows: Array) -> Array:
     """Return weights with 0 for some rows; if the rest are all 0, they become equal."""
-    own = weights.copy()
-    own[rows] = 0.0
-    if not own.any():
-        own += 1.0
-        own[rows] = 0.0
-    return own
+    rest = np.ones(len(weights))
+    rest[rows] = 0.0
+    own = weights * rest
+    return own if own.any() else rest
 
 
 def offsets(networks: Sequence[SmallNetwork], place: int) -> Array | None:

@@ -221,9 +221,8 @@ def carry_out(
     result = run.finish(time.perf_counter() - started)
     if stop.happened:
         saved.write()
-        warn_interrupted(
-            stop, saved, f"The model has the state of step {result.best_step}, the best so far"
-        )
+        advice = f"The model has the state of step {result.best_step}, the best so far"
+        warn_interrupted(stop, saved, advice)
     return result
 
 

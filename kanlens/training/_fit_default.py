@@ -45,6 +45,7 @@ REFINED = FitOptions(  # of a network chosen on some rows of a source, for all o
 
 FOLDS = 5  # of growth
 Rows: TypeAlias = "tuple[Table | Source | tuple[Any, Any], PerRow, PerRow]"  # weights, labels
+Prepared: TypeAlias = "tuple[Tensor, Tensor, Tensor | None, Tensor]"  # x, y, weights, groups
 Limits: TypeAlias = "tuple[int | Literal['few'] | None, int | Sequence[tuple[str, str]] | None]"
 GAIN, LEAST = 0.01, 5e-4  # of the held-out loss, that a hidden layer must save: share, amount
 
@@ -230,9 +231,7 @@ class _DefaultFit:
             return additive
         return replace(additive, stopped_because=ensemble.stopped_because, interrupted=True)
 
-    def _additive(
-        self, model: KAN, rows: tuple[Tensor, Tensor, Tensor | None, Tensor], copies: Tensor
-    ) -> FitResult:
+    def _additive(self, model: KAN, rows: Prepared, copies: Tensor) -> FitResult:
         """Fit a network without a hidden layer; interrupts wait."""
         x, y, weights, groups = rows
         folds, result = deal(y, groups, MEMBERS), None
@@ -261,9 +260,7 @@ class _DefaultFit:
         seconds = time.perf_counter() - self.started
         return replace(result, seconds=seconds, interrupted=self.stop.happened)
 
-    def _ensemble(
-        self, model: KAN, rows: tuple[Tensor, Tensor, Tensor | None, Tensor]
-    ) -> FitResult:
+    def _ensemble(self, model: KAN, rows: Prepared) -> FitResult:
         """Train a network with hidden layers."""
         x, y, weights, groups = rows
         run = EnsembleRun(model, x, y, weights, self.generator, self.ranks, groups)
@@ -330,7 +327,7 @@ def grow_networks(
 
 def prepared_rows(
     model: KAN, data: Table | tuple[Any, Any], sample_weight: PerRow, labels: PerRow
-) -> tuple[tuple[Tensor, Tensor, Tensor | None, Tensor], Tensor]:
+) -> tuple[Prepared, Tensor]:
     """Return x, y, weights and groups of rows for a model, and groups of copies alone."""
     x, y = prepare_data(model, data, constant=False)
     weights = None if sample_weight is None else row_weights(sample_weight, x)

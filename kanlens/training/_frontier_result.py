@@ -85,9 +85,8 @@ class Growth:
         self.model, self.x, self.y, self.sample_weight = model, x, y, weights
         self.targets = scaled_targets(model, y)
         self.weights = distinct_weights(len(x), weights, copies)
-        self.rows = np.unique(
-            np.linspace(0, len(x) - 1, min(len(x), GROWTH_ROWS)).round().astype(int)
-        )
+        even = np.linspace(0, len(x) - 1, min(len(x), GROWTH_ROWS))
+        self.rows = np.unique(even.round().astype(int))
         self.columns: list[ColumnCurves] = []
         self.paths: list[list[GrowthPath]] = []  # by output: on all rows, then without each fold
         self.held: list[Array] = []
@@ -246,8 +245,7 @@ class Frontier(Displayed):
         order = torch.from_numpy(self._growth.held_order)
         x, y = self._growth.x[order], self._growth.y[order]
         keep_held_out(model, x, self._outputs[self.index(edges)], y)
-        weights = fingerprint(model.state_dict().values())
-        model.growth = replace(self.record(edges), weights=weights)
+        model.growth = replace(self.record(edges), weights=fingerprint(model.state_dict().values()))
         return model
 
     def record(self, edges: int | None = None) -> GrowthRecord:
@@ -309,8 +307,7 @@ def trace_frontier(
         saved.write()
     else:
         saved.note(growth.state, last=True)
-    cut = stop.happened or deadline.passed
-    return _scored(growth, time.perf_counter() - started, cut)
+    return _scored(growth, time.perf_counter() - started, stop.happened or deadline.passed)
 
 
 def _scored(growth: Growth, seconds: float, cut: bool) -> Frontier:

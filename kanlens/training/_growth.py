@@ -117,12 +117,6 @@ def curve_from(network: SmallNetwork, column: int, values: Array) -> FactorCurve
     return FactorCurve(column, coefficients, np.ones(len(own.design.start)))
 
 
-def _links(network: SmallNetwork, test: ScoreTest) -> list[Addition]:
-    if not network.loss.linear or network.link is not None:
-        return []
-    return [Addition(gain=test(bends(network.sums()))[0], edges=1)]
-
-
 def _pairs(
     network: SmallNetwork, test: ScoreTest, pairs: Collection[tuple[int, ...]]
 ) -> list[Addition]:
@@ -130,8 +124,7 @@ def _pairs(
     moves = []
     for pair in pairs:
         left, right = (network.columns[column].probe_values for column in pair)
-        block = (left[:, :, None] * right[:, None, :]).reshape(len(left), -1)
-        gain, start = test(block)
+        gain, start = test((left[:, :, None] * right[:, None, :]).reshape(len(left), -1))
         u, sizes, v = np.linalg.svd(start.reshape(left.shape[1], -1))
         root = np.sqrt(sizes[0])
         values = (left @ u[:, 0] * root, right @ v[0] * root)
@@ -229,8 +222,7 @@ class GrowthPath:
     ) -> None:
         self.max_edges, self.interactions, self.names = max_edges, interactions, names
         self.steps, self.ended, self.links = list[GrowthStep](), False, interactions.link
-        bent = any(is_bent(column.shape) for column in network.columns)
-        self.links = self.links and not bent
+        self.links = self.links and not any(is_bent(column.shape) for column in network.columns)
         if network.curves() > max_edges:
             network = network.strongest(max_edges)
         pairs = itertools.combinations(range(len(network.columns)), 2)
@@ -265,7 +257,9 @@ class GrowthPath:
         """Add the term with the largest gain per edge, if any gain exceeds `MIN_GAIN`."""
         network = self.steps[-1].network.copy()
         test, interactions = ScoreTest(network), self.interactions
-        moves = _links(network, test) if self.links else []
+        moves = []
+        if self.links and network.loss.linear and network.link is None:
+            moves.append(Addition(gain=test(bends(network.sums()))[0], edges=1))
         moves += _extensions(network, test, interactions)
         if interactions.most is None or len(network.products) < interactions.most:
             products = _pairs(network, test, self.pairs)

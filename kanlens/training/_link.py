@@ -43,8 +43,7 @@ class Link:
     @property
     def centers(self) -> Array:
         """Weights of the identity: means of `DEGREE` knots (Greville abscissae)."""
-        knots = self.knots[1:-1]
-        return np.convolve(knots, np.full(DEGREE, 1 / DEGREE), "valid")
+        return np.convolve(self.knots[1:-1], np.full(DEGREE, 1 / DEGREE), "valid")
 
     @property
     def knots(self) -> Array:
@@ -65,8 +64,7 @@ class Link:
 
     def slope(self, sums: Array) -> Array:
         """Return the slopes at sums (batch,)."""
-        spline = BSpline(self.knots, self.weights, DEGREE)
-        return np.asarray(spline.derivative()(self.inside(sums)))
+        return np.asarray(BSpline(self.knots, self.weights, DEGREE).derivative()(self.inside(sums)))
 
     def stretched(self, factor: float) -> Link:
         """Return the link function of `factor` times the sum."""

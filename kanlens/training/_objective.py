@@ -234,13 +234,10 @@ def _predictions(
     chances = probabilities(output)
     labels = [model.class_labels[code] for code in classes(output).tolist()]
     frame = pd.DataFrame({model.schema.target or "class": labels})
-    for code, label in enumerate(model.class_labels):
-        frame[f"probability {label}"] = chances[:, code].cpu().numpy()
+    frame[[f"probability {label}" for label in model.class_labels]] = chances.cpu().numpy()
     if widths is not None:
         own = (chances >= 1 - widths).cpu().numpy()
-        frame = frame.assign(
-            **{f"in set {label}": own[:, code] for code, label in enumerate(model.class_labels)}
-        )
+        frame[[f"in set {label}" for label in model.class_labels]] = own
     return frame
 
 

@@ -68,9 +68,8 @@ class FitResult(Displayed):
     interrupted: bool = False
 
     def _line(self) -> str:
-        rows = (
-            f"{len(self.held_out):,} held-out rows" if len(self.held_out) else "the training rows"
-        )
+        count = len(self.held_out)
+        rows = f"{count:,} held-out rows" if count else "the training rows"
         steps = f"step {self.best_step} of {len(self.history)}"
         return f"{self.metric_name} {self.metric:.4g} on {rows}, {steps}; {self.stopped_because}"
 
@@ -202,12 +201,9 @@ class SparsityPath(Displayed):
         InvalidValueError
             If there is no such step.
         """
-        index = self.best if index is None else index
-        if not -len(self.steps) <= index < len(self.steps):
-            expected, advice = (
-                f"an index from {-len(self.steps)} to {len(self.steps) - 1}",
-                "Count the steps from 0",
-            )
+        index, count = self.best if index is None else index, len(self.steps)
+        if not -count <= index < count:
+            expected, advice = f"an index from {-count} to {count - 1}", "Count the steps from 0"
             raise InvalidValueError("SparsityPath.model_at", expected, repr(index), advice)
         return self.steps[index].model
 

@@ -122,9 +122,8 @@ class SmallNetwork:
         starts = [design.start[:size] for design, size in zip(designs, sizes, strict=True)]
         kinds = np.arange(firsts[-1])
         if self.pooled:
-            levels = [len(design.curves) > 1 for design in designs]
-            pairs = zip(sizes, levels, strict=True)
-            kinds = np.concatenate([np.arange(size) - own for size, own in pairs])
+            pairs = zip(sizes, designs, strict=True)
+            kinds = np.concatenate([np.arange(n) - (len(own.curves) > 1) for n, own in pairs])
         _, places, kinds = np.unique(kinds, return_index=True, return_inverse=True)
         self.owners = kinds[blocks]
         self.variances = np.concatenate(starts)[places] / len(sizes)

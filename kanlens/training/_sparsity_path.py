@@ -174,12 +174,8 @@ def _check_strengths(strengths: Sequence[float] | int | None, options: Mapping[s
     if not values:
         raise InvalidValueError("sparsity_path", "some strengths", "[]", "Pass their number")
     if any(b <= a for a, b in itertools.pairwise(values)):
-        raise InvalidValueError(
-            "sparsity_path",
-            "strictly increasing strengths",
-            repr(values),
-            "Sort them and drop duplicates",
-        )
+        expected, advice = "strictly increasing strengths", "Sort them and drop duplicates"
+        raise InvalidValueError("sparsity_path", expected, repr(values), advice)
     return values
 
 
@@ -285,8 +281,7 @@ class _PathRun:
         """Train a model, and return its record for a checkpoint."""
         started = time.perf_counter()
         options = replace(self.plan, strength=strength)
-        rows = self.x, self.y
-        run = TrainingRun(model, options, *rows, self.generator, groups=self.groups)
+        run = TrainingRun(model, options, self.x, self.y, self.generator, groups=self.groups)
         run.begin(self.begun, self.held_out)
         self.begun = None
         self.generator, self.held_out = run.generator, run.held_out

@@ -139,9 +139,8 @@ def streamed_run(
         advice = "Choose one of these, allow more {max_memory}", "pass source.sample(100_000)"
         raise InvalidValueError("fit", expected, got, *advice, max_memory=None)
     rows = source.spread(held, extremes=True)
-    run = TrainingRun(
-        model, options, *prepare_data(model, source.take(rows)), generator, ranks=ranks
-    )
+    x, y = prepare_data(model, source.take(rows))
+    run = TrainingRun(model, options, x, y, generator, ranks=ranks)
     run.stream = RowStream(
         model=model, source=source, batch_size=options.batch_size, ranks=ranks, sampled=rows
     )

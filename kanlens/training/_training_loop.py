@@ -144,8 +144,7 @@ class TrainingRun:
 
     def _seeded(self) -> torch.Generator:
         if self.generator is None:
-            seed = int(torch.randint(2**63 - 1, ()))
-            self.generator = torch.Generator().manual_seed(seed)
+            self.generator = torch.Generator().manual_seed(int(torch.randint(2**63 - 1, ())))
         return self.generator
 
     def _permutation(self, n: int) -> Tensor:
@@ -328,8 +327,7 @@ class TrainingRun:
             value = self.objective.total(x, y, weights, average)
             if bool(torch.isfinite(value)):
                 value.backward()
-                if average is not None:
-                    self.ranks.sum_gradients(self.model.parameters())
+                self.ranks.sum_gradients(self.model.parameters())
         if bool(torch.isfinite(value)):
             if self.proximal is not None:
                 self.proximal.mask_gradients()
@@ -415,8 +413,7 @@ class TrainingRun:
         if self.failed:
             return
         value.backward()
-        if average is not None:
-            self.ranks.sum_gradients(self.model.parameters())
+        self.ranks.sum_gradients(self.model.parameters())
         self.optimizer.step()
         self.paths.keep()
         if self.proximal is not None:
@@ -425,8 +422,7 @@ class TrainingRun:
     def _outputs(self, x: Tensor) -> Tensor:
         """Return the outputs of the model for x (batch, in), computed by all processes."""
         own = x if self.ranks.count == 1 else x[self.ranks.share(len(x))[0]]
-        outputs: Tensor = self.model(own)
-        return outputs if self.ranks.count == 1 else self.ranks.gather(outputs, len(x))
+        return self.ranks.gather(self.model(own), len(x))
 
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
@@ -434,9 +430,7 @@ class TrainingRun:
         y, validation_loss = self.train_y, math.nan
         x, _, _, average = self._part()
         output, penalty = self.objective.evaluated(x, average)
-        if average is not None:
-            output = self.ranks.gather(output, len(y))
-        weights = self.train_weights
+        output, weights = self.ranks.gather(output, len(y)), self.train_weights
         loss = task_loss(self.model, output, y, weights)
         if len(self.test_x):
             output, y, weights = self._outputs(self.test_x), self.test_y, self.test_weights
