@@ -85,9 +85,8 @@ class Comparison(Displayed):
         names = ", ".join(self.importance.columns)
         rows = len(next(iter(self.attributions.values())).values)
         left = f", {len(self.skipped)} skipped" if self.skipped else ""
-        return (
-            f"{self.importance.shape[1]} methods on {rows:,} rows of {self.target}{left}: {names}"
-        )
+        size = f"{self.importance.shape[1]} methods on {rows:,} rows"
+        return f"{size} of {self.target}{left}: {names}"
 
     @property
     def target(self) -> str:
@@ -206,9 +205,7 @@ def run_comparison(
 
 def comparable() -> list[str]:
     """Return the methods that can be compared: local ones, of features."""
-    return [
-        name for name, method in METHODS.items() if method.scope == "local" and not method.of_nodes
-    ]
+    return [name for name, m in METHODS.items() if m.scope == "local" and not m.of_nodes]
 
 
 def _checked_methods(methods: Sequence[str] | str | None) -> list[str]:
@@ -233,8 +230,7 @@ def _checked_methods(methods: Sequence[str] | str | None) -> list[str]:
 
 def _checked_metrics(metrics: Sequence[str] | str | None) -> list[str]:
     if metrics is None:
-        quick = {"exact", "model"}
-        return [name for name, metric in METRICS.items() if metric.needs <= quick]
+        return [name for name, metric in METRICS.items() if metric.needs <= {"exact", "model"}]
     names = _listed("metrics", metrics, list(METRICS))
     for name in names:
         check_choice("compare", "metrics", name, METRICS)

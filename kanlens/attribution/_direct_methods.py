@@ -122,9 +122,8 @@ def _observational(problem: Problem) -> Tensor:
     n = x.shape[1]
     if n > LIMIT:
         expected = f"at most {LIMIT} features for the observational distribution"
-        raise MethodError(
-            "attribute", expected, str(n), "Use {law}", "fewer features", law="interventional"
-        )
+        advice = "Use {law}", "fewer features"
+        raise MethodError("attribute", expected, str(n), *advice, law="interventional")
     law = GaussianCopula(rows)
     ours, theirs = contributions(problem, x), contributions(problem, rows)
     atoms = theirs.gather(0, law.order)  # (row, in): f_i at the sorted values of the background
@@ -138,8 +137,7 @@ def _observational(problem: Problem) -> Tensor:
             for part in torch.arange(len(x), device=x.device).split(size):
                 worth = ours[part][:, members].sum(1)
                 for i in [i for i in live.tolist() if i not in members]:
-                    chances = law.conditional(scores[part], members, i)  # (part, row)
-                    worth = worth + chances @ atoms[:, i]
+                    worth = worth + law.conditional(scores[part], members, i) @ atoms[:, i]
                 values[part] += worth[:, None] * weight[code]
             advance(1)
     return values
@@ -164,9 +162,7 @@ def secant(problem: Problem) -> LocalValues:
        Activation Differences, 2017.
     """
     x, rows = problem.x, problem.background
-    flows = [
-        x.new_zeros(len(x), layer.out_features, layer.in_features) for layer in problem.model.layers
-    ]
+    flows = [x.new_zeros(len(x), *layer.mask.shape) for layer in problem.model.layers]
     with progress_bar("secant", len(x) * len(rows), shown=problem.progress) as advance:
         for here, there in pairs(len(x), len(rows), problem.pairs_at_once):
             for total, flow in zip(flows, _flows(problem, x[here], rows[there]), strict=True):

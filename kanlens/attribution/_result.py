@@ -280,8 +280,7 @@ def _plain(x: Tensor) -> Any:
 def _merged(pairs: Tensor, member: Tensor) -> Tensor:
     """Return interactions of groups (batch, group, group); a group's own join its main effect."""
     own = torch.diag_embed(pairs.diagonal(dim1=1, dim2=2))
-    off = pairs - own
-    between = member.mT @ off @ member
+    between = member.mT @ (pairs - own) @ member
     within = torch.diag_embed(between.diagonal(dim1=1, dim2=2))
     main = torch.diag_embed(own.diagonal(dim1=1, dim2=2) @ member)
     return between - within + main + within / 2

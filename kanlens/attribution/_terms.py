@@ -343,13 +343,9 @@ class _TermSum:
         for side, scale in zip(sides, (1 / spread, weight * spread), strict=True):
             values, sums = self.values[:, side], self.sums[:, side]
             curves = scale * (values - values[: self.rows].mean(0) + sums.mean())
-            factors.append(
-                tuple(
-                    self._effect([self.settings[c]], self._points(c, curves[:, c]))
-                    for c in self.live[side]
-                )
-            )
-            names.append(" + ".join(self.settings[c].name for c in self.live[side]))
+            pairs = [(self.settings[c], self._points(c, curves[:, c])) for c in self.live[side]]
+            factors.append(tuple(self._effect([own], points) for own, points in pairs))
+            names.append(" + ".join(own.name for own, _ in pairs))
         values = weight * self.sums[:, sides].prod(1)
         name = " * ".join(f"({name})" if " + " in name else name for name in names)
         return Summand(name=name, factors=tuple(factors), values=values - values.mean())

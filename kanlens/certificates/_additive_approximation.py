@@ -86,8 +86,7 @@ def weighted(propagation: BoundPropagation, x: Tensor) -> Tensor:
     if propagation.additive.numel() > MAX_COLUMNS:
         columns, weights = _columns(propagation.model, x), propagation.additive[:, 0]
         return torch.where(weights == 0, 0.0, columns * weights).sum(1)
-    sums = AdditiveFunction(model=propagation.model, weights=propagation.additive)
-    return sums(x)
+    return AdditiveFunction(model=propagation.model, weights=propagation.additive)(x)
 
 
 def _columns(model: KAN, x: Tensor) -> Tensor:  # (batch, column)
@@ -140,8 +139,7 @@ def _least_squares(columns: Tensor, value: Tensor, like: Tensor) -> list[Tensor]
     sizes = columns.abs().amax(0)
     sizes = torch.where(sizes > FLAT * largest, sizes, 0.0)  # 0 for constant columns
     columns = torch.where(sizes > 0, columns / sizes, 0.0)
-    ones = torch.ones_like(columns[:, :1])
-    design = torch.cat([columns, ones], 1)
+    design = torch.cat([columns, torch.ones_like(columns[:, :1])], 1)
     importance = torch.full_like(value, 1 / len(value))
     eye = torch.eye(design.shape[1]).to(design)
     solutions = []

@@ -201,8 +201,7 @@ class BoundPropagation:
         slopes = self._gradient(layers)
         middle = 0.5 * (low + high)
         at, half = self.outputs(middle), torch.maximum(high - middle, middle - low) * (1 + EPS)
-        change = times(half, slopes.features.size).sum(-1)
-        reach = change * (1 + SUM_EPS) + self.noise
+        reach = times(half, slopes.features.size).sum(-1) * (1 + SUM_EPS) + self.noise
         value = value.meet(Interval.known(at - reach, at + reach))  # the mean value form
         apart = apart if bool(self.additive.any()) else apart.meet(value)
         amounts = lost, _uncertain(self.model, layers, slopes)

@@ -63,8 +63,7 @@ def refine(
     label = escaped(f"certify {propagation.model.output_names[propagation.target]}")
     with progress_bar(label, most, shown=budget.progress) as advance, budget.stop.kept():
         for _ in cutting.paced(itertools.count(), budget.cost(2 * batch, propagation.size)):
-            cuttable = _cuttable(boxes, domain).any(1)
-            wanted = torch.where(cuttable, gaps, -torch.inf)
+            wanted = torch.where(_cuttable(boxes, domain).any(1), gaps, -torch.inf)
             room = (most - count) // 2
             if room < 1 or not bool((wanted > 0).any()):
                 return boxes, count, not bool((gaps > 0).any())
@@ -104,9 +103,7 @@ def open_gaps(
     whole = (domain[:, 1] - domain[:, 0]).clamp_min(1e-300)
     steep = torch.maximum(steep, 1e-3 * width / whole)
     slack = tolerance * steep
-    can_rise, can_fall = least >= 0, most <= 0
     low, high = boxes.slope
-    never = torch.full_like(low, -torch.inf)
     rows = [
         boxes.value[1] - seen.value[1] - room,
         seen.value[0] - boxes.value[0] - room,
@@ -114,8 +111,8 @@ def open_gaps(
         seen.apart[0] - boxes.apart[0] - far,
         *(high - most - slack).mT,
         *(least - low - slack).mT,
-        *torch.where(can_rise, -low - SIGN * steep, never).mT,
-        *torch.where(can_fall, high - SIGN * steep, never).mT,
+        *torch.where(least >= 0, -low - SIGN * steep, -torch.inf).mT,
+        *torch.where(most <= 0, high - SIGN * steep, -torch.inf).mT,
         *(boxes.norms() - seen.norms * (1 + tolerance)).mT,
     ]
     return torch.stack(rows)
@@ -187,9 +184,8 @@ def halved(
     near = knots[feature]  # (box, knot)
     distance = (near - middle[:, None]).abs()
     best = distance.argmin(1)
-    at = near[rows, best]
-    good = distance[rows, best] <= CENTRAL * (right - left)
-    cut = torch.where(good, at, middle)
+    central = distance[rows, best] <= CENTRAL * (right - left)
+    cut = torch.where(central, near[rows, best], middle)
     cut = torch.where(usable, cut, right)
     lower_high, upper_low = high.clone(), low.clone()
     lower_high[rows, feature] = cut

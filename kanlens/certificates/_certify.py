@@ -42,7 +42,7 @@ from kanlens.training._constraints import proven_shapes
 CALL = "certify"
 Domain: TypeAlias = "Tensor | Array | Mapping[str, tuple[float, float]]"
 Result = TypeVar("Result")
-DISTANCE_POINTS = 2048, 32768  # fewest and most points for the distance from an additive function
+FEWEST_POINTS, MOST_POINTS = 2048, 32768  # for the distance from an additive function
 NUMBERS = 2**18  # largest number of features times these points
 TABLE = 8 * (6 + 5)  # bytes for the polynomials of an edge, and of its slope, on a piece
 EXPLORING = 0.3  # share of a limited time that goes to evaluated points
@@ -139,10 +139,8 @@ def certify(
         tolerance=float(tolerance), max_boxes=max_boxes, deadline=deadline, progress=progress
     )
     written = expand_normalization(float64_copy(model))
-    needed = sum(
-        TABLE * layer.out_features * layer.breakpoints().numel() for layer in written.layers
-    )
-    check_memory(CALL, needed, "bounds of the edges", "Prune the model first")
+    numbers = (layer.out_features * layer.breakpoints().numel() for layer in written.layers)
+    check_memory(CALL, TABLE * sum(numbers), "bounds of the edges", "Prune the model first")
     outputs: list[OutputCertificate] = []
     with (
         torch.inference_mode(False),
@@ -193,8 +191,7 @@ def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:
         got = f"{low!r} to {high!r}"
         if not math.isfinite(high - low):
             overflows = math.isfinite(low) and math.isfinite(high)
-            width = f"a finite width of {name!r}"
-            expected = width if overflows else f"finite ends for {name!r}"
+            expected = f"{'a finite width of' if overflows else 'finite ends for'} {name!r}"
             raise DataError(CALL, expected, got, "Pass the range of the data")
         if low > high:
             raise InvalidValueError(CALL, f"the lower end of {name!r} first", got, "Swap the ends")
@@ -207,11 +204,8 @@ def between_categories(schema: Schema, domain: Tensor) -> tuple[str, ...]:
     for index, feature in enumerate(schema.features):
         if feature.kind not in ("numeric", "date"):
             columns.setdefault(feature.column, []).append(index)
-    features = schema.features
-    held = {
-        c: _held([features[k] for k in places], domain[places]) for c, places in columns.items()
-    }
-    return tuple(column for column in columns if not held[column])
+    parts = {c: ([schema.features[k] for k in own], domain[own]) for c, own in columns.items()}
+    return tuple(column for column, part in parts.items() if not _held(*part))
 
 
 def _held(features: list[Feature], ends: Tensor) -> bool:
@@ -293,12 +287,10 @@ def _certified(whole: BoundPropagation, target: int, budget: SearchBudget) -> Ou
     budget = replace(budget, row_seconds=exploring.elapsed / len(sample.x))
     fit = budget.allows("an additive function", 2 * budget.seconds)
     additive = additive_approximation.additive_part(propagation, sample.x, sample.value, fit=fit)
-    fewest, most = DISTANCE_POINTS
-    points = affordable(model, max(fewest, min(most, NUMBERS // len(domain))))
+    points = affordable(model, max(FEWEST_POINTS, min(MOST_POINTS, NUMBERS // len(domain))))
     step = -(-len(sample.x) // (points if fit else sampling.MIN_POINTS_LARGE_MODEL))
     thin = additive_approximation.weighted(propagation, sample.x[::step])
-    distance = sample.value[::step] - thin
-    seen = sampling.extremes(sample, distance)
+    seen = sampling.extremes(sample, sample.value[::step] - thin)
     boxes, count, decided = refine(propagation, seen, budget)
     evaluated = sample, seen, additive
     findings = OutputFindings(propagation, boxes, count, decided, *evaluated, budget)

@@ -62,8 +62,7 @@ class OutputFindings:
                 return f"a layer of kind {kind!r} does not bound its edges (method 'enclosure')"
             for term in layer.edge_terms():
                 if term.g.turning(1) is None and bool((term.mask != 0).any()):
-                    name = term.g.name
-                    return f"the slope of {name!r} has no bound: its extrema are not known"
+                    return f"the slope of {term.g.name!r} has no bound: its extrema are not known"
         return ""
 
     @property

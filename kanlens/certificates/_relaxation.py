@@ -183,9 +183,7 @@ def node_bounds(nodes: Nodes, sums: Interval) -> Interval:
         low[free.any(1)], high[free.any(1)] = -torch.inf, torch.inf
         columns.append(Interval(low, high))
     bounds = Interval.stack(columns, 1)
-    if nodes.scaled:
-        bounds = bounds.scaled(nodes.scale).shift(nodes.shift)
-    return bounds
+    return bounds.scaled(nodes.scale).shift(nodes.shift) if nodes.scaled else bounds
 
 
 def through_nodes(
@@ -212,8 +210,7 @@ def through_nodes(
         rest = most - sizes.prod(-1) - (half * others(sizes)).sum(-1) + 64 * EPS * most
         factor = slopes[..., sums + product]
         center = factor * ((1 - len(members)) * middle.prod(-1))[:, None]
-        reach = times(factor.abs(), rest[:, None])
-        reach = reach + 8 * EPS * center.abs()
+        reach = times(factor.abs(), rest[:, None]) + 8 * EPS * center.abs()
         margin = margin.plus(Interval(center - reach, center + reach))
         weights.append(factor[..., None] * others(middle)[:, None])
     return torch.cat(weights, -1), margin

@@ -154,8 +154,7 @@ def _climbed(
         collected.append(trial)
         if len(trial.x) < tries[..., 0].numel():
             break
-        values = _objectives(trial)[chosen]
-        values = values.reshape(len(pulls), len(pulls), starts.shape[1], -1)
+        values = _objectives(trial)[chosen].reshape(len(pulls), len(pulls), starts.shape[1], -1)
         mine = values[goals[:, 0, 0], goals[:, 0, 0]]  # (goal, start, try)
         top, which = mine.max(2)
         better = top > best
@@ -189,13 +188,12 @@ def extremes(sample: EvaluatedPoints, apart: Tensor) -> Extremes:
     high = slope.nan_to_num(-torch.inf).amax(0)
     none = torch.isinf(low)
     rest = defined(apart)
-    norms = dual_norms(slope.nan_to_num(0.0))
     return Extremes(
         value=(float(value.amin()), float(value.amax())),
         apart=(float(rest.amin()), float(rest.amax())),
         slope_low=low.masked_fill(none, torch.nan),
         slope_high=high.masked_fill(none, torch.nan),
-        norms=norms.amax(0),
+        norms=dual_norms(slope.nan_to_num(0.0)).amax(0),
     )
 
 

@@ -97,18 +97,14 @@ class FeatureCertificate:
     @property
     def effect(self) -> Bound:
         """The largest change of the output when only this feature moves."""
-        return Bound(
-            bound=max(self.rises.bound, self.falls.bound),
-            seen=max(self.rises.seen, self.falls.seen),
-        )
+        bound = max(self.rises.bound, self.falls.bound)
+        return Bound(bound=bound, seen=max(self.rises.seen, self.falls.seen))
 
     @property
     def lipschitz(self) -> Bound:
         """The largest absolute derivative by this feature."""
-        return Bound(
-            bound=max(abs(self.slope.low), abs(self.slope.high)),
-            seen=max(abs(self.slope.seen_low), abs(self.slope.seen_high)),
-        )
+        bound = max(abs(self.slope.low), abs(self.slope.high))
+        return Bound(bound=bound, seen=max(abs(self.slope.seen_low), abs(self.slope.seen_high)))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

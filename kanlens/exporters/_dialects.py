@@ -172,11 +172,8 @@ def _splines(edges: list[tuple[int, int, Any]], n_in: int, bias: Array) -> Splin
 
 
 def _terms(g: ElementaryFunction, rows: dict[tuple[int, float, float], Array]) -> FunctionTerms:
-    places = np.array(list(rows))  # (column, 3)
-    inputs = places[:, 0].astype(np.int64)
-    return FunctionTerms(
-        g=g, inputs=inputs, a=places[:, 1], b=places[:, 2], weights=np.stack(list(rows.values()))
-    )
+    inputs, a, b = map(np.array, zip(*rows, strict=True))  # (column,) each
+    return FunctionTerms(g=g, inputs=inputs, a=a, b=b, weights=np.stack([*rows.values()]))
 
 
 def formula(g: ElementaryFunction, u: sympy.Expr) -> sympy.Expr:
@@ -239,9 +236,6 @@ class _DialectPrinter(StrPrinter):  # type: ignore[misc]  # untyped
 
     def _print_Rational(self, number: sympy.Rational) -> str:
         return f"({self._print_Float(number.p)}/{self._print_Float(number.q)})"
-
-    def _print_Symbol(self, symbol: sympy.Symbol) -> str:
-        return str(symbol.name)
 
     def _print_Pow(self, power: sympy.Pow, rational: bool = False) -> str:
         base, exponent = power.args

@@ -223,10 +223,10 @@ def _add_outputs(graph: Graph, subject: Export, x: str) -> list[Any]:
     shift, scale = subject.description.scaling[4:]
     classes, count, dtype = np.array(subject.classes), len(shift), graph.dtype
     y = graph.add("Add", graph.add("Mul", u, scale), shift)
-    outputs = [graph.value("y", dtype, [len(subject.predictions.names)])]
     if not len(classes):
+        outputs = [graph.value("y", dtype, [len(subject.predictions.names)])]
         _add_predictions(graph, subject.predictions, y)
-    if len(classes):
+    else:
         y = graph.add("Mul", y, [0.0, 1.0]) if count == 1 else y
         graph.add("Gather", classes, graph.add("ArgMax", y, axis=1, keepdims=0), name="label")
         graph.add("Softmax", y, axis=1, name="probabilities")

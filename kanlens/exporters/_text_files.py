@@ -96,11 +96,8 @@ def _run_module(subject: Export, path: Path) -> list[Array]:
     """Run a module on rows and on raw columns, after an empty batch."""
     module = load_module(path)
     calls = [module.predict_proba, module.predict_label] if subject.classes else [module.predict]
-    return [
-        np.concatenate([call(x[:0]), call(x)])
-        for call in calls
-        for x in (subject.rows, subject.frame)
-    ]
+    inputs = subject.rows, subject.frame
+    return [np.concatenate([call(x[:0]), call(x)]) for call in calls for x in inputs]
 
 
 NUMPY_MODULE = Format(name="numpy", ending=".py", write=_write_module, run=_run_module)
@@ -110,8 +107,7 @@ STRICT = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-pedantic")
 
 
 def _write_c(subject: Export, path: Path) -> None:
-    description, u = subject.description, sympy.Symbol("u")
-    names = list(description.functions)
+    description, functions = subject.description, subject.description.functions
     parts = [rule.content[0] for rule in subject.rules if rule.kind == "date"]
     text = rendered(
         "header.h.j2",
@@ -123,8 +119,8 @@ def _write_c(subject: Export, path: Path) -> None:
         predictions=subject.predictions,
         columns=_comment([f"{name} ({kind})" for name, kind in subject.columns.items()]),
         labels=[_string(str(label)) for label in subject.classes],
-        names=names,
-        functions={_comment([k]): C99.text(formula(description.functions[k], u)) for k in names},
+        names=list(functions),
+        functions={_comment([k]): C99.text(formula(g, U)) for k, g in functions.items()},
         dates={part: _date(part) for part in parts},
         layers=description.layers,
         encoded=[_feature(rule, subject) for rule in subject.rules],
@@ -248,8 +244,7 @@ def _held(subject: Export) -> list[str]:
 
 
 def _write_sympy(subject: Export, path: Path) -> None:
-    names = map(written, subject.description.outputs)
-    pairs = zip(names, _formulas(subject), strict=True)
+    pairs = zip(map(written, subject.description.outputs), _formulas(subject), strict=True)
     lines = [f"{name} = {formula_text(formula, exact=True)}" for name, formula in pairs]
     head = [f"# {subject.title}", *(f"# within {text}" for text in _held(subject))]
     path.write_text("\n".join([*head, *lines, ""]), encoding="utf-8")

@@ -154,10 +154,9 @@ def _date(part: str, cell: str) -> str:
     floor, half = sympy.floor, sympy.Rational(1, 2)
     wraps = floor((14 - month + half) / 12)  # 1 in January and February: years begin in March
     of_year = floor((153 * (month + 12 * wraps - 3) + 2 + half) / 5) + day - 1
-    leaps = sum(
-        sign * floor((year - wraps + half) / n) for n, sign in ((4, 1), (100, -1), (400, 1))
-    )
-    days = 365 * (year - wraps) + leaps + of_year - 719468
+    year -= wraps
+    leaps = sum(sign * floor((year + half) / n) for n, sign in ((4, 1), (100, -1), (400, 1)))
+    days = 365 * year + leaps + of_year - 719468
     time = (3600 * hour + 60 * minute + second) / 86400
     return SQL.text(days + time if part == "days" else date_part(part, days))
 
@@ -351,9 +350,7 @@ class _Row:
         if not re.search(r"ERF|YEAR|MONTH|HOUR|:", text):
             values = np.asarray(function(*inputs), dtype=object)
         else:  # functions of single cells
-            rows = [
-                [cells[[k]] if len(cells) > 1 else cells for cells in inputs] for k in range(count)
-            ]
+            rows = [[x[[k]] if len(x) > 1 else x for x in inputs] for k in range(count)]
             values = np.array([np.ravel(function(*row))[:1] for row in rows], dtype=object)
         self.columns.append(np.broadcast_to(values, (count, 1)))
 
@@ -381,8 +378,7 @@ def _run_workbook(subject: Export, path: Path) -> list[Array]:
             row.add(str(cell.value))
     count = len(subject.classes or subject.predictions.names)
     values = np.concatenate(columns[-count:], axis=1)
-    errors = np.vectorize(isinstance)(values, str)
-    values = np.where(errors, np.nan, values).astype(np.float64)
+    values = np.where(np.vectorize(isinstance)(values, str), np.nan, values).astype(np.float64)
     return [values, *([columns[-count - 1][:, 0]] if subject.classes else [])]
 
 

@@ -23,6 +23,7 @@ from kanlens.functions import _activations as activations
 from kanlens.functions import _families as families
 from kanlens.functions._elementary import Domain, ElementaryFunction, Scalar, Symmetry, of_sympy
 
+_REGISTER = "Register it first, with kanlens.register_function"
 _IN_TANH = re.compile(r"T([1-9][0-9]?)\(tanh\)")
 USUAL = {"approximate": "none", "alpha": 1.0, "beta": 1.0, "negative_slope": 0.01, "threshold": 20}
 """Parameter values of torch's activations that the functions of the catalog assume."""
@@ -47,8 +48,7 @@ def check_functions(call: str, names: Iterable[str]) -> None:
     for name in sorted(set(names) - set(FUNCTIONS)):
         if nearest(name, FUNCTIONS) is not None:
             check_choice(call, "function", name, FUNCTIONS)
-        advice = "Register it first, with kanlens.register_function"
-        raise InvalidValueError(call, "registered functions", repr(name), advice)
+        raise InvalidValueError(call, "registered functions", repr(name), _REGISTER)
 
 
 def base_name(base: object, *, call: str = "base_activation", others: Iterable[str] = ()) -> str:
@@ -62,10 +62,9 @@ def base_name(base: object, *, call: str = "base_activation", others: Iterable[s
             return name
     names = sorted({*BASES, *others})
     hint = nearest(base, names) if isinstance(base, str) else None
-    advice = "Register it first, with kanlens.register_function"
-    advice = f"Did you mean {hint!r}?" if hint else advice
-    expected, got = f"to be one of {', '.join(names)}", repr(base)
-    got = base.__name__ if isinstance(base, type) else got
+    advice = f"Did you mean {hint!r}?" if hint else _REGISTER
+    expected = f"to be one of {', '.join(names)}"
+    got = base.__name__ if isinstance(base, type) else repr(base)
     raise InvalidValueError(call, expected, got, advice, argument="base_activation")
 
 

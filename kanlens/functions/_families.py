@@ -53,7 +53,7 @@ def rational(name: str) -> ElementaryFunction:
         return sum(c * u**k for k, c in enumerate(top)) / (1 + sympy.Abs(q))
 
     pieces = _pieces(top, bottom, even)
-    kinks = {root for piece in pieces for root in _roots(piece.inner) if piece.lies(root)}
+    kinks = {root for piece in pieces for root in _roots(piece.inner) if piece.half * root >= 0}
     kinks |= {0.0} if even else set()
     sides = [k + s * _BESIDE * (1 + abs(k)) for k in kinks for s in (-1, 1)]
 
@@ -88,10 +88,6 @@ class _Piece:
     @property
     def whole(self) -> Polynomial:
         return 1.0 + self.inner * float(self.sign)
-
-    def lies(self, u: float) -> bool:
-        """Return whether u is in the half line."""
-        return self.half * u >= 0
 
     def where(self, u: Array) -> Any:
         """Return the mask of u at which the piece is the function."""
@@ -210,11 +206,8 @@ def _window(u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     low = 0.5 * math.pi * s**4 * (35 - 84 * s + 70 * s**2 - 20 * s**3)
     window, across = torch.cos(low), torch.sin(low)
     first = t <= 0.5
-    return (
-        torch.where(first, window, across),
-        torch.where(first, across, window),
-        140 * (s * (1 - s)) ** 3,
-    )
+    rise = 140 * (s * (1 - s)) ** 3
+    return torch.where(first, window, across), torch.where(first, across, window), rise
 
 
 def _meyer_slope(u: Tensor) -> Tensor:
@@ -340,24 +333,18 @@ def chebyshev_in_tanh(degree: int) -> ElementaryFunction:
     area, (constant, slope) = quotient.integ(), np.pad(rest.coef, (0, 2))[:2]
     area -= area(0.0)
 
-    def primitive(u: Array) -> Array:
-        return np.asarray(area(np.tanh(u)) + slope * tanh_integral(u) + constant * u)
-
-    def value(u: Tensor) -> Tensor:
-        return _recurrence(torch.tanh(u), degree, second=False)
-
     def derivative(u: Tensor) -> Tensor:
         return degree * _recurrence(torch.tanh(u), degree - 1, second=True) * tanh_slope(u)
 
     return unsearched(
         name=f"T{degree}(tanh)",
-        value=value,
+        value=lambda u: _recurrence(torch.tanh(u), degree, second=False),
         derivative=derivative,
         expression=lambda u: sympy.chebyshevt(degree, sympy.tanh(u)),
         complexity=3 + degree,
         symmetry="even" if degree % 2 == 0 else "odd",
         closed_form=nth,
-        primitive=primitive,
+        primitive=lambda u: area(np.tanh(u)) + slope * tanh_integral(u) + constant * u,
     )
 
 

@@ -24,7 +24,6 @@ from kanlens.functions._elementary import (
 
 _EPS = float(np.finfo(np.float64).eps)
 _TOLERANCE = 64 * _EPS
-_SMALLEST = math.ulp(0.0)
 _SCAN_POINTS = 32  # points of a scan per unit of a * u, for the largest abs(a)
 _POINTS = 1024, 2**18  # fewest and most points of a scan
 _NONE: Array = np.empty(0)
@@ -205,7 +204,7 @@ class ScaledFunction:
             flat = zeros == [p, q]
             roots += zeros
             if not zeros and at_p * at_q < 0:
-                options: dict[str, Any] = {"xtol": _SMALLEST, "maxiter": 10_000}
+                options: dict[str, Any] = {"xtol": math.ulp(0.0), "maxiter": 10_000}
                 roots.append(optimize.brentq(lambda v: self._above(v, level)[0], p, q, **options))
         return self._places(roots)
 
@@ -233,8 +232,7 @@ class ScaledFunction:
     def expression(self, x: sympy.Expr, shift: float, scale: float) -> sympy.Expr:
         """Return the function of ``(x - shift) / scale`` as an expression."""
         a, b = self.a / scale, self.b - self.a * shift / scale
-        inner = _number(a) * x + _number(b)
-        return _number(self.c) * self.g.expression(inner) + _number(self.d)
+        return _number(self.c) * self.g.expression(_number(a) * x + _number(b)) + _number(self.d)
 
     def _places(self, v: list[float]) -> Array:
         """Return the u at which a * u + b is `v`, for a other than 0."""

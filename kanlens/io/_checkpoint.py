@@ -304,8 +304,7 @@ def read_safetensors(path: Pathlike, *, call: str) -> tuple[dict[str, str], dict
     """Return the metadata and copies of the tensors of a .safetensors file."""
     with _opened(path, call) as file:
         names = file.keys()
-        tensors = {name: file.get_tensor(name).clone() for name in names}
-        return file.metadata() or {}, tensors
+        return file.metadata() or {}, {name: file.get_tensor(name).clone() for name in names}
 
 
 def checksum(metadata: Mapping[str, str], tensors: Mapping[str, Tensor]) -> str:

@@ -210,9 +210,8 @@ def check_sound(call: str, model: KAN, error: type[KanlensError], *, place: str 
         fault = _fault(f"{name}{place}", name.rpartition(".")[2], tensor)
         if fault is not None:
             raise error(call, *fault)
-    for name, low, high in zip(
-        model.feature_names, model.input_low.tolist(), model.input_high.tolist(), strict=True
-    ):
+    ends = model.input_low.tolist(), model.input_high.tolist()
+    for name, low, high in zip(model.feature_names, *ends, strict=True):
         if low > high:
             expected, got = f"a range of {name!r} that rises{place}", f"{low:g} to {high:g}"
             raise error(call, expected, got, "Swap its ends in the file")

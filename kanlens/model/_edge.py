@@ -330,9 +330,8 @@ class Edge(Displayed):
         inside = [x < float(end) for end in ends]
         total = sympy.Piecewise(*zip(terms, [*inside, True], strict=True))
         plain = (self.input_shift, self.input_scale) == (0.0, 1.0)
-        return total + self.functions.expression(
-            x if plain else (x - self.input_shift) / self.input_scale
-        )
+        u = x if plain else (x - self.input_shift) / self.input_scale
+        return total + self.functions.expression(u)
 
     def _nth(self, x: Array | float, order: int) -> Array:
         """Return the `order`-th derivative in u, or the value, at x."""

@@ -149,8 +149,7 @@ class EdgeLayer(nn.Module):
 
         These are the B-splines, the base unless it is zero, and the series.
         """
-        mode = self.extrapolation
-        columns = [spline.basis(x, self.grid, self.spline_order, extrapolation=mode)]
+        columns = [spline.basis(x, self.grid, self.spline_order, extrapolation=self.extrapolation)]
         if self.base_name != "zero":
             columns.append(self.base_activation(x)[..., None])
         return torch.cat([*columns, self.series_basis(x)], dim=2)
@@ -200,11 +199,8 @@ class EdgeLayer(nn.Module):
     @property
     def piece_degree(self) -> int | None:
         """Degree of the pieces; None with a series, function edges, or a curved base."""
-        if self.series or self._names:
-            return None
-        if BASES[self.base_name].line is not None or not bool(self.base_weights().any()):
-            return self.spline_order
-        return None
+        curved = BASES[self.base_name].line is None and bool(self.base_weights().any())
+        return None if self.series or self._names or curved else self.spline_order
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -346,8 +342,7 @@ class EdgeLayer(nn.Module):
             check_rows("KANLinear.weight_l1", x)
         if not (self.series or self._names):
             return self._coefficients_l1(x)
-        places = self.places() if x is None else x
-        values = self.edge_values(places)
+        values = self.edge_values(self.places() if x is None else x)
         norms = (values - values.mean(0)).abs().mean(0)
         if self.series:
             return norms

@@ -126,14 +126,11 @@ def cuts_of(own: Enclosure) -> Tensor:  # (in, cut)
     """Return the ends of pieces: knots, kinks, and cuts where functions are curved."""
     knots = own.knots if own.mode == "zero" else spline.breakpoints(own.knots, own.degree)
     rows = []
-    for i, (row, low, high) in enumerate(
-        zip(knots.cpu().numpy(), own.low.tolist(), own.high.tolist(), strict=True)
-    ):
+    inputs = zip(knots.cpu().numpy(), own.low.tolist(), own.high.tolist(), strict=True)
+    for i, (row, low, high) in enumerate(inputs):
         active = [term for term in own.terms if term.weight[:, i].any() and term.a[i] != 0]
         curved = [term for term in active if term.g.line is None]
-        kinks = [
-            place for term in curved for place in term.places((*term.g.kinks, *term.g.jumps), i)
-        ]
+        kinks = [x for term in curved for x in term.places((*term.g.kinks, *term.g.jumps), i)]
         after = _outward(float(row[-1]), high, bool(curved))
         before = [-end for end in _outward(-float(row[0]), -low, bool(curved))]
         ends = [*before, *row.tolist(), *after]
@@ -194,8 +191,7 @@ def table_of(own: Enclosure, cuts: Tensor, derivative: int) -> PieceTable:
     size = sizes.sum(-1) + shaped.abs().amax(-1) + _terms(own, derivative)[..., None]
     moved = cuts.abs()[:, 1:].maximum(cuts.abs()[:, :-1]) / half.clamp_min(1e-300)
     bend = (sizes * torch.arange(count).to(cuts)).sum(-1)
-    places_off = (1e-14 * moved).masked_fill(half == 0, 0.0) * bend
-    margin = PAD * size + places_off
+    margin = PAD * size + (1e-14 * moved).masked_fill(half == 0, 0.0) * bend
     for term in own.terms:
         margin = margin + term.weight.abs()[..., None] * _error(term, cuts, count)
     return PieceTable(cuts, powers, margin)

@@ -127,11 +127,10 @@ def keep_held_out(
         advice = "Columns may separate the few events: add rows with events, or leave columns out"
         warnings.warn(KanlensWarning("fit", expected, got, advice), stacklevel=4)
     codes = {name: encoded(own, "<u2") for name, own in category_codes(model.schema, x).items()}
-    outputs, y = parts
     model.held_out = HeldOut(
         rows=len(x),
-        outputs=encoded(outputs.numpy(), "<f4"),
-        targets=encoded(y.numpy(), "<f4"),
+        outputs=encoded(parts[0].numpy(), "<f4"),
+        targets=encoded(parts[1].numpy(), "<f4"),
         levels=codes,
         shrink=min(shrink, 1.0),
         weights=fingerprint(model.state_dict().values()),

@@ -102,8 +102,7 @@ class Enclosure:
             size = at_start.abs() + at_end.abs() + term.affine[:, 3].abs()[:, None]
             reach = reach + PAD * size
             chord = torch.isfinite(reach) & (reach <= most - least)
-            middle = 0.5 * (least + most)
-            middle = middle.masked_fill(~torch.isfinite(middle), 0.0)
+            middle = (0.5 * (least + most)).nan_to_num(0.0, 0.0, 0.0)
             first, last = torch.where(chord, at_start, middle), torch.where(chord, at_end, middle)
             share = torch.linspace(0, 1, edges.points.shape[-1]).to(first)
             points = first[..., None] + (last - first)[..., None] * share
@@ -129,8 +128,7 @@ class Enclosure:
         edges = replace(edges, lower=lower, upper=upper)
         for placed, inside, start, end in self._pieces(edges, low, high):
             least, most = placed.bounds(start, end, 1)
-            middle = 0.5 * (least + most)
-            middle = middle.masked_fill(~torch.isfinite(middle), 0.0)
+            middle = (0.5 * (least + most)).nan_to_num(0.0, 0.0, 0.0)
             points = middle[..., None].expand(*middle.shape, edges.points.shape[-1])
             ends = least - middle, most - middle
             edges = _put(edges, placed, points, ends, (least, most), inside)
@@ -229,11 +227,9 @@ class Enclosure:
         n_pieces = table.cuts.shape[1] - 1
         first = torch.searchsorted(table.cuts, low.mT.contiguous(), right=True) - 1
         last = torch.searchsorted(table.cuts, high.mT.contiguous()) - 1
-        last = last.clamp(0, n_pieces - 1)
-        ends = torch.stack([first.clamp(0, n_pieces - 1), last])
+        ends = torch.stack([first, last]).clamp(0, n_pieces - 1)
         first, last = ends.amin(0), ends.amax(0)  # of a point at a cut, the pieces on both sides
-        most = int((last - first).max()) + 1
-        steps = torch.arange(most, device=low.device)
+        steps = torch.arange(int((last - first).max()) + 1, device=low.device)
         piece = torch.minimum(first.mT[..., None] + steps, last.mT[..., None])  # (box, in, piece)
         inputs = torch.arange(len(table.cuts), device=low.device)[:, None]
         left, right = table.cuts[inputs, piece], table.cuts[inputs, piece + 1]
@@ -242,8 +238,7 @@ class Enclosure:
         half = (0.5 * (right - left)).clamp_min(1e-300)
         middle = (0.5 * (start + end) - 0.5 * (left + right)) / half
         part = restrict(middle, 0.5 * (end - start) / half, table.powers.shape[-1])
-        powers = _pick(table.powers, piece)  # (box, out, in, piece, power)
-        points = torch.einsum("nipkd,noipd->noipk", part, powers)
+        points = torch.einsum("nipkd,noipd->noipk", part, _pick(table.powers, piece))
         margin = _pick(table.margin, piece)
         margin = margin.masked_fill((~inside[:, None] & ~self.dead)[..., None], torch.inf)
         upper = points.new_full(points.shape[:3], torch.inf)
@@ -266,8 +261,7 @@ def _off_chord(first: Tensor, last: Tensor, slopes: tuple[Tensor, Tensor], width
     """Bound the distance of functions from their chords by intervals of their slopes."""
     chord = torch.where(width > 0, (last - first) / width.clamp_min(1e-300), 0.0)
     low, high = torch.minimum(slopes[0], chord), torch.maximum(slopes[1], chord)
-    gap = (high - low).clamp_min(1e-300)
-    reach = (high - chord) * ((chord - low) / gap) * width
+    reach = (high - chord) * ((chord - low) / (high - low).clamp_min(1e-300)) * width
     return torch.where(width > 0, _or_infinite(reach), 0.0)
 
 

@@ -134,8 +134,8 @@ class LogLoss(Loss):
         """Return the log-odds of the class."""
         from scipy.special import logit
 
-        mean = float(weights @ targets / weights.sum())
-        return float(logit(np.clip(mean, MIN_SHARE, 1 - MIN_SHARE)))
+        share = super().constant(targets, weights)
+        return float(logit(np.clip(share, MIN_SHARE, 1 - MIN_SHARE)))
 
     def rows(
         self, output: Tensor, y: Tensor, scaling: Scaling = PLAIN, weights: Tensor | None = None

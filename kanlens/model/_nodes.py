@@ -261,10 +261,8 @@ def _grouping(entry: Any) -> Grouping | None:
         advice = "Write (3, 2) for 3 sums and 2 products of two, (3, [2, 3]) for other arities"
         raise InvalidValueError("KAN", expected, repr(entry), advice)
     if any(arity < 2 for arity in products):
-        expected, advice = (
-            "products of at least two factors",
-            "Count a single factor among the sums",
-        )
+        expected = "products of at least two factors"
+        advice = "Count a single factor among the sums"
         raise InvalidValueError("KAN", expected, repr(entry), advice)
     grouping = Grouping(int(sums), tuple(int(arity) for arity in products))
     if not grouping.nodes:

@@ -44,8 +44,7 @@ NOISE = 16 * torch.finfo(torch.float64).eps  # of a quadratic form, over its sum
 Average = Callable[[Tensor], Tensor]  # of means over some rows, to the mean over all
 
 # By layer: means over its places, and the grid and the state of the layer they are valid for.
-_means: WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor, tuple[object, ...]]]
-_means = WeakKeyDictionary()
+_means = WeakKeyDictionary[nn.Module, tuple[Tensor, Tensor, tuple[object, ...]]]()
 
 
 class LayerBasis(NamedTuple):
@@ -285,8 +284,7 @@ class Moments:
         inner = inner + weight.unsqueeze(-1) * (self.means[..., -1] - height.unsqueeze(-1))
         mean = (inner * self.share).sum(-1)
         between = ((inner - mean.unsqueeze(-1)).square() * self.share).sum(-1)
-        within = self.covariances.form(coef, weight)
-        return mean + level + weight * height, between + within
+        return mean + level + weight * height, between + self.covariances.form(coef, weight)
 
     def _over_cells(self, coef: Tensor) -> Tensor:  # (out, in, basis) -> (out, in, cell)
         """Return the mean of every spline over the rows in each cell."""
@@ -320,8 +318,7 @@ def _totals(layer: EdgeLayer, basis: LocalBasis, x: Tensor, about: Tensor) -> Te
     cell, values = basis.evaluate(x)
     values.append(BASES[layer.base_name].value(x))
     away = [value - mean.gather(1, cell) for value, mean in zip(values, about, strict=True)]
-    sums = [torch.ones_like(x), *away, *pair_products(away)]
-    return added_by_cell(sums, cell, layer.grid_size)
+    return added_by_cell([torch.ones_like(x), *away, *pair_products(away)], cell, layer.grid_size)
 
 
 def means_and_norms(

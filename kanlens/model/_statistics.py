@@ -92,6 +92,5 @@ def deviations(y: Tensor) -> Tensor:  # (batch, out) -> (out,)
     info, size = torch.finfo(y.dtype), y.abs().amax(0)
     size = torch.where(size > 0, size, 1.0).log2().floor().exp2()  # squares must not underflow
     part = (y / size).std(0, correction=0)
-    return torch.where(
-        (part > info.eps * (y / size).abs().amax(0)) & (part * size > info.tiny), part * size, 0.0
-    )
+    varies = (part > info.eps * (y / size).abs().amax(0)) & (part * size > info.tiny)
+    return torch.where(varies, part * size, 0.0)

@@ -24,13 +24,13 @@ def cumulative_hazard(sums: Array, targets: Array, weights: Array) -> Callable[[
 
     Arguments are log hazards, signed times, and weights (batch,).
     """
-    times = np.unique(np.abs(targets[targets > 0]))
+    happened = targets > 0
+    times = np.unique(targets[happened])
     order = np.abs(targets).argsort()
     ahead = np.append((weights * np.exp(sums))[order][::-1].cumsum()[::-1], 0.0)
     risk = ahead[np.searchsorted(np.abs(targets)[order], times)]
-    events = np.bincount(
-        np.searchsorted(times, targets[targets > 0]), weights[targets > 0], len(times)
-    )
+    places = np.searchsorted(times, targets[happened])
+    events = np.bincount(places, weights[happened], len(times))
     steps = np.divide(events, risk, out=np.zeros(len(times)), where=risk > 0)
     hazard = np.append(0.0, steps.cumsum())
     return lambda at: hazard[np.searchsorted(times, at, side="right")]

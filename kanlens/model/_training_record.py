@@ -47,9 +47,8 @@ class TrainingRecord:
     def count_held_out(self, hashes: Array) -> int:
         """Return the number of rows, given by their hashes (row,), that were held out."""
         stored = np.frombuffer(base64.b64decode(self.held_out, validate=True), dtype="<u8")
-        (own, counts), (stored, times) = (
-            np.unique(h, return_counts=True) for h in (hashes, stored)
-        )
+        own, counts = np.unique(hashes, return_counts=True)
+        stored, times = np.unique(stored, return_counts=True)
         _, left, right = np.intersect1d(own, stored, assume_unique=True, return_indices=True)
         return int(np.minimum(counts[left], times[right]).sum())
 
@@ -57,9 +56,7 @@ class TrainingRecord:
         """Return the scores of baseline models by metric and name, prefixed by the kind of rows."""
         labels = {"mean": "majority"} if self.metric == "accuracy" else {}
         names = (name for name in SCORED[1:] if name in self.scores)
-        return {
-            f"{rows}{labels.get(name, name)}_{self.metric}": self.scores[name] for name in names
-        }
+        return {f"{rows}{labels.get(k, k)}_{self.metric}": self.scores[k] for k in names}
 
 
 @dataclass(frozen=True, kw_only=True)

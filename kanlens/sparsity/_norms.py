@@ -189,8 +189,7 @@ def _integrals(layer: EdgeLayer) -> Bands:
     weights = (half * shares).flatten(1)
     cell, values = basis.evaluate(x)
     values.append(torch.from_numpy(BASES[layer.base_name].nth(x.cpu().numpy(), 2)).to(x))
-    weighted = [value * weights for value in values]
-    products = spline_forward.pair_products(values, weighted)
+    products = spline_forward.pair_products(values, [value * weights for value in values])
     return Bands.of(spline_forward.added_by_cell(products, cell, layer.grid_size), degree - 2)
 
 
@@ -208,8 +207,7 @@ def _check_layer(call: str, layer: object, needed: str = "edge_values") -> None:
     """Refuse objects that are not layers of edges, or lack a method that a norm needs."""
     if hasattr(layer, "mask") and hasattr(layer, needed):
         return
-    whole = hasattr(layer, "layers")
-    advice = "Pass one of model.layers" if whole else "Pass a KANLinear"
+    advice = "Pass one of model.layers" if hasattr(layer, "layers") else "Pass a KANLinear"
     kind = type(layer).__name__
     got = kind if not hasattr(layer, "mask") else f"{kind}, which has no {needed}"
     raise InvalidValueError(call, "a layer of edges", got, advice)

@@ -95,8 +95,7 @@ class Pieces:
         for order in range(degree, 0, -1):
             value = self.value(points, piece_of[owner], order)
             cross = np.flatnonzero((owner[:-1] == owner[1:]) & _opposite(value))
-            bracket = points[cross], points[cross + 1]
-            zeros = self._solve(bracket, piece_of[owner[cross]], order)
+            zeros = self._solve((points[cross], points[cross + 1]), piece_of[owner[cross]], order)
             exact = value == 0.0
             owners = np.concatenate((owner[cross], owner[exact]))
             owner, points = _framed(ends, owners, np.concatenate((zeros, points[exact])))
@@ -132,9 +131,7 @@ class Pieces:
     def _pick(self, run: Array, size: Array, low: float, high: float) -> Array:
         """Return the point of a run with the least `size`; both ends if the run is a flat piece."""
         whole = np.isin(run, self.breaks) | (run == low) | (run == high)
-        if whole.sum() > 1:
-            return run[[0, -1]]
-        return run[[int(np.argmin(size))]]
+        return run[[0, -1] if whole.sum() > 1 else [int(np.argmin(size))]]
 
     def _rounding(self, u: Array, piece: Index) -> Array:
         """Bound the rounding error of values at `u`, by the terms they are summed from."""
@@ -184,8 +181,7 @@ class Pieces:
         """Polynomials of the antiderivative (0 at each origin), and its value at the origins."""
         degree = self.coefficients.shape[1] - 1
         powers = np.pad(self.coefficients / np.arange(1.0, degree + 2.0), ((0, 0), (1, 0)))
-        inner = np.arange(1, self.breaks.size)
-        areas = _horner(powers, np.diff(self.breaks), inner)
+        areas = _horner(powers, np.diff(self.breaks), np.arange(1, self.breaks.size))
         return powers, np.concatenate(([0.0, 0.0], np.cumsum(areas)))
 
 

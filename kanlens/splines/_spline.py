@@ -26,8 +26,7 @@ def uniform_knots(
     """Return evenly spaced knots, the same for every input, in torch's default dtype."""
     step = (high - low) / grid_size
     places = torch.arange(-degree, grid_size + degree + 1, dtype=torch.float64)
-    row = (low + places * step).to(torch.get_default_dtype())
-    return row.expand(n_inputs, -1).contiguous()
+    return (low + places * step).to(torch.get_default_dtype()).repeat(n_inputs, 1)
 
 
 def extend(cuts: Tensor, degree: int) -> Tensor:  # (in, G + 1) -> (in, knot)
@@ -183,8 +182,7 @@ def fit(
     n_basis = matrix.shape[-1]
     largest = matrix.square().sum(1).amax(1).clamp_min(1e-300)  # (in,)
     eye = torch.eye(n_basis, dtype=matrix.dtype, device=matrix.device)
-    damping = (ridge * largest).sqrt()[:, None, None] * eye
-    stacked = torch.cat([matrix, damping], dim=1)
+    stacked = torch.cat([matrix, (ridge * largest).sqrt()[:, None, None] * eye], dim=1)
     zeros = values.new_zeros(values.shape[0], n_basis, values.shape[2])
     q, r = torch.linalg.qr(stacked)
     right = q.mT @ torch.cat([values, zeros], dim=1)

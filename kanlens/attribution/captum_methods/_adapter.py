@@ -114,9 +114,7 @@ class EdgeView(nn.Module):
         super().__init__()
         self._problem = problem
         self.edges = nn.ModuleList(EdgeActivation(layer) for layer in problem.model.layers)
-        self.nodes = nn.ModuleList(
-            nn.Identity() if nodes.plain else nodes for nodes in problem.model.nodes
-        )
+        self.nodes = nn.ModuleList(nn.Identity() if k.plain else k for k in problem.model.nodes)
         self.levels = nn.ModuleList(nn.Identity() for _ in problem.model.nodes)  # for hooks
 
     def forward(self, x: Tensor) -> Tensor:

@@ -66,10 +66,8 @@ def captum_occlusion(problem: Problem, *, window: int = 1) -> LocalValues:
     check_count("attribute", "window", window)
     width = problem.x.shape[1]
     if window > width:
-        expected = f"to be at most {width}, the number of features"
-        raise InvalidValueError(
-            "attribute", expected, str(window), "Use a smaller window", argument="window"
-        )
+        expected, advice = f"to be at most {width}, the number of features", "Use a smaller window"
+        raise InvalidValueError("attribute", expected, str(window), advice, argument="window")
     from captum.attr import Occlusion
 
     occlusion = Occlusion(problem.output)

@@ -30,7 +30,6 @@ from kanlens.attribution.integration._lines import (
 from kanlens.errors import MethodError
 from kanlens.model import _analysis as analysis
 
-BASELINES = ("each", "mean")
 EXTRA_NODES = 2  # nodes for a segment that has too few, before it is cut
 MIN_NODES_TO_CUT = 5  # least nodes for parts of a segment with a possible kink
 MAX_NODES = 10  # nodes of the smaller rule; a segment that needs more is cut instead
@@ -74,7 +73,7 @@ def integrated_gradients(
     ----------
     .. [1] M. Sundararajan, A. Taly, Q. Yan, Axiomatic Attribution for Deep Networks, 2017.
     """
-    check_choice("attribute", "baseline", baseline, BASELINES)
+    check_choice("attribute", "baseline", baseline, ("each", "mean"))
     check_positive("attribute", "tolerance", tolerance)
     all_rows = baseline == "each"
     rows = problem.background if all_rows else problem.mean_row

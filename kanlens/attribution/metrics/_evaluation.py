@@ -42,8 +42,7 @@ def subsets(n_in: int, size: int, draws: int, generator: torch.Generator) -> Ten
     if math.comb(n_in, size) <= draws:
         chosen = torch.tensor(list(itertools.combinations(range(n_in), size)), dtype=torch.long)
     else:
-        keys = uniform((draws, n_in), generator).cpu()
-        chosen = keys.argsort(1)[:, :size]
+        chosen = uniform((draws, n_in), generator).cpu().argsort(1)[:, :size]
     masks = torch.zeros(len(chosen), n_in, dtype=torch.bool)
     return masks.scatter_(1, chosen.reshape(len(chosen), size), True)
 
@@ -91,8 +90,7 @@ def inside_rows(rows: Tensor, x: Tensor, outside: Outside | None) -> Tensor:
     """Return the rows inside the grid; if there are none, all rows, clipped to it by feature."""
     if outside is None:
         return rows
-    off = outside(rows)
-    whole = ~off.any(1)
+    whole = ~outside(rows).any(1)
     if bool(whole.any()):
         return rows[whole]
     pool = torch.cat([rows, x])

@@ -50,8 +50,7 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
     """Return Pearson's correlation of each pair of rows; NaN where one side does not vary."""
     left, right = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
     sizes = [part.square().mean(1).sqrt() for part in (left, right)]
-    varies = sizes[0] > NOISE * a.abs().amax(1)
-    varies &= sizes[1] > NOISE * b.abs().amax(1)
+    varies = (sizes[0] > NOISE * a.abs().amax(1)) & (sizes[1] > NOISE * b.abs().amax(1))
     coefficients = (left * right).mean(1) / (sizes[0] * sizes[1])
     return torch.where(varies, coefficients.clamp(-1, 1), math.nan)
 
@@ -136,8 +135,7 @@ def shapley_error(case: Case) -> Score:
         return torch.stack([(part.values - exact).abs().sum(1), exact.abs().sum(1)])
 
     off, size = case.each(distances)
-    value = float(ratio(off.sum(), size.sum()))
-    return Score(rows=ratio(off, size), value=value)
+    return Score(rows=ratio(off, size), value=float(ratio(off.sum(), size.sum())))
 
 
 @metric("higher", "exact", reference=_SHAPLEY)
@@ -252,8 +250,7 @@ def _infidelity(case: Case) -> Score:
     masks = removal_masks(case, references)
 
     def squares(part: Case) -> Tensor:
-        shares = _shares(part, references)
-        return infidelity(output, part.x, shares, masks, references) / variance
+        return infidelity(output, part.x, _shares(part, references), masks, references) / variance
 
     return case.score(squares, len(masks), output=output)
 

@@ -75,8 +75,7 @@ class Expansion:
                 flat = steps.flatten(0, 1), starts.flatten(), series
                 values[here] += product_games(*flat).unflatten(0, shape).sum(1)
                 if both is not None:
-                    joint = product_games(*flat, interactions=True)
-                    both[here] += joint.unflatten(0, shape).sum(1)
+                    both[here] += product_games(*flat, interactions=True).unflatten(0, shape).sum(1)
             if advance is not None and there.stop >= rows:
                 advance(len(values[here]))
         scale = self.factor / rows
@@ -129,9 +128,8 @@ def _mean_derivatives(
 
     `worths` maps the probabilities (game, player) that players join to expected values (game,).
     """
-    means = torch.zeros_like(
-        like.unsqueeze(1).expand(-1, like.shape[1], -1) if interactions else like
-    )
+    shape = (*like.shape, like.shape[1]) if interactions else like.shape
+    means = like.new_zeros(shape)
     for node, weight in zip(*np.polynomial.legendre.leggauss(order), strict=True):
         with torch.enable_grad():
             chances = torch.full_like(like, (1 + node) / 2).requires_grad_()
@@ -203,8 +201,7 @@ def _torch_games(steps: Tensor, starts: Tensor, cosines: Array, *, interactions:
             def worths(chances: Tensor, turns: Tensor = turns, phases: Tensor = phases) -> Tensor:
                 return (phases * (1 + chances[..., None] * turns).prod(1)).real.sum(-1)
 
-            part = _mean_derivatives(worths, steps[here], order, interactions=interactions)
-            totals[here] += part
+            totals[here] += _mean_derivatives(worths, steps[here], order, interactions=interactions)
     return totals
 
 

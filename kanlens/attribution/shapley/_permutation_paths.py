@@ -104,8 +104,7 @@ class Surrogate:
         """Return the polynomials of some samples and rows (indices)."""
         both = who[:, None], rows
         form = None if self.form is None else self.form[both]
-        parts = self.scale[both], self.cubes[both], self.fifths[both]
-        return Surrogate(*parts, form)
+        return Surrogate(self.scale[both], self.cubes[both], self.fifths[both], form)
 
     def correction(self, walked: PathBatch) -> Tensor:
         """Return exact minus sampled values of the polynomials (batch, rows, order, player)."""

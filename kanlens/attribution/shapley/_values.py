@@ -259,9 +259,8 @@ def _plan(game: Game, solver: SolverOptions, unit: float, *, share: int) -> str 
     algorithm, time_left = solver.algorithm, solver.deadline.left / share
     if algorithm == "enumeration" and game.size > LIMIT:
         expected = f"at most {LIMIT} features in a game for algorithm 'enumeration'"
-        raise MethodError(
-            "attribute", expected, str(game.size), "Use {algorithm}", algorithm="auto"
-        )
+        got = str(game.size)
+        raise MethodError("attribute", expected, got, "Use {algorithm}", algorithm="auto")
     few = algorithm == "auto" and game.size <= LIMIT
     in_time = few and (time_left == math.inf or enumeration.seconds(game) <= time_left)
     if game.size == 1 or algorithm == "enumeration" or in_time:

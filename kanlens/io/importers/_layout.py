@@ -229,8 +229,7 @@ class Group:
 
     def eps(self, name: str) -> float:
         """Return the eps of a normalization; the default is torch's."""
-        place = join(self.name, name).rstrip(".")
-        eps = attribute(self.source.owner(place), "eps")
+        eps = attribute(self.source.owner(join(self.name, name).rstrip(".")), "eps")
         return eps if isinstance(eps, float) else float(self.options.assume("eps", 1e-5))
 
     def beside(

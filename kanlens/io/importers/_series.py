@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from typing import NoReturn
 
 import torch
 from torch import Tensor
@@ -36,8 +37,7 @@ def bumps(
     group: Group, weight: Tensor, centers: Tensor, a: Factor, name: str = "gaussian", **beside: str
 ) -> Edges:
     """Return edges with a Gaussian, or function `name`, at each of `centers` (n,) or (in, n)."""
-    names = (name,) * weight.shape[2]
-    edges = series_edges(group, names, weight, a, -centers * a, **beside)
+    edges = series_edges(group, (name,) * weight.shape[2], weight, a, -centers * a, **beside)
     low, high = float(centers.min()), float(centers.max())
     return edges.on(low, high) if low < high else edges
 
@@ -237,12 +237,9 @@ def _fr_kan(group: Group) -> list[Stage]:
 # --- what cannot be imported -------------------------------------------------------------------
 
 
-def _refusing(reason: str) -> Callable[[Group], list[Stage]]:
-    def read(group: Group) -> list[Stage]:
-        expected = f"edge functions that kanlens can import in {group.name or group.source.name}"
-        refuse(expected, reason, "list_kans lists the networks of a file")
-
-    return read
+def _refusing(reason: str, group: Group) -> NoReturn:
+    expected = f"edge functions that kanlens can import in {group.name or group.source.name}"
+    refuse(expected, reason, "list_kans lists the networks of a file")
 
 
 _BATCH = "inputs that are scaled by the minimum and maximum of the whole batch"
@@ -261,7 +258,7 @@ _REFUSED = (
 )
 _UNUSED = "layernorm.weight layernorm.bias"
 LAYOUTS = (
-    *(Layout(library, _refusing(reason), marks) for library, marks, reason in _REFUSED),
+    *(Layout(library, partial(_refusing, reason), marks) for library, marks, reason in _REFUSED),
     Layout("KAT", _kat, "weight_numerator weight_denominator weight"),
     Layout("FR-KAN", _fr_kan, "w_a w_b ln_weight"),
     Layout("BSRBF_KAN", _bsrbf, "base_weight spline_weight rbf.grid grid"),

@@ -60,10 +60,8 @@ class Origin:
         """Return the part of the source below a name."""
         start, changed = f"{path}.", dict[str, Any]()
         for kind in ("state", "spelling"):
-            parts = getattr(self, kind).items()
-            changed[kind] = {
-                k.removeprefix(start): part for k, part in parts if k.startswith(start)
-            }
+            items = getattr(self, kind).items()
+            changed[kind] = {k.removeprefix(start): v for k, v in items if k.startswith(start)}
         return replace(self, name=f"{path!r} of {self.name}", module=self.owner(path), **changed)
 
     def spelled(self, key: str) -> str:

@@ -161,9 +161,8 @@ def _keras(group: Group) -> list[Stage]:
 def _transposed(tensors: Tensors) -> bool:
     """Return whether weights are (in, out), and no knots lie beyond the grid."""
     base, spline, grid = (tensors[name] for name in ("base_weight", "spline_weight", "grid"))
-    if (base.dim(), spline.dim(), grid.dim()) != (2, 3, 2):
-        return False
-    return len(base) == len(grid) == len(spline) and grid.shape[1] <= spline.shape[2]
+    fits = (base.dim(), spline.dim(), grid.dim()) == (2, 3, 2)
+    return fits and len(base) == len(grid) == len(spline) and grid.shape[1] <= spline.shape[2]
 
 
 _PAIR = "base_weight spline_weight"

@@ -46,14 +46,13 @@ def fused(layer: KANLinear, x: Tensor, grid: Tensor, *, norms: bool = False) -> 
     basis = local_basis_of(layer, x, grid, weights)
     if basis is None:
         return None
-    wanted = graded and any(t is not None and t.requires_grad for t in (*weights, x))
     sparse, base = _module("kanlens.model.kernels._autograd"), layer.base_name
     source = _module("kanlens.model.kernels._edge_l1") if norms else sparse
     if not source.compilation(basis).ready(CALL + SAVING * x.numel()):
         return None
     if norms:
         function = source.EdgeL1.apply
-    elif wanted:
+    elif graded and any(t is not None and t.requires_grad for t in (*weights, x)):
         function = super(torch.autograd.Function, sparse.FusedSum).apply  # no transforms: 2 us
     else:
         return cast(Tensor, sparse.plain_sum(basis, base, x, weights))  # quicker by half

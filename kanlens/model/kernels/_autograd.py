@@ -157,7 +157,5 @@ def batched(grad: Tensor) -> bool:
 def cost(shape: tuple[int, int, int], dtype: torch.dtype, degree: int) -> tuple[int, float]:
     """Return the number of packed weights, and roughly the nanoseconds per number in x."""
     n_out, n_in, n_basis = shape
-    lanes = BYTES // dtype.itemsize
-    stride = entry_points.stride_of.py_func(n_out, lanes)
-    time = PAIR + PRODUCT * (degree + 2) * n_out
-    return n_in * (n_basis + 1) * stride, time
+    stride = entry_points.stride_of.py_func(n_out, BYTES // dtype.itemsize)
+    return n_in * (n_basis + 1) * stride, PAIR + PRODUCT * (degree + 2) * n_out

@@ -139,20 +139,18 @@ def pack_inputs(splines, base, packed, sizes, lanes, origin, begin, end):
     (spline, scale, mask), (n_in, n_out, stride) = splines, sizes
     n_basis = len(spline) // (n_in * n_out)
     group = max(1, COLUMNS // n_basis)
-    part = group * lanes
+    part, width = group * lanes, n_in * n_basis
     at_factor, at_base, at_spline = part, 2 * part, 3 * part
     desk = np.empty(3 * part + group * n_basis * lanes, packed.dtype)
     for left in range(begin, end, group):
         inputs = min(group, end - left)
+        column, columns = left * n_basis, inputs * n_basis
         for top in range(0, n_out, lanes):
             rows = n_out - top
             span = (top, rows, left, inputs)
             lay_out_factors(scale, mask, n_in, span, desk, (np.int64(0), at_factor), lanes)
             lay_out(base, n_in, top, rows, left, inputs, desk, at_base, lanes)
-            columns = inputs * n_basis
-            lay_out(
-                spline, n_in * n_basis, top, rows, left * n_basis, columns, desk, at_spline, lanes
-            )
+            lay_out(spline, width, top, rows, column, columns, desk, at_spline, lanes)
             for i in range(inputs):
                 here, to = i * lanes, (left + i - origin) * (n_basis + 1) * stride + top
                 at = at_spline + here * n_basis

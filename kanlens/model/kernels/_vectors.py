@@ -161,8 +161,7 @@ class Emitter:
     def first(self, count: Value) -> Value:
         """Return the mask of the first `count` numbers of a vector."""
         narrow = self.builder.trunc(count, ir.IntType(32))
-        kind = ir.VectorType(ir.IntType(32), self.full)
-        lanes = ir.Constant(kind, list(range(self.full)))
+        lanes = ir.Constant(ir.VectorType(ir.IntType(32), self.full), list(range(self.full)))
         return self.builder.icmp_signed("<", lanes, self.splat(narrow, self.full))
 
 
