@@ -78,9 +78,9 @@ class BoxBounds:
 class BoundPropagation:
     """Bound propagation for one output of a float64 model, on boxes.
 
-    Layers that the first pass would enclose after the `deadline` are left without bounds, and
-    hidden layers that it had no time to relax are not relaxed. If features are clipped to the range
-    of the training data, so is the domain, and slopes may be 0.
+    If the first pass expects to enclose a layer only after the `deadline`, that layer and later
+    ones get no bounds; once there is no time to relax a layer, no later one is relaxed. If features
+    are clipped to the range of the training data, so is the domain, and their slopes may be 0.
     """
 
     model: KAN

@@ -221,9 +221,9 @@ def relax(
 ) -> tuple[Interval, Interval, Tensor, list[Tensor]]:
     """Bound linear forms (box, row, out) of the last layer's sums, by backward propagation.
 
-    Returns bounds (box, row); the same without the additive part; the weights (box, row, out) of
-    first-layer sums in that part; and the width (box, row, in) of the margins at every layer, the
-    last layer first.
+    Returns bounds (box, row); the same without the curves of the first layer; the weights (box,
+    row, out) of first-layer sums; and widths (box, row, in) of the margins about the chords at
+    every layer, the last layer first, and of the curves at the first.
     """
     rest, lost = _constant(torch.zeros_like(weights)), []
     for index in reversed(range(len(layers))):

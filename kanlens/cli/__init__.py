@@ -22,7 +22,7 @@ def run() -> None:
 
 
 def _load() -> Callable[[], int]:
-    """Return the function that runs a command; for --version, none is imported."""
+    """Return the function that runs the command; --version imports no commands."""
     if sys.argv[1:] == ["--version"]:
         return _print_version
     from kanlens.cli._command import main

@@ -199,8 +199,9 @@ def _open(source: object, call: str, decimal: str) -> tuple[pd.DataFrame, str, P
 def check_levels(frame: pd.DataFrame, call: str) -> None:
     """Refuse columns with a MultiIndex."""
     if frame.columns.nlevels > 1:
-        got = f"{frame.columns.nlevels} levels"
-        raise DataError(call, "one column level", got, "Join the levels to one name each")
+        got = f"a MultiIndex of {frame.columns.nlevels} levels"
+        advice = "Join the levels of each column to one name"
+        raise DataError(call, "columns with one level", got, advice)
 
 
 def row_in_file(path: Path, row: int) -> str:

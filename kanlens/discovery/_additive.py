@@ -268,7 +268,7 @@ class ProductWithCombination(Ansatz):
 
 
 class DictionarySum(Ansatz):
-    """A sum of two products of a monomial and a function."""
+    """A constant plus two terms: monomials, or monomials times a function of one column."""
 
     limits = tuned.DICTIONARY
 

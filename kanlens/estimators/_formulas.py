@@ -123,8 +123,10 @@ class KANSymbolicRegressor(Regression, BaseEstimator):  # type: ignore[misc]  # 
         Parameters
         ----------
         X : array-like or DataFrame, shape (batch, in)
-            Finite numbers, at least two rows.
+            Finite numbers, at least two rows; text and categories of a DataFrame are encoded as in
+            `kanlens.read_table`.
         y : array-like, shape (batch,) or (batch, out)
+            Finite target values.
 
         Returns
         -------

@@ -154,7 +154,8 @@ def conformal_widths(model: KAN, x: Tensor, level: float, by: str | None, *, cal
         advice = "0.9 covers nine of ten new rows"
         raise InvalidValueError(call, "between 0 and 1", repr(level), advice, argument="interval")
     if not model.loss.separable:
-        raise MethodError(call, "a loss with intervals", "the loss 'cox'", "Pass times")
+        advice = "Leave {interval} out; predict(times=) returns survival probabilities"
+        raise MethodError(call, "a loss with intervals", "the loss 'cox'", advice, interval=None)
     held, loss = current_held_out(model, call), model.loss
     scaling = model.output_shift.double().cpu(), model.output_scale.double().cpu()
     scores, own = held.scores(loss, scaling, level), None
@@ -233,11 +234,14 @@ def current_held_out(model: KAN, call: str) -> HeldOut:
     """Return the held-out rows of a model; refuse a model that has changed since training."""
     held = model.held_out
     if held is None:
-        expected, advice = "a model with rows held out of training", "Pass such rows to calibrate"
+        expected, advice = (
+            "a model with rows held out of training",
+            "Use calibrate, with such rows",
+        )
         raise MethodError(call, expected, "one without", advice)
     if held.weights != fingerprint(model.state_dict().values()):
         expected = "the model as it was trained"
-        advice = "Pass rows that it has not seen to calibrate"
+        advice = "Use calibrate, with rows that it has not seen"
         raise MethodError(call, expected, "a model that has changed", advice)
     return held
 

@@ -133,9 +133,10 @@ def local_basis(knots: Tensor, degree: int, *, extrapolation: Extrapolation) -> 
 
 
 def _polynomials(knots: Array, degree: int) -> Array:  # (rows, interval, power, function)
-    """Return the nonzero basis functions of every knot interval, by the Cox-de Boor recursion.
+    """Return the nonzero basis functions of every knot interval, as coefficients of powers of u.
 
-    In interval c these are the functions c - degree to c, even if the basis has none of that index.
+    u runs from 0 to 1 over the interval, by the Cox-de Boor recursion. In interval c, these are
+    the functions c - degree to c, even if the basis has none of that index.
     """
     gap = np.diff(knots)
     more = np.arange(1, degree + 1)

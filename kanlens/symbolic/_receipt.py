@@ -341,7 +341,7 @@ def examine(
 
 
 def _different(rows: Array, columns: Any) -> int:
-    """Return the number of rows that differ in `columns`; of all rows without columns."""
+    """Return the number of distinct rows in `columns`; of all rows if there are no columns."""
     return len({row.tobytes() for row in rows[:, columns] + 0.0}) if len(columns) else len(rows)
 
 

@@ -338,7 +338,10 @@ def test_refused_sources(tmp_path):
     with refused(DataError, text):
         read_table(FRAME.iloc[:0], target="y")
     levels = pd.DataFrame([[1, 2]], columns=pd.MultiIndex.from_tuples([("a", "b"), ("a", "c")]))
-    text = "read_table: expected one column level, got 2 levels. Join the levels to one name each."
+    text = (
+        "read_table: expected columns with one level, got a MultiIndex of 2 levels. "
+        "Join the levels of each column to one name."
+    )
     with refused(DataError, text):
         read_table(levels)
     path = tmp_path / "none.csv"

@@ -78,7 +78,7 @@ def over_counts(parts: list[Tensor]) -> Tensor:
 
 
 def gini_index(values: Tensor) -> Tensor:
-    """Return the Gini index of each row's |values|: 0 all equal, near 1 a single one.
+    """Return the Gini index of each row's |values|: 0 if all are equal, 1 - 1/n if one is nonzero.
 
     References
     ----------

@@ -101,7 +101,10 @@ def weights_at(addresses, edges, n_basis, like):
 
 @inlined
 def find_points(addresses, slopes, basis, sizes, team):
-    """Return x, base values, base slopes, and pieces; computed ones are empty without threads."""
+    """Return x, base values, base slopes and pieces; those without an address are computed.
+
+    With a team of 0 threads they are left empty, since the threads compute those of their rows.
+    """
     (rows, n_in, _, _), (at_x, at_base, at_slope), like = sizes, addresses, basis[0]
     count, silu = rows * n_in, at_base == 0
     base, slope = numbers_at(at_base, count, like), numbers_at(at_slope, count, like)
