@@ -508,13 +508,16 @@ def readable() -> dict[str, str]:
     boosted = frame[frame.peer.str.startswith("EBM")]
     scores = means(frame, "score")
     near = scores["kanlens simplest"] >= scores["EBM pairs"] - NEAR
-    counts = frame.groupby(["table", "peer"]).seed.nunique()
+    counts = frame.groupby(["table", "peer"]).seed.nunique().groupby("table").min()
+    few = "".join(
+        f", {count} of *{table}*" for table, count in counts.items() if count < counts.max()
+    )
     return {
         "readable_scores": by_peer(scores, lambda value: f"{value:.3f}"),
         "readable_sizes": by_peer(means(frame, "size"), lambda value: f"{value:,.0f}"),
         "readable_seconds": by_peer(means(frame, "seconds"), short),
         "readable_near": f"{near.sum()} of {len(near)}",
-        "readable_splits": str(counts.min()),
+        "readable_splits": f"{counts.max()} random splits of each table{few}",
         "readable_version": boosted.version.iloc[0],
         "readable_origin": origin(frame),
         **planted_pairs(),
