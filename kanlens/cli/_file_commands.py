@@ -65,7 +65,10 @@ def read_edits(path: Path, call: str) -> list[dict[str, Any]]:
     """Return the edits that a TOML file lists."""
     from kanlens._checks import optional_module
 
-    toml = optional_module("tomllib" if sys.version_info >= (3, 11) else "tomli", call=call)
+    if sys.version_info >= (3, 11):
+        toml = optional_module("tomllib", call=call)
+    else:
+        toml = optional_module("tomli", call=call)
     expected, advice = "[[edit]] tables", 'Begin with [[edit]], do = "monotone", term = "age"'
     try:
         with readable(path, call):

@@ -114,4 +114,5 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
 
     def predict(self, X: Inputs) -> Any:
         """Return the most probable label of every row, shape (batch,)."""
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        codes = self.predict_proba(X).argmax(axis=1)  # refuses an estimator without classes
+        return self.classes_[codes]

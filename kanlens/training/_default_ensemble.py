@@ -198,7 +198,8 @@ class EnsembleRun(TrainingRun):
         self.failed = not bool(torch.isfinite(total))
         if not self.failed:
             total.backward()
-            self.ranks.sum_gradients(self.model.parameters())
+            if average is not None:
+                self.ranks.sum_gradients(self.model.parameters())
             bend = strength * self.bend
             for layer in self.model.layers:
                 add_penalties(layer, bend, NORMS * math.sqrt(strength))

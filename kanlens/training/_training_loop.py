@@ -327,7 +327,8 @@ class TrainingRun:
             value = self.objective.total(x, y, weights, average)
             if bool(torch.isfinite(value)):
                 value.backward()
-                self.ranks.sum_gradients(self.model.parameters())
+                if average is not None:
+                    self.ranks.sum_gradients(self.model.parameters())
         if bool(torch.isfinite(value)):
             if self.proximal is not None:
                 self.proximal.mask_gradients()
@@ -413,7 +414,8 @@ class TrainingRun:
         if self.failed:
             return
         value.backward()
-        self.ranks.sum_gradients(self.model.parameters())
+        if average is not None:
+            self.ranks.sum_gradients(self.model.parameters())
         self.optimizer.step()
         self.paths.keep()
         if self.proximal is not None:
@@ -422,7 +424,8 @@ class TrainingRun:
     def _outputs(self, x: Tensor) -> Tensor:
         """Return the outputs of the model for x (batch, in), computed by all processes."""
         own = x if self.ranks.count == 1 else x[self.ranks.share(len(x))[0]]
-        return self.ranks.gather(self.model(own), len(x))
+        outputs: Tensor = self.model(own)
+        return outputs if self.ranks.count == 1 else self.ranks.gather(outputs, len(x))
 
     @torch.no_grad()
     def _evaluate(self) -> dict[str, float]:
@@ -430,7 +433,9 @@ class TrainingRun:
         y, validation_loss = self.train_y, math.nan
         x, _, _, average = self._part()
         output, penalty = self.objective.evaluated(x, average)
-        output, weights = self.ranks.gather(output, len(y)), self.train_weights
+        if average is not None:
+            output = self.ranks.gather(output, len(y))
+        weights = self.train_weights
         loss = task_loss(self.model, output, y, weights)
         if len(self.test_x):
             output, y, weights = self._outputs(self.test_x), self.test_y, self.test_weights

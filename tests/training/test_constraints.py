@@ -285,5 +285,7 @@ def test_what_no_rule_keeps_in_a_deep_network_is_refused(widths, shape):
     how = {"optimizer": "adam", "progress": False, "constraints": {"a": shape}}
     with pytest.raises(InvalidValueError, match="Train by fit_default"):
         kanlens.fit(kanlens.KAN(widths), table, **how)
-    with pytest.raises(InvalidValueError, match="small steps for constraints, got 'lbfgs'"):
+    with pytest.raises(
+        InvalidValueError, match="a first-order optimizer for constraints, got 'lbfgs'"
+    ):
         kanlens.fit(kanlens.KAN(widths), table, **how | {"optimizer": "lbfgs"})

@@ -78,7 +78,7 @@ def test_several_quantiles_are_of_one_target(levels):
         ({"loss": "tweedie", "power": "1.5"}, "power to be from 1 to 2, got '1.5'"),
         ({"loss": "poisson", "offset": np.full(9, 800.0)}, "offset 9 numbers from -100 to 100"),
         ({"loss": "poisson", "exposure": np.ones(10)}, "exposure 9 positive numbers, got 10"),
-        ({"loss": "poisson", "exposure": "years"}, "positive numbers, got 'years'. Pass its"),
+        ({"loss": "poisson", "exposure": "years"}, "positive numbers, got 'years'. Pass the"),
     ],
 )
 def test_options_of_a_loss_of_the_wrong_kind_are_refused_in_a_line(options, words):

@@ -205,7 +205,7 @@ def test_a_resumed_path_is_bit_for_bit_the_unbroken_one(
         for mine, theirs in zip(one.model.statistics, other.model.statistics, strict=True):
             assert torch.equal(mine.quantiles, theirs.quantiles)
     text = (
-        "sparsity_path: expected a checkpoint of the same data, model and options, got one of "
+        "sparsity_path: expected a checkpoint of the same data, model and options, got one with "
         "other options (strengths 3 there, 4 here). "
         "Resume with the same arguments, or leave out resume=... to start anew."
     )
