@@ -30,7 +30,7 @@ from kanlens.training._variance_components import MIN_INFORMATION, NormalEquatio
 
 MAX_INTERVALS, MAX_BREAKPOINTS = 256, 1500  # of one curve; of all curves, approximately
 MAX_CELLS = 40_000_000  # rows times breakpoints, for which the network's outputs take 2 GB
-REPEATED = 2  # least mean count of values for this multiple of the limits
+REPEATED = 2  # values that occur this often on average may have this many times the breakpoints
 MIN_INTERVALS = 12  # of one curve; with fewer, curves are lines
 EVEN = 0.1  # weight of even spacing in breakpoints; the rest is quantiles
 BENT_INTERVALS = 24  # of a convex or concave curve
