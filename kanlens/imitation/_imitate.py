@@ -185,7 +185,8 @@ def imitate(
         check_rows("imitate", torch.empty(len(frame)), least=MIN_ROWS)
         picks = np.linspace(0, len(frame) - 1, min(len(frame), MAX_ROWS)).round().astype(int)
         frame = frame.iloc[picks]
-        teacher = read_teacher(model, frame.head(2), form, class_labels)
+        dates = {part.column: part.day_first for part in schema.features if part.part}
+        teacher = read_teacher(model, frame.head(2), form, class_labels, dates)
         draw = np.random.default_rng(int(torch.randint(2**62, (), generator=generator)))
         copies = row_groups(torch.from_numpy(schema.encode(frame, call="imitate")), call="imitate")
         order = torch.from_numpy(draw.permutation(len(frame)))

@@ -7,7 +7,7 @@ the probabilities minus their mean over the classes.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from kanlens._checks import check_finite, optional_module
 from kanlens._lazy import pd
-from kanlens.data._cell_parsing import Array, listed
+from kanlens.data._cell_parsing import Array, listed, parse_dates
 from kanlens.errors import (
     DataError,
     DTypeError,
@@ -85,14 +85,16 @@ def read_teacher(
     first: pd.DataFrame,
     form: Callable[[pd.DataFrame], object],
     labels: Sequence[object] | None,
+    dates: Mapping[str, bool],
 ) -> Teacher:
     """Return a model, or the one in a file, as a teacher.
 
-    `first` are a few rows; `form` converts rows to the type that the user passed.
+    `first` are a few rows; `form` converts rows to the type that the user passed; `dates` are the
+    columns of dates, and whether their texts begin with the day.
     """
     own, name = tuple(map(str, labels or ())), _name(model)
     if isinstance(model, str | Path):
-        return _read_onnx(Path(model), first, own)
+        return _read_onnx(Path(model), first, own, dates)
     if isinstance(model, nn.Module):
         module = model
         return Teacher(name, own, lambda rows: _run_module(module, rows))
@@ -149,7 +151,9 @@ def _numbers(rows: pd.DataFrame) -> Array:
         raise DataError("imitate", expected, got, *advice) from None
 
 
-def _read_onnx(path: Path, first: pd.DataFrame, labels: tuple[str, ...]) -> Teacher:
+def _read_onnx(
+    path: Path, first: pd.DataFrame, labels: tuple[str, ...], dates: Mapping[str, bool]
+) -> Teacher:
     """Return an ONNX model as a teacher, with its output of probabilities, else its first."""
     if path.suffix != ".onnx":
         advice = "Load it in Python, and pass the model to kanlens.imitate"
@@ -159,7 +163,7 @@ def _read_onnx(path: Path, first: pd.DataFrame, labels: tuple[str, ...]) -> Teac
 
     def run(rows: pd.DataFrame) -> Array | list[dict[object, float]]:
         inputs = [(part.name, part.type, part.shape[-1]) for part in session.get_inputs()]
-        return cast("Array", session.run((shares or names)[:1], _feed(rows, inputs))[0])
+        return cast("Array", session.run((shares or names)[:1], _feed(rows, inputs, dates))[0])
 
     try:
         session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -179,8 +183,13 @@ def _read_onnx(path: Path, first: pd.DataFrame, labels: tuple[str, ...]) -> Teac
     return Teacher(path.name, labels or tuple(map(str, range(count))), run)
 
 
-def _feed(rows: pd.DataFrame, inputs: Sequence[tuple[str, str, object]]) -> dict[str, Array]:
-    """Return the inputs of an ONNX model: all columns as one array, or one input per column."""
+def _feed(
+    rows: pd.DataFrame, inputs: Sequence[tuple[str, str, object]], dates: Mapping[str, bool]
+) -> dict[str, Array]:
+    """Return the inputs of an ONNX model: all columns as one array, or one input per column.
+
+    Dates are days since 1970-01-01, as exported networks take them, unless the input is text.
+    """
     names, (first, _, width), feed = list(map(str, rows.columns)), inputs[0], dict[str, Array]()
     wide = isinstance(width, int) and width > 1  # an input `x` is not a column of that name
     whole = len(inputs) == 1 and (wide or first not in names)
@@ -192,6 +201,16 @@ def _feed(rows: pd.DataFrame, inputs: Sequence[tuple[str, str, object]]) -> dict
         if not whole and name not in names:
             raise DataError("imitate", f"a column {name!r}", f"columns {listed(names)}", "Add it")
         cells = rows if whole else rows.iloc[:, [names.index(name)]]
-        values = cells.astype(str).to_numpy() if kind == "tensor(string)" else _numbers(cells)
+        if kind == "tensor(string)":
+            values = cells.astype(str).to_numpy()
+        else:
+            values = _numbers(cells.apply(_in_days, dates=dates))
         feed[name] = values.astype(TYPES.get(kind, np.float32))
     return feed
+
+
+def _in_days(column: pd.Series, dates: Mapping[str, bool]) -> pd.Series:
+    if column.name not in dates:
+        return column
+    since = parse_dates(column, dates[str(column.name)]) - pd.Timestamp(0)
+    return since.dt.total_seconds() / 86400

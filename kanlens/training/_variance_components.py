@@ -117,8 +117,12 @@ def restricted_fit(
     The noise is fixed if `known`, as for working responses of a logistic model. The prior density
     of a log variance falls as the variance to the power of minus `prior`.
     """
-    best = solve_mixed(equations, variances, noise, known=known)
-    damping, gain = 1.0, np.inf
+    best, damping, gain = None, 1.0, np.inf
+    while best is None:
+        try:
+            best = solve_mixed(equations, variances, noise, known=known)
+        except np.linalg.LinAlgError:  # the prior is lost in rounding
+            variances = variances / 1000
     for _ in range(steps if equations.blocks else 0):
         if abs(gain) < MIN_CHANGE or damping > MAX_DAMPING:
             break
@@ -130,7 +134,7 @@ def restricted_fit(
             trial = solve_mixed(equations, varied, noise, known=known)
             gain = best.deviance - trial.deviance
             gain += 2 * prior * np.log((best.variances + NO_EFFECT) / (varied + NO_EFFECT)).sum()
-        except np.linalg.LinAlgError:  # the prior is lost in rounding
+        except np.linalg.LinAlgError:  # as above
             gain = -np.inf
         if gain >= 0:
             best, damping = trial, max(1.0, damping / 8)

@@ -12,7 +12,7 @@ import torch
 import kanlens
 from kanlens.errors import DataError, FileFormatError, MissingFileError, ShapeError
 from kanlens.imitation import _imitate
-from kanlens.imitation._teachers import _read_onnx
+from kanlens.imitation._teachers import _feed, _read_onnx
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -74,8 +74,7 @@ def test_one_input_of_all_columns(tmp_path, kind):
 def test_one_input_may_have_the_name_of_a_column(tmp_path):
     linear(tmp_path / "sum.onnx")
     frame = pd.DataFrame(np.random.default_rng(0).uniform(size=(60, 2)), columns=["v", "x"])
-    found = kanlens.imitate(tmp_path / "sum.onnx", frame, progress=False)
-    assert found.fidelity > 0.999
+    assert followed(tmp_path / "sum.onnx", frame).fidelity > 0.999
 
 
 @pytest.mark.slow  # grows networks
@@ -84,12 +83,30 @@ def test_an_input_for_each_column(tmp_path):
     model = exported(path, x["dose"] + (x["town"] == "Basel"))
     found = followed(path, x[["town", "age", "dose"]])
     assert found.fidelity > 0.99
-    teacher = _read_onnx(path, x.head(1), ())
+    teacher = _read_onnx(path, x.head(1), (), {})
     own = kanlens.read_table(x).x[:, :]
     with torch.no_grad():
         torch.testing.assert_close(teacher(x), model(own), rtol=0, atol=1e-9)
     with pytest.raises(DataError, match="a column 'age', got columns 'dose'"):
         followed(path, x.drop(columns="age"))
+
+
+def test_dates_are_days_since_1970_unless_the_input_is_text(tmp_path):
+    days = pd.Series(pd.date_range("2019-12-30", periods=200, freq="61h"), name="day")
+    texts = days.dt.strftime("%d/%m/%Y %H:%M:%S")
+    target = days.dt.month + days.dt.year
+    table = kanlens.read_table(texts.to_frame().assign(target=target), target="target")
+    model = kanlens.KAN([table.x.shape[1], 1]).double()
+    kanlens.fit(model, table, steps=1, progress=False)
+    kanlens.export(model, tmp_path / "model.onnx")
+    for column in (texts, days):
+        teacher = _read_onnx(tmp_path / "model.onnx", column.to_frame().head(1), (), {"day": True})
+        with torch.no_grad():
+            outputs, expected = teacher(column.to_frame()), model(table.x)
+        torch.testing.assert_close(outputs, expected, rtol=0, atol=1e-9)
+    fed = _feed(texts.to_frame(), [("day", "tensor(string)", 1)], {"day": True})
+    assert fed["day"].ravel().tolist() == texts.tolist()
+    assert followed(tmp_path / "model.onnx", texts.to_frame(), max_edges=4).fidelity > 0.99
 
 
 @pytest.mark.slow  # grows networks
@@ -128,7 +145,7 @@ def test_maps_of_probabilities_name_the_classes(tmp_path):
     found = followed(tmp_path / "m.onnx", frame()[["dose", "age"]])
     assert found.model.class_labels == ("high", "low") and found.fidelity > 0.999
     rows = frame()[["dose", "age"]]
-    teacher = _read_onnx(tmp_path / "m.onnx", rows.head(1), ())
+    teacher = _read_onnx(tmp_path / "m.onnx", rows.head(1), (), {})
     difference = torch.tensor((rows["dose"] - rows["age"]).tolist()).double()[:, None]
     torch.testing.assert_close(teacher(rows), difference, rtol=0, atol=1e-5)
 

@@ -7,6 +7,7 @@ from scipy.optimize import approx_fprime, minimize
 from kanlens.training import _variance_components as components
 from kanlens.training._variance_components import (
     MAX_STEPS,
+    MAX_VARIANCE,
     NO_EFFECT,
     NormalEquations,
     restricted_fit,
@@ -138,8 +139,9 @@ def test_exact_responses_leave_least_noise_and_no_error_escapes():
     fit = restricted_fit(equations_of(columns, weights, response), np.ones(3), 1.0)
     assert fit.noise < 1e-7
     twice = np.column_stack((columns[:, :1], columns[:, :1], columns[:, 2:]))  # singular
-    fit = restricted_fit(equations_of(twice, weights, response), np.ones(3), 1.0)
-    np.testing.assert_allclose(twice @ fit.coefficients, response, atol=1e-2)
+    for start in ((1.0, 1.0), (MAX_VARIANCE, 1e-12)):  # factorized, and not
+        fit = restricted_fit(equations_of(twice, weights, response), np.full(3, start[0]), start[1])
+        np.testing.assert_allclose(twice @ fit.coefficients, response, atol=1e-2)
     constant = restricted_fit(equations_of(columns, weights, np.ones(30)), np.ones(3), 1.0)
     np.testing.assert_allclose(constant.coefficients, 0, atol=1e-12)
     assert MAX_STEPS == 40
