@@ -66,8 +66,8 @@ def _check_trainable(model: KAN, data: Any, x: Tensor, y: Tensor | None, constan
         check_magnitude("fit", y, schema.output_names, numbers)
         varies = (deviations(y) > 0).tolist()
         for name in (name for name, v in zip(schema.output_names, varies, strict=True) if not v):
-            got = f"{name!r} without variation beyond rounding"
-            advice = "Choose another target, or subtract its mean first"
+            got = f"{name!r}, constant up to rounding"
+            advice = "Choose another target, or subtract this one's mean first"
             fields = "fit", "targets that vary", got, advice
             if not (constant or any(varies)):
                 raise DataError(*fields)
@@ -149,7 +149,7 @@ def _read_labels(y: Targets, outputs: int) -> tuple[Tensor, Schema]:
     """Return class codes and their schema."""
     cells = np.asarray(y).ravel()
     if np.ndim(y) == 2 and np.shape(y)[1] > 1:
-        got = f"{np.shape(y)[1]} columns of labels or truth values"
+        got = f"{np.shape(y)[1]} columns of labels or booleans"
         advice = "Pass one label for each row; y.idxmax('columns') undoes pandas.get_dummies"
         raise ShapeError("fit", "y to be numbers, or one column of classes", got, advice)
     frame = pd.DataFrame({"x": 0.0, "y": cells})

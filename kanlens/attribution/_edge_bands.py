@@ -117,8 +117,8 @@ class _NodeFit:
         determined = sizes > MIN_SINGULAR_RATIO * sizes[0]
         rank = determined.sum()
         if rank >= len(x):
-            advice = "Pass more rows, or prune the model"
-            raise DataError(call, f"more than {rank} rows", str(len(x)), advice)
+            expected = f"more rows than coefficients ({design.shape[1]})"
+            raise DataError(call, expected, str(len(x)), "Pass more rows, or prune the model")
         self.turn = (turn[determined] / sizes[determined, None]).T  # (coefficient, z)
         self.rows = design @ self.turn  # (batch, z)
 

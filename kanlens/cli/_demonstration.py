@@ -123,7 +123,7 @@ class _Demonstration:
     def _write(
         self, name: str, model: KAN, table: Table, symbolic: SymbolicResult, *results: object
     ) -> dict[str, Any]:
-        """Attribute, and write models, pictures and a report to a folder."""
+        """Attribute; write models, pictures and a report to a folder; return a summary."""
         from kanlens.cli._model_data import spread
         from kanlens.plotting._style import save
 

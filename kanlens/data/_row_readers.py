@@ -188,7 +188,7 @@ def _files(path: Path) -> list[str]:
 
 
 def open_rows(source: object, *, call: str, decimal: str = ".") -> RowReader:
-    """Return a reader of a path, a frame, a DataLoader or an iterable."""
+    """Return a reader of a file or folder, a frame, or batches, as from a DataLoader."""
     if isinstance(source, pd.DataFrame):
         check_levels(source, call)
         return FrameReader(source)

@@ -97,7 +97,7 @@ class Block:
         return basis.at(self.argument.scaled) * factor, basis
 
     def curve(self, basis: Basis | None, coefficients: Array) -> tuple[Array, Array]:
-        """Return a uniform grid between low and high quantiles, and the function there."""
+        """Return a uniform grid between quantiles of the argument, and the function there."""
         if basis is None or self.argument is None:
             return coefficients, coefficients
         values = self.argument.values

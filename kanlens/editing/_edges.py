@@ -82,7 +82,7 @@ class EdgeEditor:
         """
         ends = (-np.inf if low is None else low), (np.inf if high is None else high)
         if not ends[0] < ends[1] or low is high is None:
-            expected, got = "low, high or both, in order", f"{low!r} and {high!r}"
+            expected, got = "low, high or both, with low < high", f"{low!r} and {high!r}"
             raise InvalidValueError("edit.clamp", expected, got, "For example clamp(high=2.0)")
         _, factor = self._only("clamp")
 

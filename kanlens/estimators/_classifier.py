@@ -22,12 +22,12 @@ from kanlens.training._objective import predict
 
 
 class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  # untyped
-    """A Kolmogorov-Arnold network for classification.
+    """A Kolmogorov-Arnold network for classification; parameters as for `KANRegressor`.
 
     Attributes
     ----------
     classes_ : ndarray, shape (class,)
-        The labels.
+        The labels, sorted.
     model_ : KAN
         The network; its outputs are logits, one for two classes, else one per class.
     result_, n_features_in_, feature_names_in_

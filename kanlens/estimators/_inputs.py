@@ -59,7 +59,7 @@ def widths_of(estimator: BaseEstimator) -> list[Any]:
         return [5] if estimator.hidden is None else list(estimator.hidden)
     except TypeError as error:
         call, got = type(estimator).__name__, repr(estimator.hidden)
-        fields = "hidden to be the widths of layers", got, "For example (5,)"
+        fields = "hidden to be a sequence of layer widths", got, "For example (5,)"
         raise InvalidValueError(call, *fields) from error
 
 

@@ -154,7 +154,7 @@ def _numbers(rows: pd.DataFrame) -> Array:
 def _read_onnx(
     path: Path, first: pd.DataFrame, labels: tuple[str, ...], dates: Mapping[str, bool]
 ) -> Teacher:
-    """Return an ONNX model as a teacher, with its output of probabilities, else its first."""
+    """Return an ONNX model as a teacher: its output of probabilities if any, else its first."""
     if path.suffix != ".onnx":
         advice = "Load it in Python, and pass the model to kanlens.imitate"
         raise FileFormatError("imitate", "an .onnx file", repr(path.name), advice)

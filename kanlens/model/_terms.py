@@ -167,7 +167,7 @@ def check_series(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_table(functions: Sequence[Sequence[str]], n_out: int, n_in: int) -> FunctionTable:
-    """Return the names of the functions of all edges; refuse another shape and unknown names."""
+    """Return the table of each edge's function name; refuse other shapes and unknown names."""
     table = tuple(tuple(str(name) for name in row) for row in functions)
     lengths = {len(row) for row in table}
     if len(table) != n_out or lengths != {n_in}:

@@ -232,8 +232,8 @@ def _with_band(curve: Curve, source: Any, ends: Any, data: Any, y: Targets | Non
     """Return a curve with its confidence band, over the range of the data."""
     layer, out, in_ = ends
     if data is None or y is None or layer is None:
-        expected, advice = "a model, data and y for a band", "Pass the training rows"
-        raise MethodError("plot.edge", expected, "not all three", advice)
+        expected, got = "a model, data and y for a band", "only some of them"
+        raise MethodError("plot.edge", expected, got, "Pass the training rows and their targets y")
     rows = data.x if isinstance(data, Trace) else data
     with rewording("plot.edge"):
         frame = edge_band(source, layer, out, in_, rows, y, at=curve.x)

@@ -181,7 +181,7 @@ def literal(text: object, *, most: int | None = None) -> str:
 
 
 def label(name: object, unit: str, *, most: int | None = None) -> str:
-    """Return a name as by `literal`, and its unit in brackets."""
+    """Return a name as by `literal`, with its unit in parentheses."""
     return literal(name, most=most) + (f" ({literal(unit)})" if unit else "")
 
 

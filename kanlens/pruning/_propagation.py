@@ -81,7 +81,7 @@ class Propagation:
         self.output = self.model.scale_outputs(self.values[-1])
 
     def _removed(self, edge: Edge) -> tuple[list[Tensor], list[Tensor], Tensor]:
-        """Return node values and sums without an edge, and the mean of the edge."""
+        """Return node values and sums with an edge replaced by its mean, and that mean."""
         index, out, in_ = edge
         layers, nodes = self.model.layers, self.model.nodes
         phi = self._edges_from(index, in_, self.values[index])[:, out]  # (batch,)

@@ -265,9 +265,9 @@ def _pairs_and_flows(
 
 
 def _terms(subject: Subject, x: Tensor) -> Terms | None:
-    """Return the terms of a network unchanged since growth, with bands on the rows of growth.
+    """Return the terms of a grown network; None if it has changed since.
 
-    On other rows, bands would be those of another fit, and curves could lie outside the bands.
+    They have bands only on the rows that it was grown on: those of other rows could miss curves.
     """
     model, growth = subject.model, subject.model.growth
     if growth is None or growth.weights != fingerprint(model.state_dict().values()):

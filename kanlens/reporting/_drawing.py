@@ -186,7 +186,7 @@ def _digits(match: re.Match[str]) -> str:
 
 
 def shortened_path(path: str) -> str:
-    """Return an SVG path in relative steps on a grid, simplified."""
+    """Simplify an SVG path; return it in relative steps, in multiples of `GRID`."""
     short, here = "", np.zeros(2)
     for command, first, rest in re.findall(r"([MQCz])([^MLQCz]*)((?:L[^MLQCz]*)*)", path):
         points = np.array(first.split(), float).reshape(-1, 2)

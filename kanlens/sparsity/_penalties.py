@@ -147,17 +147,18 @@ def prox_group(
 ) -> Tensor:  # (out, in)
     """Group soft-thresholding of every edge by `strength`, in place.
 
-    With w the weights of an edge (coefficients and base together) and G the covariances of its
-    basis, the norm is ||w||_G = sqrt(w' G w), and v = max(0, 1 - strength / ||w||_G) * w the
-    minimizer [1]_ of ``1/2 ||v - w||_G^2 + strength * ||v||_G``. After a gradient step in the same
-    metric, it is a step of proximal gradient descent. With the centered norm the mean of the
-    removed part is added to the bias of the node.
+    With w the weights of an edge (coefficients and base together) and G the covariances (if not
+    `centered`, second moments) of its basis, the norm is ||w||_G = sqrt(w' G w), and
+    v = max(0, 1 - strength / ||w||_G) * w the minimizer [1]_ of
+    ``1/2 ||v - w||_G^2 + strength * ||v||_G``. After a gradient step in the same metric, this is a
+    step of proximal gradient descent [2]_. With the centered norm, the mean of the removed part is
+    added to the bias of the sum.
 
     Parameters
     ----------
     layer : EdgeLayer
-        A layer of splines; `spline_weight`, `base_weight` and `bias` of unmasked edges change. An
-        edge that becomes zero keeps its `spline_scaler`, so that a gradient can bring it back.
+        A layer of splines; weights of unmasked edges and biases of their sums change. An edge that
+        becomes zero keeps its `spline_scaler`, so that a gradient can bring it back.
     x
         As for `activation_l1`, which raises the same errors.
     strength : float

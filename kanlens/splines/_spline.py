@@ -200,10 +200,10 @@ def refit(
 ) -> Tensor:  # (out, in, new basis)
     """Return the coefficients of splines on another grid.
 
-    A least squares fit over the new grid, with equal weights for all intervals between breakpoints
-    of either grid, but `OUTSIDE_WEIGHT` beyond the old grid if the new one has all its breakpoints.
-    It is then exact to rounding inside the old grid, unless the new one is wider and cannot
-    continue the spline as before.
+    Least squares over the new grid; all intervals between breakpoints of either grid have the same
+    weight. If the new grid has all breakpoints of the old one, points beyond the old grid have the
+    weight `OUTSIDE_WEIGHT`; inside, the fit is then exact to rounding, unless a wider grid cannot
+    follow the extrapolation of the old one.
     """
     old, new = old_knots.double(), new_knots.double()
     low, high = grid_ends(new, degree)

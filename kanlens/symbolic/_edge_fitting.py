@@ -236,7 +236,7 @@ class EdgeResiduals(Residuals):
         return across.view(-1, directions)[self.slot]
 
     def pick(self, mask: Mask) -> EdgeResiduals:
-        """Return the fits selected by a mask."""
+        """Return the residuals of the fits that a mask selects."""
         families, samples, fits, space = self.arguments
         return EdgeResiduals(families, samples, fits.pick(torch.from_numpy(mask)), space)
 
@@ -295,7 +295,7 @@ class EdgeResiduals(Residuals):
 
 @lru_cache(maxsize=128)
 def _scan_basis(family: Family, uniform: int) -> Tensor:
-    """Return unit vectors whose products with samples score the starts, (column, start, sample)."""
+    """Return unit vectors (column, start, sample); their products with samples score starts."""
     x = torch.linspace(-1.0, 1.0, uniform, dtype=torch.float64)
     a, b = family.flat_starts
     u = a[:, None] * x + b[:, None]  # (start, sample)

@@ -140,7 +140,7 @@ def test_a_formula_and_a_masked_edge():
 
 def test_errors_say_what_is_needed(monkeypatch):
     model, y = additive(), targets(ROWS, NOISE)
-    with pytest.raises(DataError, match=r"edge_band: expected more than 7 rows, got 7\."):
+    with pytest.raises(DataError, match=r"expected more rows than coefficients \(\d+\), got 7\."):
         edge_band(model, 0, 0, 0, ROWS[:7], y[:7])
     monkeypatch.setattr("kanlens.attribution._edge_bands.MAX_COEFFICIENTS", 1000)
     with pytest.raises(MethodError, match="at most 1,000 coefficients, got 1,081 at y"):

@@ -243,7 +243,7 @@ def test_few_rows(count, classes):
 
 
 @pytest.mark.slow  # trains networks
-@pytest.mark.filterwarnings("ignore:.*without variation")
+@pytest.mark.filterwarnings("ignore:.*constant up to rounding")
 def test_a_constant_target_is_predicted():
     x, y = rows()
     outputs = fitted(x, np.column_stack((y, np.full(120, 7.0)))).model(torch.tensor(x))

@@ -61,7 +61,7 @@ def test_a_target_of_any_size_is_learned_alike(factor):
 
 @pytest.mark.parametrize("y", [3.0, 0.0, 1e9 + 1e-9 * np.arange(40), 1e-320 * np.arange(40)])
 def test_a_constant_target_is_named(y):
-    with pytest.warns(UserWarning, match="got 'y' without variation beyond rounding"):
+    with pytest.warns(UserWarning, match="got 'y', constant up to rounding"):
         result = trained(frame(y=y))
     values = result.model(torch.zeros(3, 2, dtype=torch.float64))
     assert bool(torch.isfinite(values).all())
@@ -179,9 +179,7 @@ def test_advice_for_a_frame_names_who_takes_it():
 
 def test_columns_of_truth_values_are_no_column_of_classes():
     y = pd.get_dummies(pd.Series(list("abcb" * 10)))
-    text = (
-        "got 3 columns of labels or truth values. Pass one label for each row; y.idxmax('columns')"
-    )
+    text = "got 3 columns of labels or booleans. Pass one label for each row; y.idxmax('columns')"
     for outputs in (1, 3):
         with pytest.raises(ShapeError, match=re.escape(text)):
             kanlens.fit(kanlens.KAN([2, outputs]), (frame()[["a", "b"]], y), steps=1)

@@ -172,7 +172,7 @@ class _JointSampling:
     def result(
         self, deadline: Deadline, advance: Callable[..., None], stop: Interruption
     ) -> SampledSolution:
-        """Draw rounds of permutations until the deadline or an interrupt, but at least one."""
+        """Draw rounds until errors are small, a limit or, after the first, an interrupt."""
         stopped = "an interrupt"
         with stop.kept():
             stopped = self._work(deadline, advance)

@@ -222,7 +222,7 @@ def _jax_on_grid(group: Group, basis: Tensor) -> Edges:
 
 
 def _jax_sine(group: Group, basis: Tensor) -> Edges:
-    """Return sines, normalized to mean 0 and variance 1 for normal inputs."""
+    """Return sines, normalized to mean 0 and variance 1 for standard normal inputs."""
     n = basis.shape[2]
     w, p = (group.get(name, n, 1)[:, 0] for name in ("omega", "phase"))
     mean = torch.exp(-0.5 * w**2) * torch.sin(p)

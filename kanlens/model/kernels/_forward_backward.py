@@ -67,7 +67,7 @@ def numbers_at(address, count, like):
 
 @inlined
 def layout(n_out, n_basis, like):
-    """Return the stride of packed rows (whole vectors), and the size of one input."""
+    """Return the lanes of a vector, the stride of packed rows, and the size of one input."""
     lanes = BYTES // like.itemsize
     stride = stride_of(n_out, lanes)
     return lanes, stride, (n_basis + 1) * stride
