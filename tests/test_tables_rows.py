@@ -109,7 +109,7 @@ def test_tables_hold_together():
     )
     with refused(ShapeError, text):
         Table(x=table.x[:3], schema=table.schema, frame=table.frame)
-    text = "Table: expected y with 4 rows, got (3, 1). Give one target for each row."
+    text = "Table: expected y of shape (4, ...), got (3, 1). Give one target for each row."
     with refused(ShapeError, text):
         Table(x=table.x, y=table.y[:3], schema=table.schema, frame=table.frame)
 

@@ -215,9 +215,7 @@ def _checked_method(name: str, options: dict[str, Any]) -> Method:
     """Return the method called `name`; refuse unknown ones and unknown options."""
     if isinstance(name, str) and name in REFUSED:
         expected = "a method that is valid for a KAN"
-        advice = (
-            "Captum's rule for it does not hold for splines; use {method} or 'captum_deep_lift'"
-        )
+        advice = "Captum made it for ReLUs, images or neurons; use {method} or 'captum_deep_lift'"
         raise MethodError("attribute", expected, repr(name), advice, method="secant")
     check_choice("attribute", "method", name, METHODS)
     method = METHODS[name]

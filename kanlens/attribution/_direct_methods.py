@@ -34,14 +34,13 @@ MIN_DEVIATION = 1e-9  # least conditional standard deviation, in place of 0
 def additive(
     problem: Problem, *, law: Literal["interventional", "observational"] = "interventional"
 ) -> LocalValues:
-    """Exact closed form for a sum of functions of single features.
+    """Exact Shapley values of a sum of functions of single features.
 
-    These are Shapley values. With the "interventional" distribution [1]_ they are f_i(x_i) minus
-    the mean of f_i over the background. With the "observational" one the value of a coalition is
-    v(S) = E[F | x_S], so that a feature without effect on the model shares the value of features
-    that it depends on: "true to the data", not to the model [2]_. The distribution is a Gaussian
-    copula [3]_ with the background's marginals, so that every conditional expectation is a finite
-    sum.
+    With ``law="interventional"`` [1]_ they are f_i(x_i) minus the mean of f_i over the background.
+    With "observational" (at most 14 features) the value of a coalition is v(S) = E[F | x_S], so
+    that a feature without effect on the model shares the value of features that it is correlated
+    with: "true to the data", not to the model [2]_. The features then follow a Gaussian copula
+    [3]_ with the background's marginals: every conditional expectation is a finite sum.
 
     References
     ----------

@@ -74,7 +74,7 @@ class _Demonstration:
         return self._table_job("diabetes", frame, "progression")
 
     def breast_cancer(self) -> dict[str, Any]:
-        """Classify tumours of 569 patients as benign or malignant."""
+        """Classify tumors of 569 patients as benign or malignant."""
         from sklearn.datasets import load_breast_cancer
 
         data = load_breast_cancer(as_frame=True)

@@ -100,7 +100,7 @@ def calibrate(
     output: Path = Path("calibrated.safetensors"),
     terminal: Terminal,
 ) -> None:
-    """Calibrate the intervals of predictions on rows that training did not see."""
+    """Calibrate intervals, or sets of classes, on rows that training did not see."""
     from kanlens.cli._model_data import read_rows
 
     terminal.check([model, data], model=output)

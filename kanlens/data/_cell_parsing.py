@@ -290,7 +290,7 @@ class Column:
         raise DataError(self.call, "no missing cells", got, *parts, impute="median")
 
     def read(self, filler: float | None = None, part: str = "") -> Array:
-        """Return cells, or a part of dates, as finite numbers; impute missing ones."""
+        """Return cells, or a part of dates, as finite numbers; fill or refuse missing ones."""
         wrong = np.array(self.dates.isna()) & self.present if part else self.unreadable
         self._refuse_first(wrong, "dates" if part else "numbers", self.cells)
         if filler is None:
@@ -331,7 +331,7 @@ class Column:
 
 
 def check_dense(x: object, call: str, name: str = "x") -> None:
-    """Refuse sparse arrays, and tensors without values."""
+    """Refuse sparse arrays, and tensors on the meta device."""
     if isinstance(x, Tensor) and x.is_meta:
         got, advice = "a tensor on the meta device", f"Pass {name} with its values"
         raise DTypeError(call, f"{name} to have values", got, advice)

@@ -86,7 +86,7 @@ class ParquetReader:
             raise MissingFileError(call, "a file or folder", got, "Check the path") from error
         except (pa.lib.ArrowException, OSError, ValueError) as error:
             got = f"{reason(error)} in {self.path.name!r}"
-            advice = "A file is truncated or not a Parquet file; write it again"
+            advice = "Check that it can be read and is whole, or write it again"
             raise FileFormatError(call, "Parquet files", got, advice) from error
         groups = [(f, g, n) for f, sizes in enumerate(counts) for g, n in enumerate(sizes) if n]
         self.groups = [(f, g) for f, g, _ in groups]

@@ -75,7 +75,7 @@ class Table(Displayed):
             got, advice = str(tuple(self.x.shape)), "Use read_table, which keeps these together"
             raise ShapeError("Table", f"x of shape {shape}", got, advice)
         if self.y is not None and self.y.shape[:1] != self.x.shape[:1]:
-            expected, got = f"y with {shape[0]} rows", str(tuple(self.y.shape))
+            expected, got = f"y of shape ({shape[0]}, ...)", str(tuple(self.y.shape))
             raise ShapeError("Table", expected, got, "Give one target for each row")
 
     def __len__(self) -> int:

@@ -109,7 +109,7 @@ class LinearModel(Ansatz):
 
 @dataclass(frozen=True)
 class PowerLaw(Ansatz):
-    """Power laws: products of powers of as few columns as possible, and of all."""
+    """Power laws: products of powers of as few columns as possible, and of all columns."""
 
     targets: tuple[str, ...] = ("id",)  # names of transforms
 

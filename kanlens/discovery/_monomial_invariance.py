@@ -123,7 +123,7 @@ def _slopes(x: Array, target: Array) -> tuple[Array, Array]:
 
 
 def few_monomials(problem: SearchProblem, slopes: Slopes) -> Iterator[SearchProblem]:
-    """Yield problems in which few monomials replace the columns, the fewest first."""
+    """Yield problems of few monomials in place of columns, first with a factor divided out."""
     moved = slopes.values * slopes.columns
     if len(moved) <= problem.width or not np.isfinite(moved).all():
         return

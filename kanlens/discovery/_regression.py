@@ -91,9 +91,9 @@ def eliminate(
 ) -> list[tuple[float, list[int]]]:
     """Drop groups of columns one by one, always the least important.
 
-    `groups` numbers the group of each column from 0; default: each column is one. The ridge is
-    relative to the largest singular value. The relative squared errors and the groups are sorted by
-    the Bayesian information criterion, best first.
+    `groups` numbers the group of each column from 0; by default, each column is one. The ridge is
+    relative to the largest singular value. Each step's relative squared error and remaining groups
+    are returned, the best by the Bayesian information criterion first.
     """
     groups = np.arange(matrix.shape[1]) if groups is None else groups
     packed: Any = np.linalg.qr(np.column_stack((matrix / _sizes(matrix), target)), mode="r")

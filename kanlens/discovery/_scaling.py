@@ -275,7 +275,7 @@ def _checked(x: Any, y: Any, feature_names: Iterable[str] | None) -> tuple[list[
     if target.ndim == 2 and target.shape[1] == 1:
         target = target[:, 0]
     if columns.ndim != 2 or columns.shape[1] == 0:
-        raise ShapeError(CALL, "x of shape (row, feature)", str(columns.shape), "Pass a table")
+        raise ShapeError(CALL, "x of shape (row, feature)", str(columns.shape), "Pass columns")
     if target.ndim != 1 or len(target) != len(columns):
         expected = f"y of shape ({len(columns)},)"
         raise ShapeError(CALL, expected, str(target.shape), "Pass one target per row")

@@ -153,7 +153,7 @@ def distant_rows(columns: Array, others: Array) -> Array:
 
 
 def other_outliers(columns: Array, target: Array, others: Array, values: Array) -> Array:
-    """Return the mask of `values` far from predictions at `others`, by a fit to the target."""
+    """Return the mask of `values` far from what a fit to the target predicts at `others`."""
     middle, spread = _middle(target)
     if len(values) and np.ptp(target) == 0:
         return _if_few(values != middle)

@@ -83,7 +83,7 @@ def fit(
         raise InvalidValueError("fit", "no checkpoint for restarts", named[0], "Leave it out")
     if isinstance(data, Source):
         if data.held() < data.rows:
-            advice = "Train once, with kanlens.fit, or allow more max_memory"
+            advice = "Train once, with kanlens.fit, or pass data.sample(100_000)"
             got = f"{data.rows:,} rows"
             raise DataError("fit", "rows that fit in memory for restarts", got, advice)
         data = data.read(0, data.rows)

@@ -47,7 +47,7 @@ class EdgeEditor:
 
     @property
     def function(self) -> Edge:
-        """The edge as an exact object, in the units in which it is edited."""
+        """The edge, or the one edge of a term, as an `Edge` in the units that it is edited in."""
         return self._edit.edge_in_units(*self._only("function"))
 
     def monotone(self, direction: str = "auto") -> EdgeEditor:

@@ -39,7 +39,7 @@ def generator_from(estimator: BaseEstimator) -> torch.Generator:
     try:
         state = check_random_state(estimator.random_state)
     except ValueError as error:
-        expected = "random_state to be a whole number from 0 to 4294967295, or a RandomState"
+        expected = "random_state to be None, an integer from 0 to 4294967295, or a RandomState"
         got, advice = repr(estimator.random_state), "For example random_state=0"
         raise InvalidValueError(type(estimator).__name__, expected, got, advice) from error
     return torch.Generator().manual_seed(int(state.randint(2**31 - 1)))

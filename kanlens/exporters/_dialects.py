@@ -46,7 +46,7 @@ class Splines:
 
     @property
     def matrix(self) -> Array:
-        """Weights (in, column, out) of the distances below and above, then of powers inside."""
+        """Weights (in, column, out) of distances beyond both ends, then of powers in each piece."""
         inner = self.powers[:, 1:-1, 1:].swapaxes(1, 2)  # (in, power, piece, out)
         tails = self.powers[:, [0, -1], 1]
         return np.concatenate([tails, inner.reshape(len(tails), -1, tails.shape[-1])], axis=1)

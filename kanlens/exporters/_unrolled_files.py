@@ -271,7 +271,7 @@ class Sheet(Unrolled):
         return f"IF({tests},{blank},{value})"
 
     def classify(self, labels: Sequence[str | int], logits: Sequence[str]) -> None:
-        """Add the label and the probabilities of the classes."""
+        """Add columns of the predicted label and of the probability of each class."""
         if len(logits) == 1:
             logits = self.level("z", ["0", logits[0]])
         places = f"{logits[0]}:{logits[-1]}"

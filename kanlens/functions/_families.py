@@ -95,7 +95,7 @@ class _Piece:
         return (self.half * near >= 0) & (self.sign * self.inner(near) >= 0)
 
     def numerator(self, n: int) -> Polynomial:
-        """Return the numerator of the n-th derivative by the quotient rule."""
+        """Return the numerator of the n-th derivative over ``whole ** (n + 1)``."""
         top = self.top
         for k in range(1, n + 1):
             top = top.deriv() * self.whole - top * self.whole.deriv() * float(k)

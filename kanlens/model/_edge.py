@@ -194,7 +194,7 @@ class Edge(Displayed):
     def integral(self, a: float, b: float) -> float:
         """Return the integral of phi from `a` to `b`, negative when ``b < a``.
 
-        Exact to rounding for a spline; to about 1e-10 of its size for a function.
+        Exact to rounding for the spline; to about 1e-10 of its size for functions added to it.
 
         Raises
         ------

@@ -234,7 +234,7 @@ class Gamma(Tweedie):
 
 
 class Quantile(_ByRows):
-    """The check loss of a quantile."""
+    """The pinball loss of one quantile or several."""
 
     name, factor, usual, measure = "quantile", 2.0, 0.5, "pinball loss"
 
@@ -390,7 +390,7 @@ def check_targets(schema: Schema, y: Tensor, *, call: str) -> None:
         expected = loss_of(schema).check(y.double().cpu().numpy())
     if expected:
         advice = "Correct them, or choose another loss"
-        raise DataError(call, f"{expected} for loss={schema.loss!r}", "other targets", advice)
+        raise DataError(call, f"{expected} for loss={schema.loss!r}", "other values", advice)
 
 
 def _refused(name: str, loss: str) -> InvalidValueError:

@@ -116,7 +116,7 @@ def attribution(
         raise DTypeError(CALL, expected, got, "Pass the result of attribute")
     if isinstance(result, Importance):
         if kind != "bar":
-            expected, got = "an Attribution to draw sample by sample", "an Importance"
+            expected, got = f"an Attribution for kind={kind!r}", "an Importance"
             raise InvalidValueError(CALL, expected, got, "Use {kind}", kind="bar")
         return _bars(result, top, ax)
     if kind == "bar":

@@ -131,7 +131,7 @@ def comparison(result: Comparison, *, top: int = SHOWN, ax: Axes | None = None) 
     result : Comparison
         As `kanlens.compare` returns it.
     top : int
-        Largest number of features to draw, those with the largest mean over the methods first.
+        Largest number of features to draw, the largest by "shapley", else by the mean, first.
     ax : Axes, optional
         Where to draw, with room for the legend on its right; a new figure when None.
 

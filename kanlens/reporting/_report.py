@@ -108,13 +108,13 @@ def report(
     data : Table, (x, y), path, DataFrame, or x alone
         Rows for the analyses; without targets there is no section on performance.
     path : str or path
-        The page, ending in .html; the JSON file has the same name and ends in .json. Folders are
-        created, existing files replaced.
+        The page, ending in .html or .htm; the JSON file has the same name and ends in .json.
+        Folders are created, existing files replaced.
     results : result or iterable of results, optional
         Results of `attribute` (local methods), `compare`, `symbolize`, `prune`, `fit` and `certify`
         for this model, at most one of each, which are not computed again. An `Attribution` of rows
-        of `data` gives importance and single rows; the default `target` is that of an `Attribution`
-        or `Comparison`.
+        of `data` fills the sections on importance and single rows; the default `target` is that of
+        an `Attribution` or `Comparison`.
     title : str, optional
         Heading of the page.
     background : Tensor, ndarray or DataFrame, shape (rows, in), optional
@@ -124,7 +124,7 @@ def report(
         Index or name of the output to explain. Default: as for `attribute`.
     methods : sequence of str, optional
         Local methods to compare; the first of "shapley" and "secant" among them, else the first,
-        gives importance and single rows. Default: those of `compare`, without those that would take
+        fills these sections. Default: those of `compare`, without those that would take
         long on this model.
     formula : bool
         Whether to derive the formula of `kanlens.symbolize(model, x, y)`, which may take minutes,

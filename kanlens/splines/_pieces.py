@@ -254,7 +254,7 @@ def check_spline(call: str, knots: Array, coefficients: Array, degree: int) -> N
         raise InvalidValueError(call, expected, str(knots.tolist()), advice)
     if not np.isfinite(coefficients).all():
         bad = coefficients[~np.isfinite(coefficients)][0].item()
-        advice = "Check the weights of the layer"
+        advice = "Correct them, or the weights of the layer"
         raise InvalidValueError(call, "finite coefficients", repr(bad), advice)
 
 

@@ -168,10 +168,10 @@ def fit(
     ridge: float = RIDGE,
     extrapolation: Extrapolation = "zero",
 ) -> Tensor:  # (out, in, basis)
-    """Fit splines by least squares, with one factorisation per input for all outputs.
+    """Fit splines by least squares, with one factorization per input for all outputs.
 
     A ridge of `ridge` times the largest squared column norm keeps coefficients finite for repeated
-    points, empty intervals or few rows. `weights` multiply the residual of each row. Solved in
+    points, empty intervals or few rows. `weights` multiply the residuals. Solved in
     float64, returned in the dtype of `y`.
     """
     design = basis(x.double(), knots.double(), degree, extrapolation=extrapolation)

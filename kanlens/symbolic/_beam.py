@@ -142,7 +142,7 @@ class Beam:
         self.best = replace(self.best, handicap=0.0)
 
     def _ties(self, state: _State, edge: Edge) -> list[Candidate]:
-        """Return the near ties of an edge, without its present function."""
+        """Return candidates nearly as good as an edge's best, without its present function."""
         current = state.function(edge)
         if current in (SPLINE, "constant"):
             return []

@@ -142,7 +142,7 @@ def _ray_starts(lowest: float) -> Tensor:
 
 
 def _bump_starts(low: float, high: float) -> Tensor:
-    """Return scales in [low, high] and centers in and around the range."""
+    """Return scales in [low, high], and shifts that put centers in and around [-1, 1]."""
     scales, centers = _logspace(math.log10(low), math.log10(high), 14), _linspace(-1.6, 1.6, 17)
     a, center = _grid(scales, centers).unbind(-1)
     return torch.stack((a, -a * center), dim=-1)

@@ -135,7 +135,7 @@ def _step(name: str, expression: Expr, table: Simplifier) -> RefinedFormula:
 
 
 def _mixed_stages(model: KAN, replaced: KAN, goal: Goal) -> list[Stage]:
-    """Return stages with more and more edges replaced by functions, the best fits first."""
+    """Return stages with more and more edges replaced by functions, those that fit best first."""
     before = function_edges(model)
     edges = [edge for edge in function_edges(replaced) if edge not in before]
     if not 0 < len(edges) <= _MAX_MIXED_EDGES:

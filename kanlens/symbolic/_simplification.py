@@ -365,7 +365,7 @@ def complexity(expression: Expr) -> int:
 
 
 def _rank(expression: Expr) -> tuple[int, int, int]:
-    """Return the sort key of equal forms: numbers, operations, nodes."""
+    """Return the sort key of equal expressions: counts of numbers, operations and nodes."""
     functions = sum(1 for node in sympy.preorder_traversal(expression) if node.is_Function)
     operations = int(sympy.count_ops(expression)) + functions
     return count_numbers(expression), operations, complexity(expression)

@@ -100,10 +100,10 @@ def symbolize(
     Every edge becomes the simplest function of a library that explains it; edges that none
     explains, or whose function would raise the loss of the whole network too much, stay splines.
     All numbers of the composed formula are refitted together, on at most 2000 rows, and replaced by
-    exact constants where the data allow it. If it has more than 60 nodes, formulas of a few terms
-    are fitted to the network too. With 20 or more rows, a fifth of them plus all rows not used for
-    fitting or testing (at most 100,000) validate the candidates: the formula is never worse on them
-    than a shorter one, or than the mean.
+    exact constants where the data allow it. If its expression has more than 60 nodes, formulas of a
+    few terms are fitted to the network too. With 20 or more rows, a fifth of them plus all rows not
+    used for fitting or testing (at most 100,000) validate the candidates: the formula is never
+    worse on them than a shorter one, or than the mean.
 
     Parameters
     ----------
@@ -112,10 +112,10 @@ def symbolize(
     x : Tensor, ndarray or DataFrame, shape (batch, in)
         In the units of the data.
     y : array-like, optional
-        Targets. For regression the formula is refitted to them, else to the model's outputs; for
-        classification the formula is that of the logits, and y only enters the receipt. Rows
-        whose target is an extreme outlier (a thousand times the spread of nearly all targets away)
-        are left out, with a warning.
+        Targets. With the squared error, the formula is refitted to them, else to the model's
+        outputs (of a classifier, the logits), and y only enters the receipt. Rows whose target is
+        an extreme outlier (a thousand times the spread of nearly all targets away) are left out,
+        with a warning.
     r2_min : float
         Smallest share of an edge's variance that a function must explain. The formula may explain
         up to ``1 - r2_min`` less of the target than the model.
@@ -127,8 +127,8 @@ def symbolize(
         Whether to replace numbers by exact constants.
     model_selection : {"best", "accuracy", "score"}
         Criterion that chooses a row of `equations_`. "best": the highest score among the rows with
-        at most 1.5 times the lowest loss (and no more than `r2_min` allows); "accuracy": the lowest
-        loss; "score": the highest score.
+        at most 1.5 times the lowest loss; if that has over 60 nodes, among shorter ones that
+        `r2_min` allows; "accuracy": the lowest loss; "score": the highest score.
     x_test, y_test : optional
         Test rows for the receipt. If a shorter formula is clearly better on them, they join the
         selection and the receipt says so. Default: a tenth of the rows; with fewer than 1000 rows,
@@ -149,7 +149,7 @@ def symbolize(
     Raises
     ------
     InvalidValueError
-        If `r2_min` is not in (0, 1], or a function or rule is unknown.
+        If `r2_min` is not in (0, 1], or a function or criterion is unknown.
     MethodError
         If more than 100 edges lead to an output: the formula would be too long to read.
     ShapeError, DTypeError, DataError

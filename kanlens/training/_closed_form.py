@@ -165,7 +165,7 @@ def scaled_targets(model: KAN, y: Tensor) -> Array:
 def fit_outputs(
     columns: Sequence[ColumnCurves], targets: Array, weights: Array, loss: Loss, **how: bool
 ) -> list[SmallNetwork]:
-    """Return one network of curves alone for each output."""
+    """Fit one network of curves, without products, to each output."""
     networks = [
         SmallNetwork(columns, part, weights, loss.of_output(place), **how)
         for place, part in enumerate(targets.T)
@@ -258,7 +258,7 @@ def offsets(networks: Sequence[SmallNetwork], place: int) -> Array | None:
 def to_kan(model: KAN, networks: Sequence[SmallNetwork], *, flat: bool = False) -> KAN:
     """Return the KAN that joins small networks, one for each output, scaled as `model`.
 
-    Zero edges are masked; with `flat`, only those without a curve in the networks.
+    Zero edges are masked; with `flat`, those that are curves of the networks are not.
     """
     count, products = len(networks), [len(network.products) for network in networks]
     layers, nodes = [_curve_layer(model, networks, flat)], [Grouping(count)]

@@ -135,7 +135,7 @@ def make_curve(
 
 
 def breakpoints(x: Array, intervals: int) -> Array:
-    """Return the distinct values of x (batch,), or about its quantiles if these are too many."""
+    """Return the distinct values of x (batch,), or points near its quantiles if too many."""
     knots = np.unique(x)
     if len(knots) == 1:
         return np.asarray(knots[0] + np.arange(2.0))

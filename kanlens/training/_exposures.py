@@ -124,16 +124,19 @@ def _adjusted(
     most = MAX_LOG if loss.log else 1e100
     kind, right = {
         "exposure": ("positive numbers", numbers > 0),
-        "event": ("numbers 0 and 1", (numbers == 0) | (numbers == 1)),
+        "event": ("numbers 0 or 1", (numbers == 0) | (numbers == 1)),
         "offset": (f"numbers from {-most:g} to {most:g}", numbers.abs() <= most),
     }[name]
     if not sound or not bool(right.all()):
-        got, advice = "other values", "Pass only such values"
+        got, advice = "some others", "Pass only such values"
         if isinstance(values, str):
             got, advice = repr(values), "Pass the values of that column, and data without it"
         elif len(numbers) != len(targets):
-            got, advice = f"{len(numbers)}", "Pass one for each row, or a column of the table"
-        raise InvalidValueError("fit", f"{len(targets)} {kind}", got, advice, argument=name)
+            got, advice = (
+                f"{len(numbers)} numbers",
+                "Pass one for each row, or a column of the table",
+            )
+        raise InvalidValueError("fit", f"to be {len(targets)} {kind}", got, advice, argument=name)
     targets, factor = loss.adjusted(name, targets, numbers)
     if factor is not None:
         own = np.ones(len(y)) if sample_weight is None else np.asarray(sample_weight, dtype=float)

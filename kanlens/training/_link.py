@@ -52,7 +52,7 @@ class Link:
         return self.low + (self.high - self.low) / INTERVALS * places
 
     def inside(self, sums: Array) -> Array:
-        """Return sums (batch,) clipped to the range of the knots."""
+        """Return sums (batch,) clipped to the range from `low` to `high`."""
         knots = self.knots
         return np.clip(sums, knots[DEGREE], knots[-DEGREE - 1])
 
@@ -67,7 +67,7 @@ class Link:
         return np.asarray(BSpline(self.knots, self.weights, DEGREE).derivative()(self.inside(sums)))
 
     def stretched(self, factor: float) -> Link:
-        """Return the link function of `factor` times the sum."""
+        """Return the link with the same values at `factor` times the sums."""
         return replace(self, low=self.low * factor, high=self.high * factor)
 
 

@@ -52,7 +52,7 @@ class Objective:
     def total(
         self, x: Tensor, y: Tensor, weights: Tensor | None = None, average: Average | None = None
     ) -> Tensor:
-        """Return loss plus penalty, of all rows that `average` averages over."""
+        """Return loss plus penalty on x, or, with `average`, on the rows of all processes."""
         output, penalty = self.evaluated(x, average)
         loss = task_loss(self.model, output, y, weights)
         return (loss if average is None else average(loss)) + penalty

@@ -387,7 +387,7 @@ class SmallNetwork:
         return float(rows * np.log(error) + 2 * self.freedom)
 
     def without_link(self) -> SmallNetwork:
-        """Return the network refitted without its link if its criterion is not higher."""
+        """Return a refit without the link, or this network if its criterion is lower."""
         other = self.copy()
         other.link = None
         other.fit(2)

@@ -114,7 +114,7 @@ def test_what_cannot_be_trained_on_is_refused(table):
 def test_what_is_no_random_state_is_refused(table, wrong):
     x, y = table
     text = (
-        "KANRegressor: expected random_state to be a whole number from 0 to 4294967295, or a "
+        "KANRegressor: expected random_state to be None, an integer from 0 to 4294967295, or a "
         f"RandomState, got {wrong!r}. For example random_state=0."
     )
     with pytest.raises(InvalidValueError, match=f"^{re.escape(text)}$"):

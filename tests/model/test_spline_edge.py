@@ -186,7 +186,7 @@ GOOD = {"knots": range(-1, 4), "coefficients": [0, 1, 0], "degree": 1}
         (
             {"coefficients": [0, np.nan, 0]},
             InvalidValueError,
-            "finite coefficients, got nan. Check the weights of the layer.",
+            "finite coefficients, got nan. Correct them, or the weights of the layer.",
         ),
         (
             {"input_scale": 0.0},

@@ -155,7 +155,7 @@ def test_errors_of_attribution():
         attribution(found(), kind="bars")
     with pytest.raises(InvalidValueError, match="expected row, a sample from 0 to 59, got None"):
         attribution(found(), kind="waterfall")
-    with pytest.raises(InvalidValueError, match="to draw sample by sample, got an Importance"):
+    with pytest.raises(InvalidValueError, match="for kind='beeswarm', got an Importance"):
         attribution(found().to_importance(), kind="beeswarm")
     with pytest.raises(DTypeError, match="expected an Attribution or an Importance, got Tensor"):
         attribution(torch.zeros(2))  # type: ignore[arg-type]
@@ -303,7 +303,7 @@ def test_what_importance_returns_is_drawn():
     ):
         with pytest.raises(kind, match=text):
             attribution(wrong)
-    with pytest.raises(InvalidValueError, match="sample by sample"):
+    with pytest.raises(InvalidValueError, match="for kind='beeswarm'"):
         attribution(part, kind="beeswarm")
 
 

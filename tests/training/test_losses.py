@@ -334,7 +334,7 @@ def test_intervals_are_those_of_responses():
         ({"loss": "cox"}, "with an event"),
         ({"exposure": np.ones(30)}, "exposure only with loss poisson, gamma or tweedie"),
         ({"loss": "poisson", "event": np.ones(30)}, "event only with loss cox"),
-        ({"loss": "poisson", "exposure": np.zeros(30)}, "exposure 30 positive numbers"),
+        ({"loss": "poisson", "exposure": np.zeros(30)}, "exposure to be 30 positive numbers"),
         (
             {"loss": "poisson", "exposure": np.ones(30), "sample_weight": np.ones(9)},
             "sample_weight to be 30 numbers",

@@ -56,7 +56,7 @@ def test_counts_of_0_and_1_and_codes_of_events_are_refused_in_words():
     for exposure in (None, "years"):
         with pytest.raises(DataError, match="numbers, read with task='regression'"):
             kanlens.fit_default(table, loss="poisson", exposure=exposure, progress=False)
-    with pytest.raises(InvalidValueError, match="event 60 numbers 0 and 1"):
+    with pytest.raises(InvalidValueError, match="event to be 60 numbers 0 or 1"):
         trained("cox", x, 1 + y, event=1 + frame["claims"])
 
 
@@ -77,7 +77,7 @@ def test_several_quantiles_are_of_one_target(levels):
         ({"loss": "quantile", "quantile": "a"}, "shares between 0 and 1, increasing, got 'a'"),
         ({"loss": "tweedie", "power": "1.5"}, "power to be from 1 to 2, got '1.5'"),
         ({"loss": "poisson", "offset": np.full(9, 800.0)}, "offset 9 numbers from -100 to 100"),
-        ({"loss": "poisson", "exposure": np.ones(10)}, "exposure 9 positive numbers, got 10"),
+        ({"loss": "poisson", "exposure": np.ones(10)}, "exposure to be 9 positive numbers, got 10 numbers"),
         ({"loss": "poisson", "exposure": "years"}, "positive numbers, got 'years'. Pass the"),
     ],
 )

@@ -1,7 +1,7 @@
 """Integrated gradients, exact to rounding: adaptive Gauss-Kronrod rules between crossed knots.
 
 A segment is accepted when its values add up to the change of the output and both rules agree on
-every feature; any other is halved.
+every feature; any other is refined.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ def integrated_gradients(
 ) -> LocalValues:
     """Gradients along the line from each background row, cut at the knots of all layers.
 
-    A feature's value is x_i - b_i times the mean of the output's derivative by it on the line from
-    a background row b to the sample x. The line is cut where it crosses breakpoints of any layer;
-    between cuts the integrand is smooth and few nodes are exact up to rounding. A segment that does
-    not add up to the change of the output, or on which two rules disagree, is cut further.
+    A feature's value is ``(x_i - b_i)`` times the mean of the output's derivative by it on the line
+    from a background row b to the sample x. The line is cut where it crosses breakpoints of any
+    layer; between cuts the integrand is smooth and few points are exact up to rounding. A segment
+    that does not add up to the change of the output, or on which two rules disagree, is refined.
 
     Parameters
     ----------

@@ -77,7 +77,7 @@ class Solution:
 
 
 def players(problem: Problem, *, by_column: bool) -> tuple[tuple[str, ...], Tensor]:
-    """Return the names of players, features or table columns, and the mask (in, player)."""
+    """Return the names of the players (features or table columns), and the mask (in, player)."""
     schema = problem.model.schema
     if not by_column:
         return schema.feature_names, torch.eye(len(schema.features)).to(problem.x)

@@ -69,7 +69,7 @@ def _basis(group: Group, key: str, t: Array, count: int) -> list[Array]:
 
 
 def in_chebyshev(group: Group, key: str, weight: Tensor, **beside: str) -> Edges:
-    """Return edges with weights (out, in, d) of polynomials of tanh, as Chebyshev series."""
+    """Return edges of Chebyshev series, from weights (out, in, d) of polynomials of tanh."""
     count = weight.shape[2]
     change = _change(lambda t: _basis(group, key, t, count), count).to(weight.device)
     weight = (weight.double() @ change).to(weight.dtype)

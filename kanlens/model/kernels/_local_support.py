@@ -91,7 +91,7 @@ def room_of_rows(points, count):
 
 @inlined
 def points_of_rows(points, room, basis, n_in, begin, end):
-    """Return rows begin to end of points; missing arrays are computed, in `room`."""
+    """Return the points of rows begin to end; missing arrays are computed in `room`."""
     (x, base, slope, _), (values, held) = points, room
     some, silu = slice(begin * n_in, end * n_in), len(base) == 0
     mine = x[some], values if silu else base[some], slope, held
@@ -116,7 +116,7 @@ def locate(points, n_in, i, begin, end, basis, numbers, firsts, stride, window):
 
 @inner
 def add_edges(points, packed, basis, y, shape, spans, window):
-    """Add the contributions of inputs first to last, which are all packed, to rows of y."""
+    """Add the contributions of inputs first to last, all that `packed` holds, to rows of y."""
     (_, n_in, n_out, _, stride, size), (rows, first, last) = shape, spans
     half = rows * (len(window) + 1)
     numbers, firsts = np.empty(2 * half, y.dtype), np.empty(2 * rows, np.int64)
