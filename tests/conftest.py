@@ -39,6 +39,13 @@ def few_folds(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let certificates look for extremes at few points, half of their time; bounds need none."""
+    monkeypatch.setattr("kanlens.certificates._sampling.POINTS", 256)
+    monkeypatch.setattr("kanlens.certificates._sampling.STEPS", 4)
+
+
+@pytest.fixture
 def many_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Kernels share out even the smallest work among three threads."""
     before = torch.get_num_threads()

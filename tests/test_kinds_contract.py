@@ -55,6 +55,7 @@ def test_exact_method_is_its_definition(name: str, kind: str) -> None:
 
 
 @pytest.mark.slow  # every public function once
+@pytest.mark.usefixtures("few_points")
 def test_certificates_are_bounds(model: KAN) -> None:
     domain = torch.stack([MANY.amin(0), MANY.amax(0)], 1)
     values = contract.output(model, MANY)[:, 1]

@@ -11,7 +11,7 @@ import torch
 import kanlens
 from kanlens.errors import InvalidValueError
 
-ROWS, SMALL, LARGE = 2_000_000, 25_000, 75_000
+ROWS, SMALL, LARGE = 2_000_000, 25_000, 50_000
 LIMIT = 1e9  # bytes
 # Freed arrays go back at once: which pieces of them are in the way differs from time to time.
 FREED = "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"
@@ -56,7 +56,7 @@ analyses = {
         model, x, method="captum_gradient_shap", n_samples=5, progress=False
     ),
     "report": lambda x: kanlens.report(
-        sparse, x, path=sys.argv[2], max_features=3, progress=False
+        sparse, x, path=sys.argv[2], max_features=1, progress=False
     ),
     "all edges": lambda x: model.layers[0].edge_values(x).square(),
 }

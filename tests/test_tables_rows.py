@@ -65,7 +65,7 @@ def test_take_refuses(rows, text):
 
 @pytest.mark.slow  # takes a while
 @given(rows=st.integers(2, 60), fraction=st.floats(0.001, 0.999), seed=st.integers(0, 2**31))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_split_parts_the_rows(rows, fraction, seed):
     table = read_table(pd.DataFrame({"a": np.arange(rows), "y": np.arange(rows)}), target="a")
     train, held_out = table.split(fraction, torch.Generator().manual_seed(seed))

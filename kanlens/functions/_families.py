@@ -319,15 +319,18 @@ def chebyshev_in_tanh(degree: int) -> ElementaryFunction:
     The n-th derivative in u is (1 - t**2) q_n(t) with t = tanh(u): q_1 is the polynomial's
     derivative, and q_(n+1) = (1 - t**2) q_n'(t) - 2 t q_n(t).
     """
-    unit = np.polynomial.Chebyshev.basis(degree)
+    unit, t = np.polynomial.Chebyshev.basis(degree), np.polynomial.Chebyshev([0.0, 1.0])
+
+    @functools.cache
+    def factor(n: int) -> np.polynomial.Chebyshev:
+        if n == 1:
+            return unit.deriv()
+        return factor(n - 1).deriv() * (1 - t * t) - 2 * t * factor(n - 1)
 
     def nth(u: Array, n: int) -> Array:
         if n == 0:
             return np.asarray(unit(np.tanh(u)))
-        q, t = unit.deriv(), np.polynomial.Chebyshev([0.0, 1.0])
-        for _ in range(n - 1):
-            q = q.deriv() * (1 - t * t) - 2 * t * q
-        return np.asarray(tanh_nth(u, 1) * q(np.tanh(u)))
+        return np.asarray(tanh_nth(u, 1) * factor(n)(np.tanh(u)))
 
     quotient, rest = divmod(unit, np.polynomial.Chebyshev([0.5, 0.0, -0.5]))  # by 1 - t**2
     area, (constant, slope) = quotient.integ(), np.pad(rest.coef, (0, 2))[:2]

@@ -299,7 +299,7 @@ def covered(result: Terms, curves: dict[str, Any], factor: float = 1.0) -> list[
 
 
 @pytest.mark.slow  # many networks and methods
-@pytest.mark.parametrize(("kind", "factor", "seeds"), [("numbers", 1, 20), ("classes", 2, 10)])
+@pytest.mark.parametrize(("kind", "factor", "seeds"), [("numbers", 1, 10), ("classes", 2, 10)])
 def test_bands_cover_the_points_of_known_curves(kind, factor, seeds):
     shares = []
     for seed in range(seeds):

@@ -17,6 +17,7 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 
 @pytest.mark.slow  # divides many boxes
+@pytest.mark.usefixtures("few_points")
 @pytest.mark.parametrize("seed", (*range(5), 10))
 def test_no_claim_is_broken(seed):
     model, domain = random_model(seed)

@@ -16,6 +16,7 @@ def built(name):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_points")
 @pytest.mark.parametrize("name", BASES)
 def test_bounds_hold_and_are_narrow(name):
     model, x = built(name)

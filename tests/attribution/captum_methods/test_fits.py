@@ -58,7 +58,7 @@ def by_hand(given, width):
 @pytest.mark.slow
 @pytest.mark.parametrize("width", [None, 0.7])
 def test_lime_is_a_weighted_fit_to_coalitions(width, problem):
-    given = problem([3, 4, 1], batch=2)
+    given = problem([3, 4, 1], batch=1)
     found = captum_lime(given, n_samples=3000, kernel_width=width)
     expected = by_hand(given, 0.75 * math.sqrt(3) if width is None else width)
     torch.testing.assert_close(

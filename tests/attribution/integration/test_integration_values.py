@@ -107,14 +107,15 @@ def test_scaled_nodes_count():
     check(model, normal(3, 3), normal(2, 3, seed=2))
 
 
+KINKED = [n for n, g in FUNCTIONS.items() if g.kinks and g.domain == "real" and not g.jumps]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "layer"),
     [
-        (name, layer)
-        for name, g in FUNCTIONS.items()
-        for layer in ((0, 1) if g.kinks else (0,))
-        if g.domain == "real" and not g.jumps
+        *((name, layer) for name in KINKED for layer in (0, 1)),
+        *((name, 0) for name in ("constant", "x^5", "sin", "gelu", "morlet", "sinc")),
     ],
 )
 def test_function_edges_with_kinks_are_cut_there(name, layer):

@@ -13,9 +13,11 @@ from torch.testing import assert_close
 
 from kanlens.attribution.shapley import _enumeration as enumeration
 from kanlens.attribution.shapley._enumeration import coalition_worths
+from kanlens.attribution.shapley._game_loops import add_function
 from kanlens.model import kernels
 from kanlens.model._kan_linear import KANLinear
 from kanlens.model._nodes import Grouping, Nodes
+from kanlens.model.kernels._compiling import jit
 from tests.model.kernels.layers import GRIDS, numbers, set_grid
 
 
@@ -80,20 +82,37 @@ SHAPES = {
     shape=st.sampled_from(sorted(SHAPES)),
     grid=st.sampled_from(GRIDS),
     players=st.integers(1, 6),
-    order=st.sampled_from([3, 5]),  # each is compiled
     extrapolation=st.sampled_from(["linear", "zero"]),
 )
 @settings(max_examples=15, deadline=None)
-def test_worths_are_those_of_every_coalition(seed, shape, grid, players, order, extrapolation):
+def test_worths_are_those_of_every_coalition(seed, shape, grid, players, extrapolation):
     nodes = SHAPES[shape]
-    layer = spline_layer(
-        nodes.grouping.nodes, seed, grid, spline_order=order, extrapolation=extrapolation
-    )
+    layer = spline_layer(nodes.grouping.nodes, seed, grid, extrapolation=extrapolation)
     given_steps = steps(nodes, players, seed=seed)
     expected = one_by_one(*given_steps, nodes, layer)
     found = coalition_worths(*given_steps, nodes, layer)
     size = float(expected.abs().max()) + 1
     assert_close(found, expected, rtol=1e-12, atol=1e-12 * size)
+
+
+@jit
+def add_functions(points, totals, curves, window):
+    for j in range(len(curves[3])):
+        add_function(points, len(points), totals, 0, j, curves, window)
+
+
+@pytest.mark.slow  # compiles for another order, the rest of the kernel knows none
+@pytest.mark.parametrize("grid", GRIDS)
+def test_functions_of_another_order(grid, monkeypatch):
+    layer = spline_layer(3, grid=grid, spline_order=5, base_activation="zero")
+    given_steps, seen = steps(SHAPES["sums"], 2), []
+    monkeypatch.setattr(enumeration.pool, "share", lambda _, arguments, *__: seen.extend(arguments))
+    coalition_worths(*given_steps, SHAPES["sums"], layer)
+    points = torch.linspace(-3, 3, 500, dtype=torch.float64)
+    totals, (curves, window) = np.zeros(500), (seen[5], seen[8])
+    add_functions(points.numpy(), totals, curves, window)
+    expected = layer.forward_torch(points[:, None].expand(-1, 3))[:, 0] - layer.bias
+    assert_close(torch.from_numpy(totals), expected, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.slow

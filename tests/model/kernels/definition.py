@@ -1,4 +1,4 @@
-"""A spline layer and its gradients from their definitions, in numpy's widest floating type.
+"""A spline layer and its gradients from their definitions, in a wider floating type.
 
 Nothing here is shared with the package: the Cox-de Boor recursion is taken literally, and every
 gradient is written out by hand.
@@ -14,7 +14,7 @@ from torch import Tensor
 from kanlens.model._kan_linear import KANLinear
 
 Array = np.ndarray
-WIDE = np.longdouble
+WIDE = {torch.float32: np.float64, torch.float64: np.longdouble}  # the widest takes longest
 SURE = 32  # numbers of a tensor from which its largest is no chance product of cancellation
 
 
@@ -34,7 +34,7 @@ class Wanted:
 
 def recursion(x: Array, knots: Array, degree: int, *, top: int) -> Array:
     """The Cox-de Boor recursion: (point, basis). The interval that ends at `top` is closed."""
-    found = ((knots[:-1] <= x[:, None]) & (x[:, None] < knots[1:])).astype(WIDE)
+    found = ((knots[:-1] <= x[:, None]) & (x[:, None] < knots[1:])).astype(x.dtype)
     at_top = x == knots[top]
     found[at_top] = 0
     found[at_top, top - 1] = 1
@@ -47,7 +47,6 @@ def recursion(x: Array, knots: Array, degree: int, *, top: int) -> Array:
 
 def values_and_slopes(x: Array, knots: Array, degree: int, mode: str) -> tuple[Array, Array]:
     """All basis functions of one input and their derivatives, (point, basis) each."""
-    x, knots = x.astype(WIDE), knots.astype(WIDE)
     top = len(knots) - degree - 1
     inside = np.clip(x, knots[degree], knots[top]) if mode == "linear" else x
     lower = recursion(inside, knots, degree - 1, top=top)
@@ -62,18 +61,18 @@ def piecewise(name: str, x: Array) -> tuple[Array, Array]:
     if name == "sin":
         return np.sin(x), np.cos(x)
     if name in ("relu", "leaky_relu"):
-        slope = np.where(x > 0, WIDE(1), WIDE(name == "leaky_relu") / 100)
+        kind = x.dtype.type
+        slope = np.where(x > 0, kind(1), kind(name == "leaky_relu") / 100)
         return x * slope, slope
     if name == "elu":
         return np.where(x > 0, x, np.expm1(np.minimum(x, 0))), np.exp(np.minimum(x, 0))
-    inside, beyond = np.abs(x) < 3, (x > 0).astype(WIDE)  # hardswish
+    inside, beyond = np.abs(x) < 3, (x > 0).astype(x.dtype)  # hardswish
     value = np.where(inside, x * (x + 3) / 6, x * beyond)
     return value, np.where(inside, (2 * x + 3) / 6, beyond)
 
 
 def base_function(name: str, x: Array) -> tuple[Array, Array]:
     """The base function and its derivative."""
-    x = x.astype(WIDE)
     if name == "identity":
         return x, np.ones_like(x)
     if name == "zero":
@@ -81,8 +80,8 @@ def base_function(name: str, x: Array) -> tuple[Array, Array]:
     if name == "tanh":
         return np.tanh(x), 1 - np.tanh(x) ** 2
     if name == "gelu":
-        share = ndtr(x.astype(float)).astype(WIDE)
-        return x * share, share + x * np.exp(-x * x / 2) / np.sqrt(2 * WIDE(np.pi))
+        share = ndtr(x.astype(float)).astype(x.dtype)
+        return x * share, share + x * np.exp(-x * x / 2) / np.sqrt(2 * x.dtype.type(np.pi))
     if name in ("sin", "relu", "leaky_relu", "elu", "hardswish"):
         return piecewise(name, x)
     decay = np.exp(-np.abs(x))
@@ -98,7 +97,7 @@ def base_function(name: str, x: Array) -> tuple[Array, Array]:
 
 
 def wide(tensor: Tensor) -> Array:
-    return tensor.detach().double().numpy().astype(WIDE)
+    return tensor.detach().numpy().astype(WIDE[tensor.dtype])
 
 
 def layer_and_gradients(layer: KANLinear, x: Tensor, grad: Tensor) -> dict[str, Wanted]:

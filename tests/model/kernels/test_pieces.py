@@ -39,7 +39,8 @@ def hard_points(basis: LocalBasis, n_in: int) -> np.ndarray:
     drawn = np.random.default_rng(0).normal(0, 1, 500)
     rows = np.concatenate([*beside, np.array(others, kind), drawn.astype(kind)])
     shifts = [np.roll(rows, 17 * i) for i in range(n_in)]
-    return np.ascontiguousarray(np.stack(shifts, axis=1))
+    some = slice(None, None, 1 + n_in // 50)  # of many inputs, whose knots are others
+    return np.ascontiguousarray(np.stack(shifts, axis=1)[some])
 
 
 @pytest.mark.slow  # many layers of every kind

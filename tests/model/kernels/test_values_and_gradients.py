@@ -134,12 +134,11 @@ def test_many_rows_and_few_outputs_take_polynomials(order, dtype, grid, mode):
 
 
 @pytest.mark.slow  # many layers of every kind
-@pytest.mark.parametrize(("order", "dtype"), KINDS)
+@pytest.mark.parametrize("dtype", TOLERANCES)
 @pytest.mark.parametrize("batch", [3, 10])
-def test_a_few_rows_of_many_inputs_share_out_the_inputs(order, dtype, batch):
+def test_a_few_rows_of_many_inputs_share_out_the_inputs(dtype, batch):
     for n_in, n_out in ((41, 3), (150, 2)):
-        options = {"spline_order": order, "grid_size": 8 - order, "dtype": dtype}
-        case = make(n_in=n_in, n_out=n_out, batch=batch, mask="fractions", **options)
+        case = make(n_in=n_in, n_out=n_out, batch=batch, mask="fractions", dtype=dtype)
         assert kernel_of(case) == "forward_spans"
         check(case)
 
@@ -161,7 +160,8 @@ def test_few_rows_of_small_layers_take_the_pass_of_many(batch, dtype, large, mon
 @pytest.mark.parametrize(("n_out", "batch"), [(257, 1), (530, 3), (257, 20), (530, 70)])
 @pytest.mark.parametrize("dtype", TOLERANCES)
 def test_wide_layers_are_taken_by_blocks_of_outputs(n_out, batch, dtype):
-    case = make(n_in=40, n_out=n_out, batch=batch, mask="fractions", dtype=dtype)
+    n_in = 40 if batch < 70 else 9  # the pass of many rows is the same for any number of inputs
+    case = make(n_in=n_in, n_out=n_out, batch=batch, mask="fractions", dtype=dtype)
     assert (kernel_of(case) == "forward_spans") == (batch in (3, 20))
     wanted, torch_path = case.wanted(), misfits(case, "torch")
     for name, off in misfits(case, "sparse", wanted).items():
