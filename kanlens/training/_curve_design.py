@@ -43,6 +43,7 @@ MARGIN, LEADING = 0.1, 8  # share of MIN_INFORMATION to be fitted; number always
 FACTOR_MODES = 12  # of each part of a curve in a product
 PROBES, MAX_PROBES = 5, 15  # functions per column, numeric or categorical, to test products
 DENSE = 50  # time of a sparse over a dense multiplication
+FEW_CURVES = 50  # whose modes a sparse matrix would multiply more slowly
 ROUGH_START = 0.05  # initial variance of a rough part over that of the others
 
 
@@ -274,6 +275,8 @@ class CurveDesign:
         for modes, knots in self._parts(places):
             start, stop = stop, stop + modes.shape[1]
             blocks[knots, start:stop] = modes
+        if len(self.modes) <= FEW_CURVES:
+            return np.asarray(self.matrix[rows] @ blocks)
         return np.asarray((self.matrix[rows] @ csr_array(blocks)).toarray())
 
 

@@ -131,7 +131,7 @@ def fit_default(
 
     Examples
     --------
-    >>> x = torch.linspace(-1, 1, 200, dtype=torch.float64)[:, None]
+    >>> x = torch.linspace(-1, 1, 100, dtype=torch.float64)[:, None]
     >>> generator = torch.Generator().manual_seed(0)
     >>> fit_default((x, x**2), progress=False, generator=generator).metric > 0.9
     True

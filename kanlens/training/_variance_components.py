@@ -185,35 +185,39 @@ def solve_mixed(
 
 def _inverse(information: Array, variances: Array) -> tuple[Array, Array]:
     """Return the Cholesky factor and the inverse of the posterior precision."""
-    from scipy.linalg import cholesky
-    from scipy.linalg.lapack import dpotri
+    from scipy.linalg.lapack import dpotrf, dpotri
 
     if not len(variances):
         return information, information
     information[np.diag_indices(len(variances))] += 1 / variances
-    factor = cholesky(information, lower=True, overwrite_a=True, check_finite=False)
-    lower = np.tril(dpotri(factor, lower=1)[0])
+    factor, failed = dpotrf(information, lower=1, overwrite_a=1)
+    if failed:
+        raise np.linalg.LinAlgError("the posterior precision is not positive definite")
+    lower = np.ascontiguousarray(dpotri(factor, lower=1)[0])
     return factor, lower + np.tril(lower, -1).T
 
 
 def _scoring_step(equations: NormalEquations, fit: MixedFit, damping: float, prior: float) -> Array:
     """Return a step of Fisher scoring in the logarithms of variances."""
-    from scipy.sparse import csr_array
-
-    owners, count = equations.owners[fit.live], len(fit.live)
+    owners, blocks = equations.owners[fit.live], equations.blocks
     root = np.sqrt(fit.variances[owners])
     shares = -fit.covariance / root / root[:, None]
-    shares[np.diag_indices(count)] += 1
-    places = (owners, np.arange(count))
-    member = csr_array((np.ones(count), places), shape=(equations.blocks, count))
-    used = member @ shares.diagonal()
-    information = np.asarray(member @ (member @ shares**2).T)
-    if len(fit.score) > equations.blocks:
+    shares[np.diag_indices(len(owners))] += 1
+    used = np.bincount(owners, shares.diagonal(), blocks)
+    information = _block_sums(_block_sums(shares**2, owners, blocks).T, owners, blocks)
+    if len(fit.score) > blocks:
         both = information.sum(0)
         last = equations.rows - 2 * used.sum() + both.sum()
         information = np.block([[information, (used - both)[:, None]], [used - both, last]])
     information = information / 2 + RIDGE * damping * np.eye(len(information))
     score = fit.score.copy()
-    score[: equations.blocks] -= prior * fit.variances / (fit.variances + NO_EFFECT)
+    score[:blocks] -= prior * fit.variances / (fit.variances + NO_EFFECT)
     step = np.linalg.solve(information, score)
     return np.asarray(np.clip(step, -MAX_STEP, MAX_STEP))
+
+
+def _block_sums(values: Array, owners: Array, blocks: int) -> Array:
+    """Return the sums (block, q) of rows of values (p, q) over the coefficients of each block."""
+    width = values.shape[1]
+    places = owners[:, None] * width + np.arange(width)
+    return np.bincount(places.ravel(), values.ravel(), blocks * width).reshape(blocks, width)

@@ -143,7 +143,7 @@ def test_a_table_gives_names_units_and_the_target():
 
 @pytest.mark.slow  # grows networks
 def test_classes_are_followed_by_their_log_odds(tmp_path):
-    x = frame(150)
+    x = frame(100)
     for labels in (["no", "yes"], ["high", "low", "middle"]):
         y = np.array(labels)[(x["dose"] * len(labels) / 10).astype(int)]
         model = pipeline(RandomForestClassifier(30, random_state=0)).fit(x, y)

@@ -139,9 +139,7 @@ def test_edges_are_scored_as_they_are_refitted(network, draw):
 @pytest.mark.parametrize(
     ("widths", "targets", "score"),
     [
-        ((3, 6, 1), True, "l1"),
-        ((3, 6, 1), False, "damage"),
-        ((3, 6, 3), True, "damage"),
+        ((3, 6, 1), True, "damage"),
         ((3, 6, 3), False, "l1"),
         ((3, 5, 4, 2), True, "l1"),
         ((3, 5, 4, 2), False, "damage"),
@@ -149,7 +147,7 @@ def test_edges_are_scored_as_they_are_refitted(network, draw):
     ids=str,
 )
 def test_the_budget_holds_at_every_step(network, draw, widths, targets, score):
-    model, x = network(widths), draw(200)
+    model, x = network(widths), draw(120)
     y = noisy(model, x) if targets else None
     options = {"budget": 0.3 if targets else 0.1, "score": score, "refit": True}
     result, again = (prune(model, x, y, **options) for _ in range(2))

@@ -61,7 +61,7 @@ def trained(widths: list[int], **options: Any) -> dict[str, Any]:
     source = torch.Generator().manual_seed(RANK)
     net = kanlens.KAN(widths, grid_size=3, generator=source).double()
     weights = torch.linspace(0.5, 1.5, 61)
-    given = {"steps": 5, "validation": 0.2, "sample_weight": weights, "strategy": STRATEGY}
+    given = {"steps": 3, "validation": 0.2, "sample_weight": weights, "strategy": STRATEGY}
     source = torch.Generator().manual_seed(3 + RANK)
     given |= {"data": waves(), **options}
     fit = kanlens.fit(net, generator=source, progress=False, **given)
@@ -78,8 +78,8 @@ def deep(**options: Any) -> dict[str, Any]:
 
 
 def streamed() -> dict[str, Any]:
-    """Return what training on a table leads to of which memory holds 60 of 900 rows."""
-    x, y = waves(900)
+    """Return what training on a table leads to of which memory holds 60 of 300 rows."""
+    x, y = waves(300)
     frame = pd.DataFrame({"a": x[:, 0], "b": x[:, 1], "y": y[:, 0]})
     source = kanlens.scan_table(frame, target="y", progress=False)
     small = mock.patch.object(sources, "CELL", 2**26 / 2 / 60 / 5)
@@ -185,7 +185,7 @@ def refused() -> str:
 def equal() -> dict[str, Any]:
     found: dict[str, Any] = {name: trained(w, **o) for name, (w, o) in CASES.items()}
     found |= {"default": by_default(), "norms": norms(), "streamed": streamed()}
-    found |= {"deep": deep(steps=4), "deep-weights": deep(steps=2, **WEIGHTS)}
+    found |= {"deep": deep(steps=1), "deep-weights": deep(steps=1, **WEIGHTS)}
     with mock.patch.object(Objective, "penalty_term", averaging_penalties()):
         found["wrong"] = {name: trained(w, **o) for name, (w, o) in WRONG.items()}
     if STRATEGY is not None:

@@ -158,7 +158,7 @@ def test_a_network_with_a_product_keeps_a_shape_that_is_certified_and_attacked(t
 @pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("classes", [2, 3])
 def test_logits_of_classes_have_shapes(classes):
-    frame = rows(100)
+    frame = rows(60)
     frame["y"] = pd.qcut(frame["y"], classes, labels=list("lmh"[:classes])).astype(str)
     model = train(frame, {"d": "increasing"}, hidden=())
     for out in range(len(model.output_names)):
@@ -202,7 +202,7 @@ def pairs(model, column, seed=1, count=20000):
 @pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("how", [{"hidden": ()}, {"max_edges": "few"}])
 def test_all_shapes_are_proven_and_hold_far_beyond_the_data(how):
-    frame = rows().assign(a=lambda f: 8 * f["a"] - 4, b=lambda f: f["b"] - 0.4)
+    frame = rows(150).assign(a=lambda f: 8 * f["a"] - 4, b=lambda f: f["b"] - 0.4)
     frame.loc[0, "d"] = 60.0
     shapes = {"a": "increasing convex", "b": "positive", "c": "periodic", "d": "concave"}
     model = train(frame, shapes, **how)

@@ -129,15 +129,15 @@ def test_a_category_counts_once_and_its_levels_are_edges():
 @pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("few_folds")
 def test_several_outputs_and_classes():
-    data = table(150)
+    data = table(100)
     x, y = data.x, data.y
     both = traced((x, torch.cat((y, x[:, :1]), 1)))
-    assert both.simplest(x).shape == (150, 2)
+    assert both.simplest(x).shape == (100, 2)
     assert both.steps[both.index()].score > both.steps[0].score
     labels = np.array(["low", "middle", "high"])[np.digitize(y[:, 0].numpy(), [-0.5, 0.5])]
     three = traced((x, labels), max_edges=6)
     assert three.metric_name == "accuracy"
-    assert three.simplest(x).shape == (150, 3)
+    assert three.simplest(x).shape == (100, 3)
     assert three.steps[three.index()].score > 0.5
 
 
@@ -243,6 +243,7 @@ def test_a_source_larger_than_memory_is_sampled(monkeypatch):
 
 
 @pytest.mark.slow  # trains networks
+@pytest.mark.usefixtures("few_folds")
 def test_the_edges_of_a_size_are_those_of_its_model():
     draws = np.random.default_rng(0)
     frame = pd.DataFrame(draws.normal(size=(150, 4)), columns=list("abcd"))
@@ -371,8 +372,8 @@ def test_growth_goes_on_where_an_interrupt_or_the_time_ended_it(monkeypatch, tmp
 @pytest.mark.slow  # trains networks
 @pytest.mark.usefixtures("few_folds")
 def test_training_by_default_goes_on_with_growth(monkeypatch, tmp_path):
-    y = np.array(["low", "middle", "high"])[np.digitize(table(100).y[:, 0].numpy(), [-0.5, 0.5])]
-    data = (table(100).x, y)
+    y = np.array(["low", "middle", "high"])[np.digitize(table(60).y[:, 0].numpy(), [-0.5, 0.5])]
+    data = (table(60).x, y)
     options = {"max_edges": 8, "progress": False}
     whole = kanlens.fit_default(data, generator=seeded(1), **options)
     options |= {"checkpoint": tmp_path / "run", "checkpoint_every": 0}
@@ -386,7 +387,8 @@ def test_training_by_default_goes_on_with_growth(monkeypatch, tmp_path):
     assert torch.equal(again.model(data[0]), whole.model(data[0]))
 
 
-@pytest.mark.slow  # trains the default network, 4 s
+@pytest.mark.slow  # trains the default network
+@pytest.mark.usefixtures("few_folds")
 def test_other_models_are_scored_on_the_same_folds(monkeypatch):
     class Machine:
         """The mean of the target, by another library's interface."""

@@ -39,9 +39,9 @@ def additive(noisy):
 @pytest.fixture(scope="module")
 def classifier():
     draw = np.random.default_rng(1)
-    x = draw.normal(size=(150, 2))
+    x = draw.normal(size=(90, 2))
     labels = np.array(["low", "mid", "high"])[
-        (x[:, 0] + draw.normal(size=150) > 0) + 1 * (x[:, 1] > 1)
+        (x[:, 0] + draw.normal(size=90) > 0) + 1 * (x[:, 1] > 1)
     ]
     table = kanlens.read_table(pd.DataFrame(x, columns=["u", "v"]).assign(k=labels), target="k")
     return kanlens.fit_default(table, hidden=(), progress=False, generator=seeded()).model, table
@@ -191,7 +191,7 @@ def copied(model):
 @pytest.mark.usefixtures("few_folds")
 def test_probabilities_have_the_least_log_loss_of_a_scale_and_shifts(outputs):
     draw = np.random.default_rng(outputs)
-    logits = draw.normal(size=(500, outputs)) * 3
+    logits = draw.normal(size=(250, outputs)) * 3
     chances = probabilities(torch.tensor(logits / 3 + 0.5)).numpy()
     codes = np.array([draw.choice(len(p), p=p) for p in chances])
     names = [str(code) for code in range(max(outputs, 2))]
@@ -209,7 +209,7 @@ def test_probabilities_have_the_least_log_loss_of_a_scale_and_shifts(outputs):
 
     def loss(frame):
         own = [model.class_labels.index(names[code]) for code in codes]
-        return -np.log(frame[columns].to_numpy()[np.arange(500), own]).mean()
+        return -np.log(frame[columns].to_numpy()[np.arange(250), own]).mean()
 
     assert loss(after) < loss(before) - 0.02
     held, targets = model.held_out.arrays
@@ -222,7 +222,7 @@ def test_probabilities_have_the_least_log_loss_of_a_scale_and_shifts(outputs):
     for move in (0.97, 1.03):  # the loss of the rows held out rises on either side
         moved = probabilities(torch.tensor(held) * move).numpy()
         now = probabilities(torch.tensor(held)).numpy()
-        places = np.arange(500), targets[:, 0].astype(int)
+        places = np.arange(250), targets[:, 0].astype(int)
         assert -np.log(moved[places]).mean() > -np.log(now[places]).mean()
 
 

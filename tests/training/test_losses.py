@@ -165,6 +165,7 @@ def test_hazards_and_concordance_are_those_of_all_pairs():
 
 @pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("loss", list(TWEEDIE))
+@pytest.mark.usefixtures("few_folds")
 def test_log_linear_means_are_found_as_by_a_generalized_linear_model(loss):
     import statsmodels.api as sm
 
@@ -183,6 +184,7 @@ def test_log_linear_means_are_found_as_by_a_generalized_linear_model(loss):
 
 @pytest.mark.slow  # trains networks
 @pytest.mark.parametrize("loss", ["quantile", "absolute_error", "huber"])
+@pytest.mark.usefixtures("few_folds")
 def test_robust_losses_follow_the_quantile_and_no_outlier(loss):
     x, _eta, y = drawn(loss)
     options = {"quantile": 0.8} if loss == "quantile" else {}
@@ -383,6 +385,7 @@ def test_estimators_take_losses_and_class_weights():
 
 
 @pytest.mark.slow  # trains networks
+@pytest.mark.usefixtures("few_folds")
 def test_prune_bands_formulas_and_labels_are_of_the_log_scale():
     x, _, y = drawn("gamma")
     model = trained("gamma", x, y).model
@@ -405,6 +408,7 @@ def test_prune_bands_formulas_and_labels_are_of_the_log_scale():
 
 
 @pytest.mark.slow  # trains networks
+@pytest.mark.usefixtures("few_folds")
 def test_commands_train_by_a_loss_and_exports_name_its_scale(tmp_path):
     from kanlens.cli import main
 

@@ -19,6 +19,7 @@ from kanlens import sparsity
 from kanlens.errors import DataError, FileFormatError, InterruptedWarning, InvalidValueError
 from kanlens.model._trace import trace
 from kanlens.training import _checkpointing as checkpointing
+from kanlens.training import _training_loop as run_module
 from kanlens.training import sparsity_path
 from kanlens.training._checkpointing import read_state
 from kanlens.training._objective import constant_loss, row_losses, task_loss
@@ -42,7 +43,9 @@ def walk(net, data, **options):
 @pytest.fixture(scope="module")
 def path():
     net = kanlens.KAN([4, 1], generator=seeded(0)).double()
-    return walk(net, planted(), strengths=6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run_module, "POLISH", 15)
+        return walk(net, planted(), strengths=6)
 
 
 @pytest.mark.slow
@@ -168,34 +171,34 @@ def test_an_interrupt_returns_what_was_found(network, monkeypatch):
 @pytest.mark.usefixtures("short_polish")
 @pytest.mark.parametrize(
     ("options", "call"),
-    [({"optimizer": "adam", "batch_size": 32}, 14), ({}, 3)],
+    [({"optimizer": "adam", "batch_size": 32}, 8), ({}, 2)],
     ids=["adam", "in the first strength"],
 )
 def test_a_resumed_path_is_bit_for_bit_the_unbroken_one(
     network, monkeypatch, tmp_path, options, call
 ):
-    settings = {"strengths": 3, "steps": 4, **options}
+    settings = {"strengths": 3, "steps": 2, **options}
     whole = walk(network((4, 1)), planted(), **settings)
     one_step, calls = TrainingRun._one_step, []
 
     def interrupted(self, move_grids):
         calls.append(1)
-        if len(calls) == call:  # of four steps for each strength
+        if len(calls) == call:  # of two steps for each strength
             raise KeyboardInterrupt
         one_step(self, move_grids)
 
     saving = {"checkpoint": tmp_path / "c", **settings}
-    ended = pytest.warns(InterruptedWarning) if call > 4 else pytest.raises(KeyboardInterrupt)
+    ended = pytest.warns(InterruptedWarning) if call > 2 else pytest.raises(KeyboardInterrupt)
     with monkeypatch.context() as patch, ended:
         patch.setattr(checkpointing, "COPIED", 0.0)
         patch.setattr(TrainingRun, "_one_step", interrupted)
         walk(network((4, 1)), planted(), **saving)
     saved = read_state(tmp_path / "c")
-    assert len(saved["steps"]) == (call - 1) // 4
-    assert saved["run"]["step"] == (call - 1) % 4
+    assert len(saved["steps"]) == (call - 1) // 2
+    assert saved["run"]["step"] == (call - 1) % 2
     monkeypatch.setattr(TrainingRun, "_one_step", count := Counted(one_step))
     again = walk(network((4, 1), seed=0), planted(), **saving, resume=True, generator=seeded(9))
-    assert count.calls == 4 * len(whole.steps) - (call - 1)
+    assert count.calls == 2 * len(whole.steps) - (call - 1)
     assert again.stopped_because == whole.stopped_because
     assert again.best == whole.best
     for one, other in zip(again.steps, whole.steps, strict=True):

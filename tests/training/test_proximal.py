@@ -84,7 +84,7 @@ def test_zeros_obey_the_conditions_of_the_group_lasso(network):
 @pytest.mark.slow  # trains networks
 def test_a_strength_beyond_all_kills_everything_and_a_fit_without_brings_edges_back(network):
     net, data = network((5, 1)), planted()
-    run(net, data, strength=10.0)
+    run(net, data, strength=10.0, steps=3)
     assert zeros_of(net)[0].all()
     assert_close(net(data[0]), net(0 * data[0]))
     result = run(net, data, strength=0.03)

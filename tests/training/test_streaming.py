@@ -1,5 +1,6 @@
 """Streams of batches: every row once in an epoch, whatever the processes, and after a break."""
 
+import dataclasses
 from functools import partialmethod
 
 import numpy as np
@@ -22,7 +23,7 @@ from kanlens.training._process_group import Ranks
 from kanlens.training._streaming import STREAMS, RowStream
 from kanlens.training._training_loop import TrainingRun
 
-ROWS = 1000
+ROWS = 500
 
 
 @pytest.fixture
@@ -49,7 +50,7 @@ def stream(source, process=0, processes=1, without=(), batch_size=64):
 
 @pytest.mark.slow  # trains networks
 def test_every_row_comes_once_and_in_another_order_in_every_epoch(source):
-    without = [0, 5, 500, 999]
+    without = [0, 5, 250, 499]
     found = stream(source, without=without)
     epochs = [torch.cat([x[:, 0] for x, _, _ in found.batches(seed)]) for seed in (1, 2, 1)]
     for rows in epochs:
@@ -77,7 +78,7 @@ def test_batches_do_not_depend_on_the_number_of_processes(source, processes):
 
 
 @pytest.mark.slow  # trains networks
-@pytest.mark.parametrize("done", [1, 15])
+@pytest.mark.parametrize("done", [1, 6])
 def test_what_is_done_is_passed_over(source, done):
     whole = list(stream(source).batches(4))
     rest = list(stream(source).batches(4, done))
@@ -114,10 +115,10 @@ def test_classes_are_in_the_codes_of_the_model(tmp_path):
 
 @pytest.fixture
 def large(tmp_path, monkeypatch):
-    """Return a table of which memory holds 400 of 3000 rows, and one row with the extremes."""
+    """Return a table of which memory holds 400 of 1500 rows, and one row with the extremes."""
     monkeypatch.setattr(streaming, "NUMBERS", 200)
     draw = np.random.default_rng(0)
-    frame = pd.DataFrame(draw.uniform(-1, 1, (3000, 2)), columns=["a", "b"])
+    frame = pd.DataFrame(draw.uniform(-1, 1, (1500, 2)), columns=["a", "b"])
     frame["y"] = np.sin(3 * frame["a"]) + frame["b"] ** 2
     frame.loc[1234, "a"] = 1.5
     frame.to_parquet(tmp_path / "t.parquet", row_group_size=700)
@@ -129,7 +130,7 @@ def large(tmp_path, monkeypatch):
 def trained(source, **options):
     generator = torch.Generator().manual_seed(0)
     model = kanlens.KAN([2, 3, 1], generator=generator).double()
-    how = {"optimizer": "adam", "steps": 4, "batch_size": 64, "max_memory": "64MiB", **options}
+    how = {"optimizer": "adam", "steps": 4, "batch_size": 24, "max_memory": "64MiB", **options}
     return kanlens.fit(model, source, generator=generator, progress=False, **how)
 
 
@@ -148,14 +149,14 @@ def test_all_rows_of_a_table_beyond_memory_are_trained_on(large, monkeypatch):
     assert len(found.held_out) in range(78, 83)  # a fifth of the sample
     held = large.take(found.held_out.numpy()).x
     assert not rows & set(zip(held[:, 0].tolist(), held[:, 1].tolist(), strict=True))
-    assert len(rows) == 3000 - len(held)
+    assert len(rows) == 1500 - len(held)
     assert float(found.model.input_high[0]) == 1.5  # though no evenly spread row has it
     assert [record["step"] for record in found.history] == [1, 2, 3, 4]
 
 
 @pytest.mark.slow  # trains networks
 def test_an_epoch_goes_on_after_a_break_as_if_there_were_none(large, tmp_path, monkeypatch):
-    odd = {"batch_size": 50, "steps": 2}  # which 16 streams do not share evenly
+    odd = {"batch_size": 75, "steps": 2}  # which 16 streams do not share evenly
     whole = trained(large, **odd)
     batches, path = RowStream.batches, tmp_path / "run.safetensors"
 
@@ -178,7 +179,7 @@ def test_what_needs_all_rows_at_once_is_refused(large):
     with pytest.raises(InvalidValueError, match=r"^fit: expected optimizer 'adam' or 'adamw' for"):
         trained(large, optimizer="lbfgs")
     with pytest.raises(InvalidValueError, match=r"^fit: expected no sample_weight for rows beyond"):
-        trained(large, sample_weight=np.ones(3000))
+        trained(large, sample_weight=np.ones(1500))
 
 
 def test_a_source_that_memory_holds_is_a_table(source):
@@ -234,7 +235,9 @@ def test_training_by_default_counts_the_network_it_may_choose(large, monkeypatch
 @pytest.mark.slow  # trains three times
 @pytest.mark.parametrize("place", ["second", "all rows"])
 def test_rows_choose_again_only_where_the_choice_was_not_done(large, tmp_path, monkeypatch, place):
-    monkeypatch.setattr(ensemble, "UPDATES", (15, 1000, 20))
+    monkeypatch.setattr(ensemble, "UPDATES", (6, 1000, 8))
+    refined = dataclasses.replace(default.REFINED, batch_size=1000)
+    monkeypatch.setattr(default, "REFINED", refined)
     path, done = tmp_path / "run.safetensors", []
 
     def trained_by_default(seed, **options):
