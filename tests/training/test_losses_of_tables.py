@@ -76,7 +76,7 @@ def test_several_quantiles_are_of_one_target(levels):
     [
         ({"loss": "quantile", "quantile": "a"}, "shares between 0 and 1, increasing, got 'a'"),
         ({"loss": "tweedie", "power": "1.5"}, "power to be from 1 to 2, got '1.5'"),
-        ({"loss": "poisson", "offset": np.full(9, 800.0)}, "offset to be 9 numbers from -100 to 100"),
+        ({"loss": "poisson", "offset": np.full(9, 800.0)}, "to be 9 numbers from -100 to 100"),
         ({"loss": "poisson", "exposure": np.ones(10)}, "to be 9 positive numbers, got 10 numbers"),
         ({"loss": "poisson", "exposure": "years"}, "positive numbers, got 'years'. Pass the"),
     ],
