@@ -102,7 +102,7 @@ def readable(path: Pathlike, call: str) -> Iterator[None]:
     try:
         if not Path(path).stat().st_size:
             got = f"the empty file {str(path)!r}"
-            raise FileFormatError(call, "a file with content", got, "Check or replace the file")
+            raise FileFormatError(call, "a file with content", got, "Replace it")
         yield
     except (FileNotFoundError, NotADirectoryError) as error:
         got = f"no file at {str(path)!r}"

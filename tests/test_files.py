@@ -126,8 +126,10 @@ UNREADABLE = [  # a name, what is there, the error, and its text
         )
         for name in ("a.csv", "a.parquet")
     ),
-    ("a.csv", "", FileFormatError, "a file with content, got the empty file '{}'. Check or"),
-    ("a.parquet", "", FileFormatError, "a file with content, got the empty file '{}'. Check or"),
+    *(
+        (name, "", FileFormatError, "a file with content, got the empty file '{}'. Replace it.")
+        for name in ("a.csv", "a.parquet")
+    ),
     ("a.csv", "\n \n", FileFormatError, "a table, got the empty file 'a.csv'. Add rows."),
     (
         "a.csv",
