@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 Outputs: TypeAlias = "Callable[[pd.DataFrame, str, Any], Array]"  # with values in a column
 
-ATTACKED, CASES, SMOKE_CASES, SMOKE_PAIRS = 1_000_000, 50, (2, 18), 2000
+ATTACKED, CASES, SMOKE_CASES, SMOKE_PAIRS = 1_000_000, 50, (35, 18), 2000
 AT_ONCE = 50_000  # pairs
 ROUNDING = 1e-12  # of the largest output, by which a pair may be off
 FARTHEST = 6  # decades beyond the range of a column

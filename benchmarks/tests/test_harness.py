@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import multiprocessing
 from importlib import import_module
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
@@ -138,10 +139,15 @@ def test_pictures_are_drawn_from_tables_that_are_there(tmp_path):
     assert found.files[-1].exists()
 
 
-@pytest.mark.slow  # starts two processes
-def test_units_run_in_processes_of_their_own():
-    keys = [(1,), (2,)]
-    found = dict(units(PAIR, Setup(), keys, 2))
+@pytest.mark.slow  # starts processes
+def test_units_run_in_processes_of_their_own(monkeypatch):
+    """They are forked off one that has imported the package, which takes 3 s of each otherwise."""
+    new, asked = multiprocessing.get_context, []
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    multiprocessing.set_forkserver_preload([double.__module__])
+    monkeypatch.setattr(multiprocessing, "get_context", lambda own: asked.append(own) or new(method))
+    found = dict(units(PAIR, Setup(), [(1,), (2,)], 2))
+    assert asked == ["spawn"]
     assert {key: tables["first"][0]["double"] for key, tables in found.items()} == {
         (1,): 2,
         (2,): 4,

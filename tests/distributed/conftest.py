@@ -1,6 +1,7 @@
 """A table in three files, a network, and two workers of Dask that all tests share."""
 
 import logging
+import multiprocessing
 
 import pandas as pd
 import pytest
@@ -40,15 +41,25 @@ def small_blocks(monkeypatch):
 
 @pytest.fixture(scope="package")
 def scheduler():
-    """The address of a scheduler with two workers in processes of their own."""
+    """The address of a scheduler with two workers in processes of their own.
+
+    They are forked off one that has imported the package, which takes 3 s of each otherwise.
+    """
+    import dask
     import distributed
 
-    cluster = distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address="127.0.0.1:0",
-        silence_logs=logging.CRITICAL + 1,
-    )
-    with cluster:
-        yield cluster.scheduler_address
+    method = "forkserver"
+    if method not in multiprocessing.get_all_start_methods():  # on Windows
+        method = "spawn"
+    with dask.config.set({"distributed.worker.multiprocessing-method": method}):
+        distributed.utils.get_mp_context()  # which has its own modules imported
+        multiprocessing.set_forkserver_preload(["distributed", "kanlens.distributed._jobs"])
+        cluster = distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL + 1,
+        )
+        with cluster:
+            yield cluster.scheduler_address

@@ -20,6 +20,7 @@ from kanlens.estimators import KANSymbolicRegressor
 from kanlens.estimators import _formulas as formulas
 from kanlens.model._network import KAN
 from kanlens.symbolic import _assignment as assignment
+from kanlens.symbolic import _symbolize as symbolize
 
 x1, x2 = sympy.symbols("x1 x2")
 INTERRUPTED = "^KANSymbolicRegressor: interrupted"
@@ -74,6 +75,8 @@ def cheapest(monkeypatch, quick, few_folds):
     """What an estimator promises is looked at, not its formula: neither refine nor shorten it."""
     reading = partial(formulas.Reading, refine=False, snap=False)
     monkeypatch.setattr(formulas, "Reading", reading)
+    constants = partial(symbolize.fitted_constants, profiled=False)
+    monkeypatch.setattr(symbolize, "fitted_constants", constants)
 
 
 @pytest.mark.usefixtures("cheapest")

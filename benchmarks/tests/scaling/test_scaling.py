@@ -10,7 +10,7 @@ from benchmarks.scaling import experiments, processes
 from benchmarks.scaling.processes import watch
 from benchmarks.scaling.subject import measure, write_folder
 
-SIZES = {"rows": 300, "features": 3, "width": 2, "grid": 3}
+SIZES = {"rows": 300, "features": 2, "width": 1, "grid": 2}
 
 
 @pytest.mark.slow  # measures in every way once
