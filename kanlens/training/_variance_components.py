@@ -188,8 +188,10 @@ def _inverse(information: Array, variances: Array) -> tuple[Array, Array]:
         return information, information
     information[np.diag_indices(len(variances))] += 1 / variances
     factor = cholesky(information, lower=True, overwrite_a=True, check_finite=False)
-    lower = np.tril(dpotri(factor, lower=1)[0])
-    return factor, lower + np.tril(lower, -1).T
+    lower = dpotri(factor, lower=1)[0]  # zero above the diagonal, as the factor is
+    inverse = lower + lower.T
+    inverse[np.diag_indices(len(variances))] /= 2
+    return factor, inverse
 
 
 def _scoring_step(equations: NormalEquations, fit: MixedFit, damping: float, prior: float) -> Array:
