@@ -33,11 +33,12 @@ SMALLER = {  # what a tutorial takes, and what it takes here, to be quick
         "n_samples=600": "n_samples=200",
         "steps=100": "steps=5",
         "frame[:100], frame[:50]": "frame[:20], frame[:10]",
-        "rows[:30]": "rows[:5]",
+        "rows[:30]": "rows[:3]",
+        "background=background[:20]": "background=background[:3]",
     },
     "06": {"rows = 800": "rows = 300", "steps=120": "steps=20", "max_boxes=4096": "max_boxes=256"},
     "07": {"(300, 3)": "(80, 3)", "max_boxes=400": "max_boxes=50", "max_rows=100": "max_rows=20"},
-    "08": {"rows = 2000": "rows = 400"},
+    "08": {"rows = 2000": "rows = 250"},
     "09": {"rows = 600": "rows = 450"},
 }
 

@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.path import Path as Outline
 from matplotlib.textpath import TextPath
 from matplotlib.ticker import FuncFormatter
 
@@ -204,7 +205,15 @@ def text_width(text: str, size: float) -> float:
     """Return the width of a drawn text in inches; `size` is in points."""
     if not text.strip():
         return 0.0
-    return float(TextPath((0, 0), text, size=size).get_extents().width) / 72
+    path = TextPath((0, 0), text, size=size)
+    x, codes = np.asarray(path.vertices)[:, 0], np.asarray(path.codes)
+    threes, fours = (np.flatnonzero(codes == code) for code in (Outline.CURVE3, Outline.CURVE4))
+    drawn = codes != Outline.CLOSEPOLY
+    ends = drawn.copy()  # of lines and curves, without what bends the latter
+    ends[np.concatenate([threes[::2], fours[::3], fours[1::3]])] = False
+    if drawn.any() and (x[ends].min(), x[ends].max()) == (x[drawn].min(), x[drawn].max()):
+        return float(np.ptp(x[ends])) / 72
+    return float(path.get_extents().width) / 72  # slow: it solves for the ends of every curve
 
 
 def fitted(text: object, width: float, size: float) -> str:

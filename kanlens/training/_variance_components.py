@@ -193,8 +193,10 @@ def _inverse(information: Array, variances: Array) -> tuple[Array, Array]:
     factor, failed = dpotrf(information, lower=1, overwrite_a=1)
     if failed:
         raise np.linalg.LinAlgError("the posterior precision is not positive definite")
-    lower = np.ascontiguousarray(dpotri(factor, lower=1)[0])
-    return factor, lower + np.tril(lower, -1).T
+    lower = dpotri(factor, lower=1)[0]  # zero above the diagonal, as the factor is
+    inverse = lower + lower.T
+    inverse[np.diag_indices(len(variances))] /= 2
+    return factor, inverse
 
 
 def _scoring_step(equations: NormalEquations, fit: MixedFit, damping: float, prior: float) -> Array:

@@ -7,8 +7,11 @@ from functools import partial
 import matplotlib
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.path import Path
+from matplotlib.textpath import TextPath
 
 from kanlens.errors import DTypeError, OutputError
+from kanlens.plotting import _style
 from kanlens.plotting._style import (
     STYLE,
     context,
@@ -98,6 +101,15 @@ def test_fitted_text_is_as_wide_as_its_place():
     shown = fitted("a very long name of a feature", 1.0, 8.0)
     assert 0.6 < text_width(shown, 8.0) <= 1.0
     assert fitted("age", 1.0, 8.0) == "age"
+
+
+def test_a_width_is_that_of_the_outline(monkeypatch):
+    for text in ("age (years)", "Wij g", r"$x_{1}^{2} + \frac{1}{2} e^{y}$"):
+        box = TextPath((0, 0), text, size=8.0).get_extents()
+        assert text_width(text, 8.0) == box.width / 72
+    bow = Path([(0, 0), (72, 5), (0, 10)], [Path.MOVETO, Path.CURVE3, Path.CURVE3])
+    monkeypatch.setattr(_style, "TextPath", lambda *_, **__: bow)
+    assert text_width("(", 8.0) == pytest.approx(0.5)  # the curve turns halfway
 
 
 @pytest.mark.slow

@@ -35,6 +35,15 @@ def network(widths: list[int], *, seed: int = 1, scale: float = 1.0) -> KAN:
     return model
 
 
+BLANK = b'<svg width="100pt" height="80pt"></svg>'
+
+
+@pytest.fixture
+def blank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the figures of a report, and leave blank what is rendered of them."""
+    monkeypatch.setattr("kanlens.plotting._style._rendered", lambda *_: BLANK)
+
+
 @pytest.fixture
 def model() -> KAN:
     return network([3, 2, 1])

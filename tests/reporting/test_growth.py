@@ -7,6 +7,7 @@ import dataclasses
 import functools
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,10 +17,12 @@ import torch
 import kanlens
 from kanlens.data._tables import Table
 from kanlens.model._network import KAN
+from kanlens.plotting import _style as style
 from kanlens.reporting import Report
-from kanlens.reporting._analysis import _terms
+from kanlens.reporting import _figures as figures
+from kanlens.reporting._analysis import Analysis, _terms
 from kanlens.reporting._report_data import read_subject
-from tests.reporting.conftest import HOSTILE, TEMPLATE, seeded
+from tests.reporting.conftest import BLANK, HOSTILE, TEMPLATE, seeded
 from tests.reporting.page import Page
 from tests.reporting.test_schema import faults
 
@@ -38,15 +41,26 @@ def grown() -> tuple[KAN, Table]:
     return dataclasses.replace(front, references=references).simplest, table
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Report:
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Report:
+    """Return a report of which the pictures of growth alone are rendered."""
+    render, draw_growth = style._rendered, figures._growth
+
+    def drawn(analysis: Analysis) -> Any:
+        monkeypatch.setattr(style, "_rendered", render)
+        pictures = draw_growth(analysis)
+        monkeypatch.setattr(style, "_rendered", lambda *_: BLANK)
+        return pictures
+
+    monkeypatch.setattr(figures, "_growth", drawn)
+    monkeypatch.setattr(style, "_rendered", lambda *_: BLANK)
     model, table = grown()
-    path = kanlens.save(model, tmp_path_factory.mktemp("growth") / "model.safetensors")
+    path = kanlens.save(model, tmp_path / "model.safetensors")
     options = {"methods": ["secant"], "progress": False}
     return kanlens.report(kanlens.load(path), table, path.with_name("page.html"), **options)
 
 
-@pytest.mark.slow  # draws every picture of a report
+@pytest.mark.slow  # draws pictures
 def test_the_first_pictures_are_terms_and_sizes(written: Report) -> None:
     source, growth = written.path.read_text("utf-8"), written.content["growth"]
     page = Page(source)
@@ -78,11 +92,8 @@ def test_bands_are_shown_on_the_rows_of_growth_alone() -> None:
 
 
 @pytest.mark.slow
-def test_a_network_that_has_changed_has_the_page_of_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    blank = b'<svg width="100pt" height="80pt"></svg>'
-    monkeypatch.setattr("kanlens.plotting._style._rendered", lambda *_: blank)
+@pytest.mark.usefixtures("blank")
+def test_a_network_that_has_changed_has_the_page_of_others(tmp_path: Path) -> None:
     model, table = copy.deepcopy(grown())
     with torch.no_grad():
         model.layers[0].bias.add_(1.0)

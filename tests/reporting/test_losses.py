@@ -88,7 +88,8 @@ def test_a_model_with_exposures_takes_the_table_it_was_trained_on(tmp_path: Path
     assert y[:, 0].numpy() == pytest.approx(frame["cost"] - frame["years"])
 
 
-@pytest.mark.slow  # draws the pictures of two reports
+@pytest.mark.slow  # makes the figures of two reports
+@pytest.mark.usefixtures("blank")
 def test_pages_of_hazards_and_of_several_quantiles(tmp_path: Path) -> None:
     model, table = trained("time", "cox", event="died")
     way: dict[str, Any] = {"progress": False, "methods": ["secant"], "max_rows": 20}

@@ -20,7 +20,7 @@ from kanlens.model._kan_linear import KANLinear
 from kanlens.reporting._notebook import _parts, to_html
 from tests.reporting.conftest import HOSTILE, seeded
 
-NAMES = (HOSTILE, *(f"a rather long name of feature {i}" for i in range(5)))
+NAMES = (HOSTILE, *(f"a rather long name of feature {i}" for i in range(2)))
 
 
 @cache
