@@ -145,7 +145,9 @@ def test_units_run_in_processes_of_their_own(monkeypatch):
     new, asked = multiprocessing.get_context, []
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     multiprocessing.set_forkserver_preload([double.__module__])
-    monkeypatch.setattr(multiprocessing, "get_context", lambda own: asked.append(own) or new(method))
+    monkeypatch.setattr(
+        multiprocessing, "get_context", lambda own: asked.append(own) or new(method)
+    )
     found = dict(units(PAIR, Setup(), [(1,), (2,)], 2))
     assert asked == ["spawn"]
     assert {key: tables["first"][0]["double"] for key, tables in found.items()} == {
