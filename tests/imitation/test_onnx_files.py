@@ -19,7 +19,7 @@ pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture(autouse=True)
-def fewer(monkeypatch):
+def fewer(monkeypatch, few_folds):
     monkeypatch.setattr(_imitate, "BETWEEN", 300)
     monkeypatch.setattr(_imitate, "BEYOND", 200)
 

@@ -105,13 +105,13 @@ def test_classes_are_a_penalized_logistic_regression(monkeypatch, fits, classes)
     monkeypatch.setattr(small, "PASSES", 5)
     for module in (components, curves):
         monkeypatch.setattr(module, "MIN_INFORMATION", 0.0)
-    x, y = rows(60, 2)
-    y = y + np.random.default_rng(5).normal(size=60)
+    x, y = rows(40, 2)
+    y = y + np.random.default_rng(5).normal(size=40)
     fitted(x, levels(y) if classes == 3 else np.where(y > 0, "yes", "no"))
     networks = fits[0]
     count = len(networks)
     design = networks[0].linear()[0]
-    columns = design.columns(np.arange(60), np.arange(len(design.owners)))
+    columns = design.columns(np.arange(40), np.arange(len(design.owners)))
     variances = [network.variances[network.owners] for network in networks]
     live = [np.flatnonzero(own > components.MIN_VARIANCE) for own in variances]
     own = [part[places] for part, places in zip(variances, live, strict=True)]
@@ -125,9 +125,9 @@ def test_classes_are_a_penalized_logistic_regression(monkeypatch, fits, classes)
     def objective(vector):
         """Return half the penalized deviance, and its gradient."""
         values = outputs(vector)
-        alone = np.column_stack((np.zeros(60), values)) if count == 1 else values
+        alone = np.column_stack((np.zeros(40), values)) if count == 1 else values
         codes = truth[:, 0].astype(int) if count == 1 else truth.argmax(1)
-        log = (alone[np.arange(60), codes] - logsumexp(alone, 1)).sum()
+        log = (alone[np.arange(40), codes] - logsumexp(alone, 1)).sum()
         errors = (softmax(alone, 1) - np.eye(alone.shape[1])[codes])[:, -count:]
         parts = np.split(vector, ends)
         size = sum((p[1:] ** 2 / v).sum() for p, v in zip(parts, own, strict=True)) / 2

@@ -34,9 +34,8 @@ def noise(copies, shift=0.0):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("shift", [0.0, 1e-6])
-@pytest.mark.parametrize("copies", [1, 3])
-def test_copies_of_noise_explain_nothing(copies, shift):
-    found = kanlens.fit_default(noise(copies, shift), generator=seeded(), progress=False)
+def test_copies_of_noise_explain_nothing(shift):
+    found = kanlens.fit_default(noise(3, shift), generator=seeded(), progress=False)
     assert found.metric < 0.05
     assert found.model.widths == (3, 1)
 
