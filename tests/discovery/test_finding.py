@@ -85,7 +85,7 @@ def test_the_comparison_refuses_a_wrong_formula():
 def test_constants_become_exact_in_the_units_of_the_data():
     names, _, x, y = rows("a*(b + c**2/2)", count=300, a=(1e3, 5e3), b=(1e5, 9e5), c=(100, 900))
     noise = 1e-3 * y.std() * np.random.default_rng(1).normal(size=len(y))
-    found = kanlens.discover(x, y + noise, names, time_limit=1.0, progress=False)
+    found = kanlens.discover(x, y + noise, names, time_limit=1.5, progress=False)
     assert sympy.expand(found.sympy() - sympy.sympify("a*(b + c**2/2)")) == 0
     assert "1/2" in found.receipt.snapped
 
