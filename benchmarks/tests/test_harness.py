@@ -143,10 +143,10 @@ def test_pictures_are_drawn_from_tables_that_are_there(tmp_path):
 def test_units_run_in_processes_of_their_own(monkeypatch):
     """They are forked off one that has imported the package, which takes 3 s of each otherwise."""
     new, asked = multiprocessing.get_context, []
-    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    forked = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     multiprocessing.set_forkserver_preload([double.__module__])
     monkeypatch.setattr(
-        multiprocessing, "get_context", lambda own: asked.append(own) or new(method)
+        multiprocessing, "get_context", lambda way: asked.append(way) or new(forked)
     )
     found = dict(units(PAIR, Setup(), [(1,), (2,)], 2))
     assert asked == ["spawn"]

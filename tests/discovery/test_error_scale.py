@@ -29,7 +29,7 @@ LAWS = {
 @pytest.mark.slow  # searches formulas
 @pytest.mark.parametrize(("law", "units"), [*zip(LAWS, [1e-11, 1.0, 1.0], strict=True)])
 def test_laws_of_both_signs_over_many_decades_are_found(law, units):
-    x = drawn(4)
+    x = drawn(4, rows=100)
     y = LAWS[law](*x.T)
     found = kanlens.discover(x * [units, 1, 1, 1], y * units, time_limit=20, progress=False)
     assert found.error_scale == "logarithmic"

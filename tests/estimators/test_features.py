@@ -101,6 +101,7 @@ def test_explanations_and_the_formula():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_folds")
 @pytest.mark.parametrize("made", [KANRegressor, KANClassifier])
 @pytest.mark.parametrize("options", [SMALL, {"random_state": 0}], ids=["given", "default"])
 def test_a_weight_is_a_number_of_rows(made, options, monkeypatch):

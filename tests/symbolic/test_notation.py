@@ -131,7 +131,7 @@ def formula_of(names):
 
 @pytest.mark.slow  # searches formulas
 @given(st.lists(NAMES, min_size=3, max_size=3, unique=True))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_text_is_read_back_as_the_same_function(names):
     formula = formula_of(names)
     text = formula_text(formula, exact=True)

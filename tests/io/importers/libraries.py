@@ -133,7 +133,8 @@ def attributes(model, x):
 
 def certifies(model, x):
     domain = torch.stack([x.amin(0), x.amax(0)], 1)
-    proven = kanlens.certify(model, domain, max_boxes=2, progress=False).outputs[0].range
+    how = {"target": 0, "max_boxes": 2, "progress": False}
+    proven = kanlens.certify(model, domain, **how).outputs[0].range
     if not proven.high < float("inf"):
         raise MethodError("certify", "edges with bounds", "none", "Choose another")
     values = model(x)[:, 0]
