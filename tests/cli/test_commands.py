@@ -111,7 +111,7 @@ def test_without_a_choice_the_rows_choose(workshop, tmp_path, capsys, monkeypatc
     choices = {
         "default": [],
         "given": ["--batch-size", "256"],
-        "shape": ["--hidden", "3", "--grid-size", "4", "--steps", "2"],
+        "shape": ["--hidden", "3", "--grid-size", "4"],
         "none": ["--hidden", "0"],
     }
     for name, options in choices.items():
