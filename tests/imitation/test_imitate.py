@@ -146,7 +146,7 @@ def test_classes_are_followed_by_their_log_odds(tmp_path):
     x = frame(100)
     for labels in (["no", "yes"], ["high", "low", "middle"]):
         y = np.array(labels)[(x["dose"] * len(labels) / 10).astype(int)]
-        model = pipeline(RandomForestClassifier(30, random_state=0)).fit(x, y)
+        model = pipeline(RandomForestClassifier(12, random_state=0)).fit(x, y)
         found = followed(model, x)
         assert found.model.task == "classification"
         assert found.model.class_labels == tuple(labels)

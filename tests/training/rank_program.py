@@ -221,5 +221,6 @@ def whole() -> dict[str, Any]:
 
 def run(case: str) -> dict[str, Any]:
     few = mock.patch.multiple(ensemble, STEPS=3, UPDATES=(6, 9, 6))
-    with kernels.use("torch"), few, mock.patch.object(run_module, "POLISH", 4):
+    short = mock.patch.multiple(run_module, POLISH=4, BLOCKS=4)
+    with kernels.use("torch"), few, short:
         return {"equal": equal, "killed": killed, "resumed": resumed, "whole": whole}[case]()

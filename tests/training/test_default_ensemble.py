@@ -345,8 +345,9 @@ def test_the_rows_choose_the_default_network():
     assert found.model.feature_names == ("size", "kind=a", "kind=b", "kind=c")
     assert found.model.class_labels == ("high", "low", "middle")
     rows = kanlens.read_table(frame.assign(y=labels), target="y")
-    assert kanlens.fit_default(rows, progress=False).model.widths[-1] == 3
-    assert kanlens.fit_default((x, y > y.mean()), progress=False).model.task == "classification"
+    short = {"hidden": (), "progress": False}
+    assert kanlens.fit_default(rows, **short).model.widths[-1] == 3
+    assert kanlens.fit_default((x, y > y.mean()), **short).model.task == "classification"
     with pytest.raises(TypeError, match=r"fit: expected a KAN, got None. Call fit_default"):
         kanlens.fit(None, (x, y))
     with pytest.raises(TypeError, match="fit: expected options to be FitOptions or None, got dict"):

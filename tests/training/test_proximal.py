@@ -52,6 +52,7 @@ def test_irrelevant_features_die_and_the_others_do_not(network, widths, optimize
 
 
 @pytest.mark.slow  # trains networks
+@pytest.mark.usefixtures("short_polish")
 def test_without_the_step_no_edge_is_zero(network):
     net = network((5, 1))
     run(net, planted(), proximal=False, entropy_weight=0.0)
@@ -82,6 +83,7 @@ def test_zeros_obey_the_conditions_of_the_group_lasso(network):
 
 
 @pytest.mark.slow  # trains networks
+@pytest.mark.usefixtures("short_polish")
 def test_a_strength_beyond_all_kills_everything_and_a_fit_without_brings_edges_back(network):
     net, data = network((5, 1)), planted()
     run(net, data, strength=10.0, steps=3)
