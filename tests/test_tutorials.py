@@ -19,7 +19,7 @@ SMALLER = {  # what a tutorial takes, and what it takes here, to be quick
     "01": {"torch.rand(1000, 2": "torch.rand(500, 2"},
     "02": {"strengths, steps = [0.01, 0.03, 0.1, 0.3], 10": "strengths, steps = [0.01, 0.03], 2"},
     "04": {
-        "rows=600": "rows=150",
+        "table = kanlens": "frame = measured(rows=150, noise=0.005, seed=0)\ntable = kanlens",
         "KAN([4, 4, 1]": "KAN([4, 2, 1]",
         "steps=60": "steps=12",
         "starts=2": "starts=1",

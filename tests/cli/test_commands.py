@@ -83,6 +83,7 @@ def test_parts_of_a_table_with_decimal_commas_are_read_by_the_model(tmp_path, ca
     frame.to_csv(tmp_path / "d.csv", sep=";", decimal=",", index=False)
     model = tmp_path / "m.safetensors"
     words = ["train", tmp_path / "d.csv", "--target", "y", "--holdout", "0.2", "-o", model]
+    words += ["--hidden", "0", "--steps", "3"]
     score = answer(capsys, *words)["test_R2"]
     judged = answer(capsys, "predict", model, tmp_path / "m.test.csv", "-o", tmp_path / "p.csv")
     assert judged["R2"] == pytest.approx(score, rel=1e-9)

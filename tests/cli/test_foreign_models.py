@@ -212,7 +212,8 @@ def test_a_table_to_judge_on_without_the_target_is_refused_before_the_work(story
 # --- classifiers ------------------------------------------------------------------------------
 
 
-@pytest.mark.slow  # trains networks
+@pytest.mark.slow  # runs commands
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.filterwarnings(DRAWN)
 @pytest.mark.parametrize(("labels", "outputs"), [("abc", 3), ("ab", 2), ("ab", 1)])
 def test_a_foreign_classifier_knows_its_classes(tmp_path, monkeypatch, capsys, labels, outputs):
