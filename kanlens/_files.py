@@ -110,7 +110,7 @@ def readable(path: Pathlike, call: str) -> Iterator[None]:
     except (OSError, EOFError, zlib.error) as error:
         if isinstance(error, KanlensError):
             raise
-        why = "the end of a truncated one" if isinstance(error, EOFError) else reason(error)
+        why = "a truncated one" if isinstance(error, EOFError) else reason(error)
         got = f"{why} at {str(path)!r}"
         raise FileFormatError(call, "a readable file", got, "Check the file") from error
 

@@ -79,8 +79,8 @@ class BoundPropagation:
     """Bound propagation for one output of a float64 model, on boxes.
 
     If the first pass expects to enclose a layer only after the `deadline`, that layer and later
-    ones get no bounds; once there is no time to relax a layer, no later one is relaxed. If features
-    are clipped to the range of the training data, so is the domain, and their slopes may be 0.
+    ones get no bounds; once there is no time to relax a layer, no later one is relaxed. A domain
+    beyond the range to which features are clipped is cut to it; their slopes then include 0.
     """
 
     model: KAN

@@ -115,7 +115,7 @@ class Interval(NamedTuple):
 
 
 def _finite(margin: Tensor) -> Tensor:
-    """Return how far a finite end is rounded outwards; 0 for an infinite one."""
+    """Return the margin of finite ends; 0 for infinite ones."""
     return margin.masked_fill(~torch.isfinite(margin), 0.0)
 
 

@@ -324,7 +324,7 @@ class Column:
         texts, labels = self.labels(known), set(known)
         for row, text in enumerate(texts):
             if text not in labels:
-                expected = f"target {self.name!r} to hold {listed(known)}"
+                expected = f"only {listed(known)} in target {self.name!r}"
                 got = f"{cell_text(text)} in {self.place(row)}"
                 raise DataError(self.call, expected, got, "Correct it, or train with that class")
         return texts

@@ -144,8 +144,8 @@ def _distinct(features: list[Feature]) -> tuple[Feature, ...]:
     names = [feature.name for feature in features]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        expected = "distinct names of columns and categories"
-        raise DataError("read_table", expected, f"{twice!r} twice", "Rename that column")
+        expected = "distinct names of features"
+        raise DataError("read_table", expected, f"{twice!r} twice", "Rename one of their columns")
     return tuple(features)
 
 

@@ -161,7 +161,7 @@ class ParquetReader:
 def _batches(
     groups: list[tuple[Any, int]], schema: pa.Schema, skipped: int, call: str
 ) -> Iterator[Any]:
-    """Yield batches of row groups without the first `skipped` rows."""
+    """Yield the rows of row groups in batches, without the first `skipped` overall."""
     size = {"batch_size": GROUP // 4 + 1, "batch_readahead": 0, "use_threads": False}
     for fragment, group in groups:
         try:

@@ -249,7 +249,7 @@ def choices(features: Sequence[Feature]) -> tuple[tuple[str, ...], list[list[flo
 
 
 def class_schema(target: str, labels: Sequence[str], *, logits: int = 1) -> Schema:
-    """Return a schema without features for classes."""
+    """Return the schema of a classification, without features."""
     shown = labels[1:] if len(labels) == 2 and logits == 1 else labels
     return Schema(
         features=(),
@@ -341,7 +341,7 @@ class _FrameColumns:
         if unit == "%" != feature.unit and usual <= 1 and size > 10 * usual:
             return values / 100
         if feature.unit == "%" != unit and size <= 1 and usual > 10 * size:
-            got = f"numbers like fractions, {sizes[0]:.6g}, in column {column.name!r}"
+            got = f"numbers that look like fractions ({sizes[0]:.6g}) in column {column.name!r}"
             advice = f"This is read as {sizes[0]:.6g}%; multiply by 100 if it is a fraction"
             warnings.warn(KanlensWarning(self.call, "percentages", got, advice), stacklevel=4)
         return values

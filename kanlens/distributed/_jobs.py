@@ -83,7 +83,7 @@ def workers_for(call: str, workers: Workers) -> Iterator[Any]:
 def completed(
     client: Any, call: str, function: Callable[..., Any], job: object, tasks: Iterable[Task]
 ) -> Iterator[tuple[Task, Any]]:
-    """Yield each finished task with its result; raise a KanlensError."""
+    """Yield each finished task with its result; raise a KanlensError if one fails."""
     if client is None:
         for task in tasks:
             yield task, _checked(_done(function, job, task))

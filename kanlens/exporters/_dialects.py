@@ -386,7 +386,7 @@ class Unrolled(ABC):
         return texts, pieces
 
     def term(self, names: Sequence[str], terms: FunctionTerms, column: int) -> str:
-        """Write ``g(a * u + b)`` of a column of `terms`."""
+        """Return the text of ``g(a * u + b)`` for one column of `terms`."""
         u, a, b = sympy.Symbol(names[terms.inputs[column]]), terms.a[column], terms.b[column]
         inner = u if (a, b) == (1, 0) else float(a) * u + float(b)
         return self.dialect.text(formula(terms.g, inner))

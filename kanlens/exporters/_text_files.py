@@ -93,7 +93,7 @@ def load_module(path: Path) -> Any:
 
 
 def _run_module(subject: Export, path: Path) -> list[Array]:
-    """Run a module on rows and on raw columns, after an empty batch."""
+    """Return predictions of a module for rows and raw columns, each after an empty batch."""
     module = load_module(path)
     calls = [module.predict_proba, module.predict_label] if subject.classes else [module.predict]
     inputs = subject.rows, subject.frame

@@ -151,7 +151,7 @@ class LogLoss(Loss):
         return np.asarray(2 * (np.logaddexp(0, sums) - targets * sums))
 
     def working(self, sums: Array, targets: Array, weights: Array) -> tuple[Array, Array]:
-        """Return working weights and errors (batch,)."""
+        """Return the weights and errors (batch,) of the working response."""
         from scipy.special import expit
 
         share = expit(sums)
@@ -214,7 +214,7 @@ class Tweedie(_ByRows):
         return np.asarray(np.log(np.maximum(np.average(y, 0, weights), 1e-300)))
 
     def working(self, sums: Array, targets: Array, weights: Array) -> tuple[Array, Array]:
-        """Return working weights and errors (batch,)."""
+        """Return the weights and errors (batch,) of the working response."""
         logs = np.clip(sums, -MOST, MOST)
         slope = np.maximum(np.exp((2 - self.parameter) * logs), MIN_WEIGHT)
         score = (targets - np.exp(logs)) * np.exp((1 - self.parameter) * logs)
@@ -311,7 +311,7 @@ class Huber(Quantile):
         return torch.where(left < 1, left.square() / 2, left - 0.5)
 
     def working(self, sums: Array, targets: Array, weights: Array) -> tuple[Array, Array]:
-        """Return working weights and errors (batch,)."""
+        """Return the weights and errors (batch,) of the working response."""
         left = targets - sums
         slope = max(float(weights @ (np.abs(left) < 1) / weights.sum()), 0.05)
         return weights * slope, np.clip(left, -1, 1) / slope

@@ -381,7 +381,7 @@ grid_range, enable_standalone_scale_spline
         Returns
         -------
         Tensor, shape (..., out)
-            In the units of the data; logits for classification.
+            In the units of the data; logits for classification, logs for losses with a log link.
 
         Raises
         ------

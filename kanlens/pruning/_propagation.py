@@ -230,7 +230,7 @@ def compact(model: Model) -> KAN:
 def _cut_nodes(
     model: KAN, index: int, hidden: list[int] | None
 ) -> tuple[list[int], list[int], Nodes]:
-    """Return a layer's remaining nodes (`hidden`, or all) and sums, as indices, and new nodes."""
+    """Return the indices of a layer's kept nodes (`hidden`, or all) and sums, and its new nodes."""
     old, layer = model.nodes[index], model.layers[index]
     indices = list(range(old.grouping.nodes)) if hidden is None else hidden
     if old.normalized:

@@ -87,7 +87,7 @@ def training_record(
 
 
 def named_scores(metric: str, scores: Mapping[str, float | None]) -> list[dict[str, Any]]:
-    """Return the scores of a network and of baselines with their names."""
+    """Return the scores of a network and of baselines, each with its name in words."""
     names = CLASSIFIERS if metric == "accuracy" else REGRESSORS
     names = {**names, "mean": "a constant"} if metric == "D2" else names
     return [{"name": names[key], "score": scores[key]} for key in names if key in scores]

@@ -103,7 +103,7 @@ def closed_form_result(
 
 
 def column_names(model: KAN) -> list[str]:
-    """Return the column name of each feature; levels of a categorical column share one."""
+    """Return the name of each feature; those of a categorical column share its name."""
     return [f.column if f.kind == "categorical" else f.name for f in model.schema.features]
 
 

@@ -236,7 +236,7 @@ def warn_interrupted(
 ) -> None:
     """Warn that training was interrupted, or else that it was cut short by a `time_limit`.
 
-    The warning names the checkpoint to continue from.
+    The warning names the checkpoint to continue from, if there is one.
     """
     if saved.path is not None:
         advice += f"; {{resume}} continues from {saved.path.name!r}"

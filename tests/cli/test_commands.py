@@ -297,7 +297,7 @@ def test_a_report_past_its_limits_ends_with_an_error(workshop, flat, tmp_path, c
     assert "got offgrid 0 < 2; formula not known. See the page" in line
     page.unlink()
     assert main([*words, "--fail-on", "gap>1"]) == 1
-    assert "--fail-on to list name>value or name<value, name one of acc" in capsys.readouterr().err
+    assert "--fail-on to list name>value or name<value for names in acc" in capsys.readouterr().err
     assert not page.exists()
 
 

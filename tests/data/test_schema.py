@@ -225,7 +225,7 @@ def test_class_codes(labels, values):
 
 def test_class_codes_refuse():
     text = (
-        "fit: expected target 't' to hold 'a', 'b', got 'z' in row 1. "
+        "fit: expected only 'a', 'b' in target 't', got 'z' in row 1. "
         "Correct it, or train with that class."
     )
     with refused(DataError, text):
@@ -331,8 +331,8 @@ def test_percentages_are_read_as_in_training(cells, trained, values):
 
 def test_numbers_like_fractions_in_a_column_of_percentages_are_told():
     text = (
-        "predict: expected percentages, got numbers like fractions, 0.512, in column 'share'. This "
-        "is read as 0.512%; multiply by 100 if it is a fraction."
+        "predict: expected percentages, got numbers that look like fractions (0.512) in "
+        "column 'share'. This is read as 0.512%; multiply by 100 if it is a fraction."
     )
     with pytest.warns(UserWarning, match=f"^{re.escape(text)}$"):
         assert read_column([0.512, 0.7], PERCENT).tolist() == [0.512, 0.7]

@@ -209,7 +209,7 @@ def test_what_is_no_table_is_refused(tmp_path, monkeypatch):
     with pytest.raises(FileFormatError, match=r"got 1 in line 3 of 't.csv'"):
         scan_table(tmp_path / "t.csv")
     (tmp_path / "t.csv.gz").write_bytes(gzip.compress(b"a,b\n1,2\n" * 50)[:-20])
-    with pytest.raises(FileFormatError, match=r"got the end of a truncated one"):
+    with pytest.raises(FileFormatError, match=r"got a truncated one"):
         scan_table(tmp_path / "t.csv.gz")
     with pytest.raises(InvalidValueError, match=r"^scan_table: expected argument .* got 'targets'"):
         scan_table(make(), targets="y")

@@ -371,8 +371,8 @@ def test_a_saved_row_number_is_not_a_feature(tmp_path):
 def test_a_column_named_as_a_category_is_refused():
     frame = FRAME.assign(**{"color=red": [1, 2, 3, 4]})
     text = (
-        "read_table: expected distinct names of columns and categories, "
-        "got 'color=red' twice. Rename that column."
+        "read_table: expected distinct names of features, "
+        "got 'color=red' twice. Rename one of their columns."
     )
     with refused(DataError, text):
         read_table(frame, target="y")

@@ -44,7 +44,7 @@ def test_what_is_given_goes_before_what_was_trained_on():
     kinds = read_table(FRAME[["x1", "word"]], target="word").schema
     other = FRAME.assign(word="a", said=["b", "a"])
     assert read(kinds, ["said"], other).tolist() == [1, 0]
-    text = "prune: expected target 'said' to hold 'a', 'b', got 'c' in row 1. "
+    text = "prune: expected only 'a', 'b' in target 'said', got 'c' in row 1. "
     with pytest.raises(DataError, match=f"^{re.escape(text)}"):
         read(kinds, ["said"], other.assign(said=["a", "c"]))
 

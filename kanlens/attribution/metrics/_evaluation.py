@@ -115,7 +115,7 @@ def evaluated(output: Function, points: Tensor) -> Tensor:
 
 
 def without(output: Function, x: Tensor, masks: Tensor, references: Tensor) -> Tensor:
-    """Return the mean output (batch, mask) with masked features replaced by references."""
+    """Return the mean output (batch, mask) with masked features taken from background rows."""
     masks = masks.to(x.device).expand(len(x), *masks.shape[-2:])
     total = x.new_zeros(masks.shape[:2])
     numbers = BASES * masks.shape[1] * x.shape[1]  # for a sample and a reference

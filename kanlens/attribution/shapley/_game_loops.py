@@ -181,7 +181,7 @@ def _over_lanes(emit: Emitter, to: Value, row: Value, value: Callable[..., Any])
 
 @emitted
 def multiply(emit, to, row, numbers, at, factors, by, t):
-    """Write the product of a row of numbers and of ``(1 - t) + t z``."""
+    """Write to row `row` the product of row `at` and ``(1 - t) + t z``, z in row `by`."""
     rest = emit.builder.fsub(ir.Constant(emit.element, 1.0), t)
 
     def value(here: Value, width: int) -> tuple[Any, Any]:

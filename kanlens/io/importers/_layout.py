@@ -78,7 +78,7 @@ class Layout:
         return model
 
     def _stages(self, source: Origin, options: ImportOptions, passed: set[str]) -> list[Stage]:
-        """Return the stages in order; refuse tensors that neither a stage nor `passed` has."""
+        """Return the stages in order; refuse tensors that no layer reads and `passed` lacks."""
         groups = {name: Group(name, self, source, options) for name in self.groups(source.state)}
         read = {name: self.read(group) for name, group in groups.items()}
         own = {key for group in groups.values() for key in group.keys}
