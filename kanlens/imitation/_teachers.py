@@ -188,7 +188,7 @@ def _feed(
 ) -> dict[str, Array]:
     """Return the inputs of an ONNX model: all columns as one array, or one input per column.
 
-    Dates are days since 1970-01-01, as exported networks take them, unless the input is text.
+    A date with an input of its own is days since 1970-01-01, as exported networks take it, or text.
     """
     names, (first, _, width), feed = list(map(str, rows.columns)), inputs[0], dict[str, Array]()
     wide = isinstance(width, int) and width > 1  # an input `x` is not a column of that name
@@ -204,7 +204,7 @@ def _feed(
         if kind == "tensor(string)":
             values = cells.astype(str).to_numpy()
         else:
-            values = _numbers(cells.apply(_in_days, dates=dates))
+            values = _numbers(cells if whole else cells.apply(_in_days, dates=dates))
         feed[name] = values.astype(TYPES.get(kind, np.float32))
     return feed
 

@@ -474,7 +474,7 @@ def test_edits_leave_the_model_and_failed_ones_the_copy() -> None:
             [(1, 2, 3), (4, 5, 6)]
         ),
         "two points \\(x, y\\) of different x": lambda: edit.edge(0, 0, 0).set([(1, 2), (1, 3)]),
-        "low, high or both, in order": lambda: edit.edge(0, 0, 0).clamp(),
+        "low, high or both, with low < high": lambda: edit.edge(0, 0, 0).clamp(),
         "low below high on the grid": lambda: edit.edge(0, 0, 0).flatten(0.5, 0.4),
         "strength to be a positive number": lambda: edit.edge(0, 0, 0).smooth(-1),
         "direction to be one of": lambda: edit.edge(0, 0, 0).monotone("up"),

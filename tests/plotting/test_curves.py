@@ -205,7 +205,7 @@ def test_a_band_is_that_of_the_numbers(layer, model, ax):
     np.testing.assert_allclose(heights, band["high"] - band["low"], rtol=1e-9)
     whole = edge_band(net, layer, 0, 1, rows, y)
     assert corners[:, 0].min() >= whole["x"].min() - 1e-9  # none beyond the rows
-    with pytest.raises(MethodError, match="expected a model, data and y for a band, got not all"):
+    with pytest.raises(MethodError, match="expected a model, data and y for a band, got only some"):
         edge(net, layer, 0, 1, data=rows, band=True, ax=ax)
 
 
