@@ -134,9 +134,11 @@ LOSSES = {"squared_error": None, "poisson": None, "quantile": (0.05, 0.5, 0.95)}
 
 def calibrated(loss: str) -> tuple[KAN, Tensor]:
     """Return a network of a loss, rows, and rows held out; its quantiles cross."""
-    x = torch.rand(60, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    model = KAN([2, 3 if loss == "quantile" else 2], grid_size=2).double()
-    torch.nn.init.normal_(model.layers[0].spline_weight, generator=torch.Generator().manual_seed(1))
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(60, 2, generator=generator, dtype=torch.float64)
+    widths = [2, 3 if loss == "quantile" else 2]
+    model = KAN(widths, grid_size=2, generator=generator).double()
+    torch.nn.init.normal_(model.layers[0].spline_weight, generator=generator)
     model.schema = choose_loss(model.schema, loss, LOSSES[loss], None, call="fit")
     with torch.no_grad():
         y = model.loss.response(model(x)) + torch.arange(1, 61)[:, None] / 40
