@@ -232,9 +232,7 @@ def read_limits(text: str) -> list[tuple[str, str, float]]:
                 raise ValueError
             limits.append((match[1], match[2], float(match[3])))
         except ValueError:
-            expected = (
-                f"to list name>value or name<value, for names in {', '.join(sorted(LIMITED))}"
-            )
+            expected = f"to list name>value or name<value for names in {', '.join(sorted(LIMITED))}"
             fields = "report", expected, repr(part), "For example completeness>1e-6,offgrid>0.05"
             raise InvalidValueError(*fields, argument="fail_on") from None
     return limits
