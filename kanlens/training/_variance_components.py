@@ -122,7 +122,7 @@ def restricted_fit(
         try:
             best = solve_mixed(equations, variances, noise, known=known)
         except np.linalg.LinAlgError:  # the prior is lost in rounding
-            variances = variances / 1000
+            variances = np.minimum(variances, MAX_VARIANCE) / 1000
     for _ in range(steps if equations.blocks else 0):
         if abs(gain) < MIN_CHANGE or damping > MAX_DAMPING:
             break
