@@ -234,8 +234,8 @@ def _in_order_of(names: Sequence[str], schema: Schema) -> Schema:
     elif len(labels) == 2 and len(names) == 1 and names[0] == labels[0]:
         labels = labels[::-1]
     elif len(names) == len(labels) and names != default_schema(1, len(names)).output_names:
-        expected = f"outputs named by the classes {listed(labels)}"
-        advice = "Name them in the order of the outputs, or leave the names out"
+        expected = f"outputs named after the classes {listed(labels)}"
+        advice = "Give the class names in the order of the outputs, or leave the names out"
         raise DataError("fit", expected, listed(names), advice)
     return class_schema(schema.target or "y", labels, logits=len(names))
 

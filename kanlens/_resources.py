@@ -83,7 +83,7 @@ def memory_limit(call: str, limit: Memory) -> Iterator[None]:
 def allowed_memory() -> int:
     """Return the bytes that work may take, without its input and result.
 
-    They are the `memory_limit` in force, else a quarter of the free memory.
+    They are the `memory_limit` in force, else a quarter of the free memory, at least 64 MiB.
     """
     limit, free = _allowed.get(), available_memory()
     return limit or (UNKNOWN if free is None else max(MIN_LIMIT, free // 4))

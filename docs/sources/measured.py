@@ -77,7 +77,7 @@ def speed() -> dict[str, str]:
         "speed_memory": layers(memory, "extra_mib"),
         "speed_low": short(float(ratios.min())),
         "speed_high": short(float(ratios.max())),
-        "speed_many": short(float(many.max())),
+        "speed_many": short(float(many.max()), 3),
         "speed_origin": f"{origin(times)} Threads: {times.threads.iloc[0]}, float32.",
         "speed_wrong": "; ".join(wrong_values(both)),
     }

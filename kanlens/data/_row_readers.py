@@ -273,7 +273,7 @@ def _frame_of(batch: Any, *, call: str) -> pd.DataFrame:
         parts = [torch.as_tensor(array).detach().cpu().numpy() for array in arrays]
     except (TypeError, ValueError, RuntimeError) as error:
         got = type(batch).__name__
-        raise DTypeError(call, expected, got, "Yield tensors, or frames") from error
+        raise DTypeError(call, expected, got, "Yield tensors or DataFrames") from error
     if parts[0].ndim != 2 or any(len(part) != len(parts[0]) for part in parts):
         got = ", ".join(str(part.shape) for part in parts)
         raise DataError(call, expected, f"shapes {got}", "Stack rows into batches")

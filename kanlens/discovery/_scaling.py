@@ -190,7 +190,7 @@ class ScaledTable:
 
     @property
     def moved(self) -> bool:
-        """True if the search uses other units than those of the data."""
+        """True if the scales shift or rescale any column or y."""
         return any(scale.moved for scale in (*self.scales, self.y_scale))
 
     @property

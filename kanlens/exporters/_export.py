@@ -164,7 +164,7 @@ def export(
     if interval is not None and (kan.task == "classification" or not chosen.predicts):
         kinds = ", ".join(form.name for form in FORMATS.values() if form.predicts)
         expected = f"a regression model and one of the formats {kinds} for intervals"
-        got = f"{kan.task} and {name!r}"
+        got = f"a {kan.task} model and {name!r}"
         raise InvalidValueError("export", expected, got, "Leave out {interval}", interval=None)
     options: dict[str, Any] = {"table": table, "keep": tuple(keep), "interval": interval}
     subject = Export(model=kan, path=Path(path), explain=explain, **options)

@@ -111,7 +111,7 @@ def silu_integral(x: Array, c: complex = 1.0) -> Any:
 
 
 def _softplus_integral(x: Array) -> Array:
-    """Integrate log(1 + e^x), mirrored for positive x."""
+    """Integrate log(1 + e^x) from 0 to x; by symmetry for positive x."""
     left = special.spence(2.0) - special.spence(1.0 + np.exp(-np.abs(x)))
     return np.asarray(np.where(x > 0, 0.5 * x * x - left, left))
 

@@ -176,7 +176,7 @@ def _morlet_slope(u: Tensor) -> Tensor:
 
 
 def _morlet_turns(n: int) -> tuple[float, ...]:
-    """Return the zeros of the n-th derivative, n = 1, 2, 3."""
+    """Return the zeros of the wavelet's n-th derivative within 38 of 0, n = 1, 2, 3."""
     target, u = (np.arange(-60, 61) + 0.5) * math.pi, np.zeros(121)
     for _ in range(40):
         w = FREQUENCY * 1j - u

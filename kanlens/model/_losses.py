@@ -318,7 +318,7 @@ class Huber(Quantile):
 
 
 class Cox(_ByRows):
-    """Minus the log partial likelihood, with Breslow's ties; censored times are negative."""
+    """Negative log partial likelihood plus a constant (Breslow); censored times are negative."""
 
     name, scale, metric, log = "cox", "log hazard", "concordance", True
     separable, known, factor, measure = False, True, 2.0, ""
@@ -395,5 +395,5 @@ def check_targets(schema: Schema, y: Tensor, *, call: str) -> None:
 
 def _refused(name: str, loss: str) -> InvalidValueError:
     losses = {"event": "cox", "exposure": "poisson, gamma or tweedie"}
-    expected = f"{name} only with loss {losses.get(name, 'of a regression')}"
+    expected = f"{name} only with loss {losses.get(name, 'of a regression, not cox')}"
     return InvalidValueError("fit", expected, repr(loss), f"Leave {name} out")

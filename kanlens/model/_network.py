@@ -289,7 +289,7 @@ grid_range, enable_standalone_scale_spline
 
     @property
     def statistics(self) -> tuple[LayerStatistics, ...] | None:
-        """Statistics of the training data of every layer, None before the first fit."""
+        """Statistics of every layer on the training data, None before the first fit."""
         statistics = [layer.statistics for layer in self.layers if layer.statistics is not None]
         return tuple(statistics) if len(statistics) == len(self.layers) else None
 

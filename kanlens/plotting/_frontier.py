@@ -193,7 +193,7 @@ def _around(x: float, y: float, error: float = 0.0) -> Box:
 
 
 def _boxes(bar: Box, wide: float) -> Iterator[tuple[Box, Box]]:
-    """Yield positions for a text and the line to it around a point, nearest first."""
+    """Yield boxes around a point for a text and for the line to it, nearest first."""
     left, low, right, high = bar
     x, y = (left + right) / 2, (low + high) / 2
     for start in (right + ROOM, left - ROOM - wide):

@@ -252,7 +252,7 @@ def explain(
 def _pairs_and_flows(
     subject: Subject, plan: Plan, request: Request, attribution: Attribution
 ) -> tuple[Attribution | None, Attribution | None]:
-    """Return attributions with interactions and with flows; None if not shown."""
+    """Return an attribution with interactions and one with flows; None for any not shown."""
     pairs, flows = attribution if attribution.interactions is not None else None, attribution
     if pairs is None and plan.pairs is not None:
         rows, background = plan.pairs

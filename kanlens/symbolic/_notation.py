@@ -60,7 +60,7 @@ def edge_text(edge: Edge, name: str, *, digits: int = 4) -> str:
 
 
 def written(name: str) -> str:
-    """Return a name, in backticks unless it is a plain word."""
+    """Return a name, in backticks if it would not be read as a symbol."""
     word = name.isidentifier() and name.replace("_", "a").isalnum()
     taken = name in _taken() or iskeyword(name) or _SPLINE.fullmatch(name)
     if word and name == normalize("NFKC", name) and not taken:

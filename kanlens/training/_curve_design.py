@@ -85,7 +85,7 @@ def difference_modes(count: int, order: int, most: int | None = None) -> Array:
 def smooth_modes(knots: Array) -> Array:  # (breakpoint,) -> (breakpoint, mode)
     """Return the leading modes of the prior of independent second differences.
 
-    Differences are divided by spacings between those of the breakpoints and even ones.
+    Differences are divided by spacings: a weighted mean of the breakpoints' and of even ones.
     """
     count = len(knots)
     places = (1 - SPACED) * np.linspace(0, 1, count)
@@ -251,7 +251,7 @@ class CurveDesign:
         return np.concatenate([modes.T @ right[knots] for modes, knots in parts])
 
     def _parts(self, places: Array) -> list[tuple[Array, slice]]:
-        """Return by curve the modes of some coefficients, and the slice of its breakpoints."""
+        """Return each curve's modes of some coefficients, and the slice of its breakpoints."""
         ends = np.searchsorted(places, [own.stop for own in self.slices])
         return [
             (modes[:, some - own.start], knots)

@@ -208,7 +208,7 @@ class SparsityPath(Displayed):
         return self.steps[index].model
 
     def to_frame(self) -> pd.DataFrame:
-        """Return one row per strength; `best` marks one of them."""
+        """Return one row per strength; the column `best` is True for the best one."""
         best = self.best
         rows = [
             {**_numbers(step), "features": ", ".join(step.features), "best": i == best}

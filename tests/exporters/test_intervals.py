@@ -65,7 +65,7 @@ def test_intervals_need_numbers_rows_held_out_and_a_format(tmp_path):
     model, _ = calibrated("squared_error")
     for ending in (".tex", ".txt", ".pt2"):
         with pytest.raises(
-            InvalidValueError, match="onnx, numpy, c, sql, excel for intervals, got regression"
+            InvalidValueError, match="onnx, numpy, c, sql, excel for intervals, got a regression"
         ):
             kanlens.export(model, tmp_path / f"a{ending}", interval=0.9)
     with pytest.raises(MethodError, match="export: expected at least 99 rows held out"):

@@ -56,7 +56,7 @@ def correlation(a: Tensor, b: Tensor) -> Tensor:
 
 
 def spearman(a: Tensor, b: Tensor) -> Tensor:
-    """Return Spearman's correlation of each pair of rows; NaN where all values are equal."""
+    """Return Spearman's correlation of each pair of rows; NaN where one of them is constant."""
     at_once = max(1, BUDGET // (16 * a.shape[1]))  # 16: ranks and the arrays of sorting
     parts = []
     for pair in zip(a.split(at_once), b.split(at_once), strict=True):

@@ -88,7 +88,7 @@ class Expansion:
 
 
 def seconds(game: Game, cosines: int) -> float:
-    """Estimate the seconds on one thread for the cosines of all nodes."""
+    """Estimate the seconds on one thread to compute Shapley values from all nodes' cosines."""
     pairs_of_rows, n = len(game.x) * len(game.rows), game.size
     return TERM * pairs_of_rows * cosines * n * math.ceil(n / 2)
 
@@ -146,7 +146,7 @@ def _mean_derivatives(
 
 
 def _power_worths(steps: Tensor, starts: Tensor, powers: Array, chances: Tensor) -> Tensor:
-    """Return the expectation of a polynomial of degree at most 4, by central moments."""
+    """Return a polynomial's mean over coalitions, without its constant, by central moments."""
     _, p1, p2, p3, p4 = (float(power) for power in powers)
     spread = chances * (1 - chances)
     mean, second = starts + (chances * steps).sum(1), (spread * steps**2).sum(1)

@@ -178,7 +178,7 @@ def read_archive(path: Path) -> object:
                 allowed = _OPCODES.split()
                 for count, (opcode, argument, _) in enumerate(genops(content)):
                     if opcode.name not in allowed or count > _LONG:
-                        raise ValueError(f"opcode {opcode.name} at {count}")
+                        raise ValueError(f"unexpected opcode {opcode.name} at {count}")
                     if opcode.name in ("BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
                         raise ValueError(f"object {argument} of {count}")
             return _unwrapped(_InertUnpickler(archive, pickles[0]).load(), path.name)

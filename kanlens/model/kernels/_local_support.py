@@ -31,7 +31,7 @@ LANES = 256  # outputs taken together, so that the weights of two inputs stay in
 
 @inner
 def write_pieces(x, n_in, basis, held, begin, end):
-    """Write the index of the piece of each number in rows begin to end; 0 for NaN."""
+    """Write to `held` the piece index of each number in rows begin to end; 0 for NaN."""
     starts, ends, _, _, first, _, jump, (low, density, cuts, sure) = basis
     tile, stop, pieces = len(low), end * n_in, len(first)
     for top in range(begin * n_in, stop, tile):
