@@ -106,5 +106,5 @@ def _discard(temporary: Path) -> None:
 def _unwritable(shown: str, error: Exception, call: str) -> OutputError:
     if isinstance(error, OutputError):
         return error
-    advice = "Name a file in a folder that you may write to"
+    advice = "Name a file and a folder that you may write to"
     return OutputError(call, "a file to write", f"{reason(error)} at {shown!r}", advice)

@@ -32,7 +32,7 @@ def prepare_data(
 ) -> tuple[Tensor, Any]:
     """Return x (batch, in) and y for training; set the model's schema.
 
-    Model features without default names (x1, x2, ...) are looked up in the table by name.
+    Model features whose names are not the default x1, x2, ... are looked up in the table by name.
     Returns y as `prepare_target` does. A target that does not vary raises a warning; if none vary,
     an error unless `constant`. For a `trained` model y may be None.
     """

@@ -47,7 +47,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path):
     path = tmp_path / "a.txt"
     text = (
         f"save: expected a file to write, got 'No space left on device' at {str(path)!r}. "
-        "Name a file in a folder that you may write to."
+        "Name a file and a folder that you may write to."
     )
     with refused(OutputError, text), atomic_write(path, call="save"):
         raise OSError(28, "No space left on device")
@@ -111,7 +111,7 @@ def test_refuses_folders_devices_and_files_as_folders(tmp_path, attempt):
             write("/dev/null")
         assert Path("/dev/null").is_char_device()
     path = make(tmp_path, "file", "") / "a.csv"
-    with pytest.raises(OutputError, match=re.escape(f"at {str(path)!r}. Name a file in a folder")):
+    with pytest.raises(OutputError, match=re.escape(f"at {str(path)!r}. Name a file and a folder")):
         write(path)
     with pytest.raises(OutputError, match="null"):
         write("a\0b")
@@ -122,7 +122,7 @@ def test_read_only_files_are_not_replaced(tmp_path, monkeypatch):
     monkeypatch.setattr(atomic_files.os, "access", lambda *_: False)
     text = (
         f"save: expected a file to write, got 'Permission denied' at {str(path)!r}. "
-        "Name a file in a folder that you may write to."
+        "Name a file and a folder that you may write to."
     )
     with refused(OutputError, text), atomic_write(path, call="save") as temporary:
         temporary.write_text("new")

@@ -122,7 +122,7 @@ class Runs:
         return None if rows is None else self.model.prepare(rows, call="compare")
 
     def _rows(self, baseline: str) -> Tensor | None:
-        """Return the rows whose mean output is a baseline; None if no rows define it."""
+        """Return the rows whose mean output is a baseline's reference; None without any."""
         if baseline == Baseline.ZERO:
             return torch.zeros_like(self.model.input_shift)[None]
         rows = self.rows if baseline in (Baseline.MEAN_OUTPUT, Baseline.MEAN_ROW) else None

@@ -292,7 +292,7 @@ def _checked(x: Any, y: Any, feature_names: Iterable[str] | None) -> tuple[list[
 
 
 def scale_of(columns: Array, target: Array) -> ErrorScale:
-    """Return the scale of errors, logarithmic if that is smoother."""
+    """Return the scale of errors: logarithmic if the target is smoother on that scale."""
     wide = ErrorScale.of(target)
     if not wide.unit:
         return ErrorScale()

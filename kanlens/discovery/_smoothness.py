@@ -60,7 +60,7 @@ def _squared_distances(first: Array, second: Array) -> Array:
 
 
 def even(columns: Array) -> Array:
-    """Return standardized columns, with logarithms for those of a wide range."""
+    """Return varying columns, standardized, after a logarithm if positive and of a wide range."""
     inputs = (np.log(x) if logarithmic(x) else x for x in columns.T if varies(x))
     scaled = [(u - u.mean()) / u.std() for u in inputs]
     return np.stack(scaled, axis=1) if scaled else np.zeros((len(columns), 0))

@@ -99,12 +99,12 @@ def completed(
             task = waiting.pop(future)
             yield task, _checked(future.result())
     except distributed.scheduler.KilledWorker as error:
-        expected, got = "workers that complete a task", f"{error.last_worker}, which died"
-        advice = "They may need more memory; completed work is kept"
+        expected, got = "workers that complete a task", f"{error.last_worker.address}, which died"
+        advice = "The workers may need more memory"
         raise MethodError(call, expected, got, advice) from error
     except (distributed.CancelledError, distributed.comm.CommClosedError) as error:
         expected, got = "a Dask scheduler that keeps running", "one that has stopped"
-        raise MethodError(call, expected, got, "Completed work is kept") from error
+        raise MethodError(call, expected, got, "Start the scheduler again") from error
     finally:
         client.cancel([shipped, *waiting])
 

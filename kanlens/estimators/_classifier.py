@@ -56,9 +56,9 @@ class KANClassifier(ClassifierMixin, NetworkEstimator):  # type: ignore[misc]  #
     def partial_fit(
         self, X: Inputs, y: Targets, classes: Targets | None = None, sample_weight: PerRow = None
     ) -> KANClassifier:
-        """Continue training with more rows; the first call needs all classes.
+        """Continue training with more rows.
 
-        By default, the classes are the labels in the first `y`.
+        The first call takes all `classes`; by default, they are the labels in its `y`.
         """
         if not hasattr(self, "model_"):
             return self._begin(X, y, classes, (sample_weight, None))

@@ -203,7 +203,7 @@ class Export:
 
     @property
     def fillers(self) -> Array:  # (in,)
-        """The numbers that replace missing ones; NaN where missing ones are refused."""
+        """The numbers that replace missing ones; NaN where they are not replaced."""
         return np.array([np.nan if rule.kind == "text" else rule.blank for rule in self.rules])
 
     @property

@@ -166,7 +166,7 @@ class Graph:
         return self.add("Concat", below, above, *powers, axis=2)
 
     def columns(self, u: str, terms: FunctionTerms) -> str:
-        """Add the values (batch, column) of terms of one function."""
+        """Add the values (batch, column) of g(a * u + b), a column for each term of function g."""
         v = self.add("Gather", u, terms.inputs, axis=1)
         if (terms.a != 1).any() or (terms.b != 0).any():
             v = self.add("Add", self.add("Mul", v, terms.a), terms.b)

@@ -65,7 +65,7 @@ def _write_module(subject: Export, path: Path) -> None:
 
 
 def _lambdas(expressions: Mapping[str, Any]) -> str:
-    """Write a dict of lambdas of u, by name."""
+    """Return the source code of a dict of lambdas of u, with names as keys."""
     texts = {name: NUMPY.text(expression) for name, expression in expressions.items()}
     return f"{{{', '.join(f'{name!r}: lambda u: {text}' for name, text in texts.items())}}}"
 

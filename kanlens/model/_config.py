@@ -237,8 +237,8 @@ def check_grid(ends: Sequence[float], knots: Tensor | None = None) -> tuple[floa
     except (TypeError, ValueError):
         low, high = math.nan, math.nan
     if not -math.inf < low < high < math.inf:
-        expected = "grid_range of two rising numbers"
-        raise InvalidValueError("KANLinear", expected, repr(ends), "Pass the lower end first")
+        expected = "grid_range of two finite numbers, the lower first"
+        raise InvalidValueError("KANLinear", expected, repr(ends), "Pass numbers such as (-1, 1)")
     if knots is not None and not bool((knots.diff(dim=1) > 0).all()):
         expected = f"grid_range wide enough for its intervals in {knots.dtype}"
         raise InvalidValueError("KANLinear", expected, repr(ends), "Scale the inputs")

@@ -6,8 +6,9 @@ Functions other than splines are replaced by the polynomial through their values
 whose error the sixth derivative bounds; intervals on which an argument varies by more than 0.75 are
 cut, so that errors stay near 1e-9 of a weight.
 
-Rounding is below 1e-13 of the absolute terms of a sum; margins are `PAD` = 1e-12 of these. Bounds
-of a slope keep the sign of its B-spline coefficients, exact differences of stored numbers.
+Rounding is below 1e-13 of the sum of the absolute values of the terms; margins are `PAD` =
+1e-12 of it. Bounds of a slope keep the sign of its B-spline coefficients, exact differences of
+stored numbers.
 """
 
 from __future__ import annotations
@@ -198,7 +199,7 @@ def table_of(own: Enclosure, cuts: Tensor, derivative: int) -> PieceTable:
 
 
 def _terms(own: Enclosure, derivative: int) -> Tensor:  # (out, in)
-    """Return the sum of the absolute terms of each edge or its slope."""
+    """Estimate the sum of the absolute values of the terms of each edge, or of its slope."""
     size = own.coef.abs().amax(-1)
     if derivative:
         narrowest = (own.knots[:, own.degree :] - own.knots[:, : -own.degree]).amin(1)

@@ -173,7 +173,7 @@ def numbers(values: Any) -> Array:
 
 
 def literal(text: object, *, most: int | None = None) -> str:
-    """Return a name on one line; beyond `most` characters, without its middle."""
+    """Return a name on one line with $ escaped; beyond `most` characters, its middle is cut."""
     words = escaped(" ".join(str(text).split()))
     if most is not None and len(words) > most:
         head = (most - 1) // 2

@@ -123,7 +123,7 @@ def by_type(results: Any) -> dict[str, Any]:
             names = ", ".join(kind.__name__ for kind in fields)
             expected = f"results to be of {names}, at most one of each"
             got = type(result).__name__ if field is None else f"two of {type(result).__name__}"
-            advice = "Pass results of attribute, compare, symbolize, prune, fit or certify"
+            advice = "Pass results of attribute (by row), compare, symbolize, prune, fit or certify"
             raise DTypeError("report", expected, got, advice)
         passed[field] = result
     return passed

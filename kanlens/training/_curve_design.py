@@ -281,7 +281,7 @@ class CurveDesign:
 
 
 class ColumnCurves:
-    """The curve of a numeric column on all rows, or those of a categorical column's levels.
+    """The curves of a categorical column's levels, or the one of a numeric column, at some rows.
 
     `shape` has keys of `SHAPES`, separated by spaces, or is empty; `zero` is the scaled value of 0.
     """

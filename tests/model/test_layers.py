@@ -218,7 +218,7 @@ def test_the_layer_stands_in_for_nn_linear():
 
 
 WHOLE = "{} to be a whole number of at least 1"
-RANGE = "grid_range of two rising numbers"
+RANGE = "grid_range of two finite numbers, the lower first"
 AT_LEAST_0 = "{} to be a number of at least 0"
 BASES = "elu, gelu, hardswish, identity, leaky_relu, mish, relu, sigmoid, silu, sin, softplus, tanh"
 
@@ -234,11 +234,11 @@ BASES = "elu, gelu, hardswish, identity, leaky_relu, mish, relu, sigmoid, silu, 
         ("spline_order", 3.0, "spline_order to be an integer from 1 to 5", "3 is cubic"),
         ("spline_order", True, "spline_order to be an integer from 1 to 5", "3 is cubic"),
         ("grid_eps", 1.5, "grid_eps from 0 to 1", "The default is 0.02"),
-        ("grid_range", (1, -1), RANGE, "Pass the lower end first"),
-        ("grid_range", (0.0, torch.inf), RANGE, "Pass the lower end first"),
-        ("grid_range", [1.0], RANGE, "Pass the lower end first"),
-        ("grid_range", "ab", RANGE, "Pass the lower end first"),
-        ("grid_range", 5, RANGE, "Pass the lower end first"),
+        ("grid_range", (1, -1), RANGE, "Pass numbers such as (-1, 1)"),
+        ("grid_range", (0.0, torch.inf), RANGE, "Pass numbers such as (-1, 1)"),
+        ("grid_range", [1.0], RANGE, "Pass numbers such as (-1, 1)"),
+        ("grid_range", "ab", RANGE, "Pass numbers such as (-1, 1)"),
+        ("grid_range", 5, RANGE, "Pass numbers such as (-1, 1)"),
         (
             "grid_range",
             (1e8, 1e8 + 1),

@@ -145,8 +145,8 @@ def test_messages(model: KAN, rows: torch.Tensor, tmp_path: Path) -> None:
     refused(InvalidValueError, "report: expected methods to be one of ", methods=["shaply"])
     names = "Attribution, Comparison, SymbolicResult, PruneResult, FitResult, Certificate"
     text = f"report: expected results to be of {names}, at most one of each, got "
-    refused(DTypeError, text + "float. Pass results of attribute, ", results=[1.0])
-    refused(DTypeError, text + "int. Pass results of attribute, ", results=1)
+    refused(DTypeError, text + "float. Pass results of attribute (by row), ", results=[1.0])
+    refused(DTypeError, text + "int. Pass results of attribute (by row), ", results=1)
     shares = kanlens.attribute(model, rows[:2], background=rows)
     refused(DTypeError, text + "two of Attribution. ", results=[shares, shares])
     other = kanlens.certify(network([2, 1]), [(-1, 1)] * 2, max_boxes=2, progress=False)

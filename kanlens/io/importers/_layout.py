@@ -275,9 +275,10 @@ def checked(key: str, tensor: Tensor, *shape: Size) -> Tensor:
         expected = f"{key} of shape ({words}{',' if len(shape) == 1 else ''})"
         raise ShapeError(CALL, expected, str(tuple(tensor.shape)), _ADVICE)
     if tensor.is_meta or tensor.layout != torch.strided or not tensor.is_floating_point():
-        got = "no data" if tensor.is_meta else str(tensor.dtype)
+        dense = tensor.layout == torch.strided
+        got = "no data" if tensor.is_meta else str(tensor.dtype if dense else tensor.layout)
         expected = f"{key} to be a dense tensor of floating dtype"
-        raise DTypeError(CALL, expected, got, "Save the model in float32 or float64")
+        raise DTypeError(CALL, expected, got, "Save dense tensors in float32 or float64")
     return tensor.detach()
 
 

@@ -56,7 +56,8 @@ def run(
 ) -> None:
     """Call a kernel with addresses of weights and tensors; threads divide range(count).
 
-    It takes `time` nanoseconds per number in x; `sizes` count rows, inputs, outputs, basis.
+    `time` is in nanoseconds per number in x and group of `tensors`; `sizes` count rows, inputs,
+    outputs and basis functions.
     """
     rows, n_in, n_out, n_basis = sizes
     groups = (weights.spline, weights.scale, weights.mask, weights.base), *tensors
