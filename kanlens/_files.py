@@ -50,7 +50,7 @@ def _write_parquet(frames: Iterable[pd.DataFrame], path: Path, _: str, call: str
                 table = pa.Table.from_pandas(part, schema=schema, preserve_index=False)
             except (pa.lib.ArrowInvalid, pa.lib.ArrowTypeError, KeyError) as error:
                 expected, got = "batches with the same columns and types", reason(error)
-                raise DataError(call, expected, got, "Give all batches the same columns") from error
+                raise DataError(call, expected, got, "Give all batches the same ones") from error
             writer = writer or stack.enter_context(parquet.ParquetWriter(path, table.schema))
             writer.write_table(table, row_group_size=GROUP)
             rows += len(part)

@@ -79,7 +79,7 @@ def contributions(problem: Problem, x: Tensor) -> Tensor:  # (batch, in)
 
 
 class GaussianCopula:
-    """Gaussian copula of the features (Sklar, 1959), with the marginals of rows (row, in)."""
+    """Gaussian copula of the features (Sklar, 1959), with the empirical marginals of `rows`."""
 
     def __init__(self, rows: Tensor) -> None:
         self.sorted, self.order = rows.sort(dim=0, stable=True)  # (row, in)

@@ -324,7 +324,7 @@ def _day(value: float) -> str:
 
 
 def _points(values: Array, kind: str, most: int) -> Tensor:
-    """Return points over the range of values: quantiles, and for "pdp" also evenly spaced ones."""
+    """Return the values if few, else quantiles and, for "pdp", also evenly spaced points."""
     shares = np.linspace(0, 1, most if kind == "ale" else most // 2 + 1)
     x = np.unique(values)
     if len(x) <= min(most, MAX_DISCRETE_VALUES):

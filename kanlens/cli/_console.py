@@ -174,7 +174,7 @@ def wrapped(console: Console, text: str) -> None:
 
 
 def _endings(kind: str) -> tuple[Sequence[str], str] | None:
-    """Return the valid file name endings of a kind, and their text; None for any ending."""
+    """Return the valid endings of a kind of file, and their text; None if all are valid."""
     if kind == "picture":
         from kanlens.plotting._style import FORMATS
 

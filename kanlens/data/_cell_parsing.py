@@ -122,7 +122,7 @@ def parse_numbers(column: pd.Series, decimal: str = ".") -> Array:
 
 
 def _without_letters(column: pd.Series) -> pd.Series:
-    """Return texts without their unit, if most numbers have the same one."""
+    """Return texts without their unit, if most have one and there is no other."""
     codes, texts = pd.factorize(column)
     units = units_of(pd.Series(texts, dtype=object))
     names = set(units) - {"", *SYMBOLS}

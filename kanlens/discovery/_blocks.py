@@ -286,7 +286,7 @@ class BlockModel:
         return frozenset(block.name(self.problem) for block in self.blocks)
 
     def formulas(self, front: Front) -> Iterator[Expr]:
-        """Yield formulas with elementary functions; for a single block also refined curves."""
+        """Yield formulas with elementary functions; a single block's curve is searched further."""
         problem = self.problem
         names = [monomial(problem.names, block.powers) for block in self.blocks]
         parts = list(zip(self.blocks, names, self.curves, strict=True))

@@ -157,7 +157,7 @@ def placed(array: Tensor, terms: Iterable[EdgeTerm], of: Callable[[EdgeTerm], Te
 
 
 def check_series(names: Sequence[str]) -> tuple[str, ...]:
-    """Return the names of a series; refuse aliases, whose phases differ."""
+    """Return the names of a series; refuse aliases, which may differ in phase or scale."""
     series = tuple(str(name) for name in names)
     for name in series:
         if find_function(name, call="KANLinear").name != name:

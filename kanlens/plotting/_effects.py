@@ -130,7 +130,7 @@ def effect(  # noqa: PLR0913 - one keyword per choice
 
 
 def _add_factors(ax: Axes, result: Effect) -> Axes:
-    """Add an axis of the factor exp(effect), unless there is an effect of missing cells."""
+    """Add an axis of exp(effect) to an effect in logs, unless missing cells have an effect."""
     if result.unit.startswith("log") and result.missing is None:
         levels = bool(result.settings[0].labels)
         add = partial(ax.secondary_xaxis, "top") if levels else partial(ax.secondary_yaxis, "right")

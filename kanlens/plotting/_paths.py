@@ -234,7 +234,7 @@ def edits(result: KAN | Any, *, ax: Axes | None = None) -> Axes:
     steps = edited_curves(getattr(getattr(result, "model", result), "edits", ()))
     if not steps:
         got, advice = type(result).__name__, "Pass what kanlens.edit returns, after an edit"
-        raise MethodError("plot.edits", "a model with an edited edge", got, advice)
+        raise MethodError("plot.edits", "a model with an edit of a single edge", got, advice)
     ax = axes_for(ax, page_size(len(steps)), bare=True)
     ax.set_axis_off()
     columns, rows = min(len(steps), COLUMNS), -(-len(steps) // COLUMNS)

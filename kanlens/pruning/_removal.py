@@ -206,7 +206,7 @@ class EdgeRemover:
             raise MethodError("prune", "a path from the features to an output", got, "Lower it")
         if not math.isfinite(self.current_loss):
             got = f"a threshold of {threshold} that makes it {self.current_loss}"
-            raise MethodError("prune", "the loss to stay finite", got, "Lower it")
+            raise MethodError("prune", "the loss to stay finite", got, "Lower the threshold")
         if self._trained():
             self.rank(relative=True)
 

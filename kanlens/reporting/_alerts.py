@@ -239,7 +239,7 @@ def read_limits(text: str) -> list[tuple[str, str, float]]:
 
 
 def broken(content: Content, limits: list[tuple[str, str, float]]) -> list[str]:
-    """Return the limits that a report breaks, in words."""
+    """Return the limits that a report breaks, or whose value it lacks, in words."""
     gaps = [gap_of(method) for method in content["comparison"]["methods"] if method["complete"]]
     formula, words = content["formula"], []
     own = content["performance"] or {}

@@ -42,7 +42,7 @@ _finite = partial(np.nan_to_num, nan=np.inf, posinf=np.inf, neginf=np.inf)
 
 
 def broken_parts(expressions: Exprs, symbols: Exprs, x: Array) -> tuple[str, ...]:
-    """Return the subexpressions, as text, that are undefined on slightly wider ranges."""
+    """Return the subexpressions, as text, that are undefined on ranges slightly wider than x's."""
     points = wider(x)
     box = points.min(axis=0), points.max(axis=0)
     broken = _broken(list(_parts(expressions)), symbols, points, lambda starts: box)

@@ -48,7 +48,7 @@ class Ranks:
         return (slice(start, stop), (stop - start) / n) if start < stop else (slice(0, 1), 0.0)
 
     def average(self, part: float) -> Average | None:
-        """Return the function that adds up the processes' means; `part` is this one's weight."""
+        """Return a function that adds up the processes' means; `part` is this process's weight."""
         summed = cast("Any", _Sum).apply
         return None if self.count == 1 else lambda mean: cast("Tensor", summed(part * mean))
 

@@ -175,10 +175,10 @@ def captum_lime(
 ) -> LocalValues:
     """Local linear model of the output as features are kept or replaced.
 
-    Other features are set to the background's mean. A coalition that replaces d^2 features weighs
+    Replaced features get the background's mean. A coalition that replaces d^2 features weighs
     exp(-d^2 / (2 width^2)); the default width is 3/4 of the root of the number of features, as in
-    the authors' package. `penalty` is that of the lasso, for changes scaled to 1; 0 is least
-    squares.
+    the authors' package. `penalty` is that of the lasso, for output changes scaled to 1; 0 is
+    least squares.
 
     References
     ----------

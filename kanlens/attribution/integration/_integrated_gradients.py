@@ -276,7 +276,7 @@ class _Trial:
         self.decay = torch.maximum(self.curved, self.smooth)
 
     def _needed(self, lines: Lines, tolerance: float) -> Tensor:
-        """Return m, the nodes of the smaller rule; the larger's error is rate**(3 m + 2)."""
+        """Return m, the smaller rule's number of nodes; the larger's error is ~rate**(3 m + 2)."""
         exact = min(MAX_NODES, -(-lines.degrees[-1] // 2))
         allowed = torch.log(NODE_SAFETY * tolerance / self.segments.length)
 

@@ -129,7 +129,7 @@ def _coefficients(points: Samples, terms: int) -> tuple[Array, Array]:
 
 
 def bound(points: Samples, polynomial: Array, cosines: Array) -> tuple[float, float]:
-    """Return the largest error of a series at an edge's samples, and a bound between; see `fit`."""
+    """Return the largest error of a series at the samples, and a bound everywhere; see `fit`."""
     h, waves = 1.0 / points.cells, np.pi * np.arange(1, len(cosines) + 1)
     series = [_evaluated(points, polynomial, cosines, order) for order in (0, 2)]
     off, off_second = np.abs(points.values - series[0]), np.abs(points.second - series[1])

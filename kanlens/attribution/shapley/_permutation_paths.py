@@ -150,7 +150,7 @@ def _slopes(form: Tensor, z: Tensor) -> Tensor:
 
 
 def fitted(walks: PermutationPaths, who: Tensor) -> Surrogate:
-    """Fit polynomials to the game at `places` around every middle, one point per coefficient."""
+    """Fit polynomials to the game at `places` around each midpoint of a sample and a row."""
     _, n_rows, players, sub = walks.shape
     rows = torch.arange(n_rows, device=who.device)
     at = places(sub).to(walks.ours)

@@ -138,7 +138,7 @@ class Affine:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Norm:
-    """Layer normalization, optionally with the raw nodes kept before the normalized ones."""
+    """Layer normalization; `beside` if the raw nodes are kept too, before the normalized ones."""
 
     weight: Tensor  # (node,)
     bias: Tensor

@@ -279,7 +279,7 @@ def turn_weights(emit, table, to, width, packed, row, stride, powers, at, window
 
 @inner
 def write_curves(splines, base_weight, table, basis, shape, window, origin, begin, end):
-    """Write polynomials and base weights of inputs begin to end; the table begins with `origin`."""
+    """Write polynomials and base weights of inputs begin to end; the table's first is `origin`."""
     (_, n_in, n_out, n_basis, width, whole), live = shape, len(window)
     first, powers, jump = basis[4], basis[5], basis[6]
     lanes, step = BYTES // table.itemsize, live * width
