@@ -65,7 +65,7 @@ class Family:
 
     @cached_property
     def rules(self) -> Tensor:
-        """Whether a and b are searched, then the limits in the order of the fields: (7,)."""
+        """Flags that a and b are searched, then the limits in the order of the fields: (7,)."""
         scale, shift = self.moves in ("scale", "both"), self.moves in ("shift", "both")
         sizes = (self.least, self.largest) if scale else (1.0, 1.0)
         values = (scale, shift, self.lowest, self.highest, *sizes, self.widest)

@@ -138,7 +138,7 @@ class Affine:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Norm:
-    """Layer normalization; `beside` if the raw nodes are kept too, before the normalized ones."""
+    """Layer normalization; the raw nodes may be kept too, in front of the normalized ones."""
 
     weight: Tensor  # (node,)
     bias: Tensor
