@@ -181,7 +181,7 @@ def _box(model: KAN, domain: Domain | None) -> Tensor:
 
 
 def read_domain(domain: Domain, names: tuple[str, ...]) -> Tensor:
-    """Return a domain, a tensor or intervals by name, as float64 (in, 2)."""
+    """Return a domain, given as a tensor or as intervals by name, as float64 (in, 2)."""
     ends = _by_name(domain, names) if isinstance(domain, Mapping) else _as_tensor(domain)
     if ends.shape != (len(names), 2):
         expected = f"a domain of shape ({len(names)}, 2)"

@@ -171,7 +171,7 @@ def _basis(
 
 
 def _near(exponents: Array, last: float, across: Array, sizes: Array, count: int) -> Array:
-    """Return the indices of exponents in the span of directions."""
+    """Return the indices of exponents nearly in the span of the first `count` directions."""
     whole = np.column_stack((exponents, np.full(len(exponents), last)))[:, : len(sizes)]
     length = np.linalg.norm(whole, axis=1) + 1e-300
     off = np.linalg.norm(whole @ across[count:].T, axis=1) / length

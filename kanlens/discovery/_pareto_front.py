@@ -287,7 +287,7 @@ class Front:
                 self._put_exactly(entry)
 
     def _probe(self, entry: Entry) -> None:
-        """Polish the best formula if it leaves only noise, and prepare to end."""
+        """Polish an entry that is the best and leaves only noise, and stop soon; note outliers."""
         outliers = self.exceptions(entry)
         if outliers.any():
             self.outlier_rows = outliers

@@ -94,7 +94,7 @@ def shortest(value: float, room: float) -> Expr:
 
 
 def number(value: float) -> Expr:
-    """Return an Integer for whole numbers, else a Float."""
+    """Return an Integer for whole numbers below 1e18 in size, else a Float."""
     whole = value.is_integer() and abs(value) < 1e18
     return sympy.Integer(int(value)) if whole else sympy.Float(value)
 

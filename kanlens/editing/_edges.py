@@ -121,8 +121,9 @@ class EdgeEditor:
             cuts = EdgeProjection(layer, in_, u, phi).cuts
             inner = cuts[np.abs(cuts[:, None] - inner).argmin(0)]
             if outside_support and not inner[0] < inner[1]:
-                expected, got = "low below high on the grid", f"{low!r} and {high!r}"
-                raise InvalidValueError("edit.flatten", expected, got, "Swap or correct them")
+                expected = "low below high on the grid (None: a quantile)"
+                got, advice = f"{low!r} and {high!r}", "Pass two limits on the grid, low first"
+                raise InvalidValueError("edit.flatten", expected, got, advice)
             fit = EdgeProjection(layer, in_, u, lambda x: phi(np.clip(x, inner[0], inner[1])))
             flat = np.full(len(fit.greville), mean)
             write_spline(layer, out, in_, fit.flat_outside(*inner) if outside_support else flat)

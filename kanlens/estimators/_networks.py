@@ -226,21 +226,24 @@ class KANRegressor(Regression, NetworkEstimator):
     ----------
     hidden : sequence of int, optional
         Nodes of the hidden layers, trained as by `kanlens.fit_default`; ``()`` is fitted in closed
-        form. Default: one layer of 5 nodes if `grid_size`, `steps` or `penalty` is set. If none of
-        them is set, held-out rows decide between no hidden layer and one of 48 nodes; the network
-        is then the mean of six, each trained on five sixths of the rows.
+        form unless `steps` or `penalty` is set. Default: one layer of 5 nodes if `grid_size`,
+        `steps` or `penalty` is set. If none of them is set, held-out rows decide between no hidden
+        layer and one of 48 nodes; the latter is the mean of six networks, each trained on five
+        sixths of the rows.
     grid_size : int, optional
         Intervals of every grid. Default: chosen for the number of rows, or 5 if `steps` or
         `penalty` is set. If it is set without hidden nodes, `kanlens.fit` trains the network.
     steps : int, optional
-        Steps of LBFGS. Default: 50 if `penalty` is set, or `grid_size` without `hidden`.
+        Steps of LBFGS, or of Adam with constraints. Default: 50 if `penalty` is set, or
+        `grid_size` without `hidden`.
     penalty : str, optional
         As for `kanlens.fit`.
     strength : float
         Factor of the penalty.
     validation : float
         Share of rows held out for early stopping by `kanlens.fit`, which is used if `steps` or
-        `penalty` is set, or `grid_size` without `hidden`. None of fewer than 20 rows is held out.
+        `penalty` is set, or `grid_size` without `hidden`. With fewer than 20
+        rows, none is held out.
     extrapolation : {"constant", "linear", "zero"}
         Treatment of features outside the training data, as for `KAN`.
     max_edges : int or "few", optional
@@ -254,7 +257,7 @@ class KANRegressor(Regression, NetworkEstimator):
     loss, quantile, power
         As for `kanlens.fit`.
     class_weight : "balanced" or mapping of labels to weights, optional
-        Of `KANClassifier`: factors of the weights of rows.
+        For `KANClassifier` only: factors of the weights of rows.
     random_state : int, RandomState or None
         Draws weights and held-out rows.
 

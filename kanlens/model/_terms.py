@@ -24,7 +24,7 @@ FunctionTable = tuple[tuple[str, ...], ...]  # (out, in): the function of each e
 
 
 class Term(NamedTuple):
-    """One function of all edges of a layer: ``weight_oi * g(a_i * x_i + b_i)``."""
+    """One function that all edges of a layer share: ``weight_oi * g(a_i * x_i + b_i)``."""
 
     g: ElementaryFunction
     a: Tensor  # (in,)

@@ -51,7 +51,7 @@ LINE = 0.13  # inches between the middles of two names
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Ranked:
-    """Features in decreasing order; the last ones are drawn as one row."""
+    """Features in decreasing order of size; those beyond `top` are drawn as one row."""
 
     order: Array  # indices of the features that have a row each
     others: Array  # indices of the features that share the last row

@@ -328,7 +328,7 @@ def grow_networks(
 def prepared_rows(
     model: KAN, data: Table | tuple[Any, Any], sample_weight: PerRow, labels: PerRow
 ) -> tuple[Prepared, Tensor]:
-    """Return x, y, weights and groups of rows for a model, and groups of copies alone."""
+    """Return x, y, weights and groups of rows, and the groups of copied rows ignoring labels."""
     x, y = prepare_data(model, data, constant=False)
     weights = None if sample_weight is None else row_weights(sample_weight, x)
     groups = row_groups(x, y, labels, call="fit")

@@ -180,7 +180,7 @@ class Interactions:
 def read_interactions(
     interactions: int | Sequence[tuple[str, str]] | None, names: Sequence[str]
 ) -> Interactions:
-    """Return the limits of the products of a network."""
+    """Return the limits on the products of a network."""
     if interactions is None:
         return Interactions()
     if isinstance(interactions, int):

@@ -460,7 +460,7 @@ class TrainingRun:
 
     @cached_property
     def identity(self) -> dict[str, Any]:
-        """The parts of a checkpoint that must not change."""
+        """Data, model and options of the run; those of a checkpoint must be the same."""
         groups = self.groups
         groups = None if groups is None or all_single(groups) else groups
         return identity_of(self.model, self.options, self.x, self.y, self.weights, groups)

@@ -190,7 +190,7 @@ def test_it_is_said_how_many_rows_and_which_features(model):
     wide = kanlens.KAN([9, 1])
     assert outside_words(wide, torch.full((1, 9), 7.0)) == (
         "1 of 1 rows outside the grid (x1: 1, x2: 1, x3: 1, x4: 1, x5: 1, and 4 more features), "
-        "where functions continue"
+        "where functions are extrapolated"
     )
 
 

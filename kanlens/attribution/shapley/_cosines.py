@@ -222,7 +222,7 @@ def _refusal(expected: str, got: str) -> MethodError:
 
 
 def _check_finite(edge: Edge, low: float, high: float) -> None:
-    """Refuse a function with a pole in the interval, or with unknown extrema of its curvature."""
+    """Refuse a function with a pole or unknown extrema of its second derivative in the interval."""
     if edge.single is None:
         return
     if edge.single.g.turning(2) is None:

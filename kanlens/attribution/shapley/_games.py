@@ -115,7 +115,7 @@ def games(problem: Problem, member: Tensor) -> list[Game]:
 
 
 class _GameDecomposition:
-    """Decomposition of an output into units: the last layer's inputs, or a product itself."""
+    """Decomposition of an output into units: the last layer's inputs, or itself if a product."""
 
     def __init__(self, problem: Problem) -> None:
         self.problem, model = problem, problem.model

@@ -308,7 +308,7 @@ def read_facts(path: Path) -> Mapping[str, Any]:
     bad = (yaml.YAMLError, OSError, ValueError, RecursionError, TypeError, LookupError)
     try:
         if beside.stat().st_size > _MAX_BYTES:
-            raise ValueError(f"it is longer than {_MAX_BYTES >> 20} MiB")
+            raise ValueError(f"it is larger than {_MAX_BYTES >> 20} MiB")
         text = beside.read_text(encoding="utf-8")
         steps = ((c in "[{") - (c in "]}") for c in text)
         deep = max(itertools.accumulate(steps, initial=0)) > _MAX_NESTING

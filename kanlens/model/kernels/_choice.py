@@ -94,7 +94,7 @@ class Compilation:
 
 
 def start(code: str) -> subprocess.Popen[bytes] | None:
-    """Start a process that runs code with low priority; of several ranks, only in the first."""
+    """Start a process that runs code with low priority; only the first rank of a machine does."""
     python = None if getattr(sys, "frozen", False) else sys.executable
     if not python or os.environ.get("LOCAL_RANK", "0") != "0":
         return None

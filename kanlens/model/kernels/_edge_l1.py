@@ -136,7 +136,7 @@ def make_room(pieces, like, window):
 
 @inner
 def cut(points, n_in, i, begin, end, room):
-    """Sort rows of input i into runs (piece, first, end); return the count, and if x is finite."""
+    """Sort rows of input i into runs (piece, first, end); return (count, True if x is finite)."""
     (x, _, pieces), (held, order, ends, runs), finite, number, done = points, room, True, 0, 0
     for r in range(begin, end):
         held[r - begin] = pieces[r * n_in + i]

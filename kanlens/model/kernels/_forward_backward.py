@@ -103,7 +103,8 @@ def weights_at(addresses, edges, n_basis, like):
 def find_points(addresses, slopes, basis, sizes, team):
     """Return x, base values, base slopes and pieces; those without an address are computed.
 
-    With a team of 0 threads they are left empty, since the threads compute those of their rows.
+    Base slopes are computed only if `slopes` is 1. With a team of 0 threads all of these are left
+    empty, since the threads compute those of their rows.
     """
     (rows, n_in, _, _), (at_x, at_base, at_slope), like = sizes, addresses, basis[0]
     count, silu = rows * n_in, at_base == 0

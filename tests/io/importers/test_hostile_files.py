@@ -283,7 +283,7 @@ CONFIGS = {
     "nested lists": ("a: " + "[" * 5000, "it is too deep"),
     "nested items": ("- " * 5000, "it is too deep"),
     "nested keys": ("".join(f"{' ' * i}a:\n" for i in range(900)), "it is too deep"),
-    "long": ("a: " + "b" * 2**23, "it is longer than"),
+    "long": ("a: " + "b" * 2**23, "it is larger than"),
     "no text": (b"\xff\xfe\x00\x01", "the configuration of pykan"),
     "open list": ("a: [1, 2", "the configuration of pykan"),
     "no names": ("width: 3", "expected names of the 3 symbolic edges"),
