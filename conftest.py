@@ -81,9 +81,9 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     )._compilations.clear()  # are there now
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Start one more than there are processors: many tests wait for processes of their own."""
-    return (os.cpu_count() or 1) + 1
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Start one more than there are processors: many slow tests wait for processes of their own."""
+    return (os.cpu_count() or 1) + (config.option.markexpr != "not slow")
 
 
 @pytest.hookimpl(wrapper=True)
