@@ -80,7 +80,10 @@ def simplest(width: int) -> tuple[Array, Array]:
 
 
 def allowed(problem: SearchProblem, exponents: Array, clear: float | None = None) -> Array:
-    """Return a mask of the monomials defined on the columns; `clear` is the share for `away`."""
+    """Return a mask of the monomials defined on the columns.
+
+    `clear` is the least size of a divisor, relative to its largest, as `share` in `away`.
+    """
     one_sign = np.ptp(np.sign(problem.columns), axis=0) == 0
     both = np.where(one_sign, tuned.CLEAR_OF_POLE, tuned.CLEAR_OF_BOTH_SIGNS)
     divides = away(problem.columns, both if clear is None else clear)

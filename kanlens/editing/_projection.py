@@ -27,7 +27,7 @@ PER_INTERVAL = 8  # points of the grid in each interval
 
 
 class EdgeProjection:
-    """Fits of splines on the grid of an input to a function, at inputs `u` (row,).
+    """Fits of splines to a function at inputs `u` (row,), on the grid of one input of a layer.
 
     `cuts` are the breakpoints, `greville` (basis,) the coefficients of the identity function.
     """

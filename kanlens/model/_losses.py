@@ -43,8 +43,9 @@ MOST, LARGEST = 30.0, 88.0  # largest log of a scaled mean in working responses;
 class Loss:
     """The squared error, and the base of the other losses.
 
-    Scaled targets and outputs are the arguments of all methods, except for `best`, `check` and
-    `response`. A `linear` loss is fitted in one step and allows a link that is learned.
+    Methods take scaled targets and outputs, except for `adjusted`, `best`, `check`, `response`,
+    `rows`, `scaled` and `settle`, which take them in the units of the data. A `linear` loss is
+    fitted in one step and allows a link that is learned.
     """
 
     name, metric, scale = "squared_error", "R2", ""

@@ -248,7 +248,7 @@ def read_widths(widths: object) -> tuple[int, tuple[Grouping, ...]]:
 
 
 def _grouping(entry: Any) -> Grouping | None:
-    """Return the grouping of one layer; None when the entry is neither a number nor a pair."""
+    """Return the grouping of a layer; None if `entry` is no positive integer, tuple or list."""
     if not isinstance(entry, (tuple, list)):
         return Grouping(int(entry)) if _is_count(entry) else None
     pair: Any = entry if len(entry) == 2 else (None, None)

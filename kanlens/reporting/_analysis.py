@@ -267,7 +267,8 @@ def _pairs_and_flows(
 def _terms(subject: Subject, x: Tensor) -> Terms | None:
     """Return the terms of a grown network; None if it has changed since.
 
-    They have bands only on the rows that it was grown on: those of other rows could miss curves.
+    They have bands only on the rows that it was grown on: bands from other rows might
+    not contain the curves.
     """
     model, growth = subject.model, subject.model.growth
     if growth is None or growth.weights != fingerprint(model.state_dict().values()):

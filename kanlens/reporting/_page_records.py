@@ -40,7 +40,7 @@ LINE = 72  # characters of terms in one line of mathematics
 
 
 def describe_edges(analysis: Analysis) -> list[dict[str, Any]]:
-    """Return the nonzero edges, the strongest of each layer first."""
+    """Return up to `MAX_LISTED_EDGES` nonzero edges of each layer, the strongest first."""
     model = analysis.subject.model
     records: list[dict[str, Any]] = []
     for index, layer in enumerate(model.layers):

@@ -334,7 +334,7 @@ def _split_scale(u: Expr) -> tuple[float, Expr]:
 
 
 def _logarithm(u: Expr) -> Expr:
-    """Return log(u) with the factor of u as a term of its own."""
+    """Return log(u) with the constant factor of u as a separate term."""
     if not u.free_symbols:
         return sympy.log(u)
     if u.is_Mul or u.is_Pow or isinstance(u, sympy.exp):

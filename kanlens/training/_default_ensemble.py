@@ -284,7 +284,7 @@ class EnsembleRun(TrainingRun):
 
 
 def spread_as_mean(outputs: Tensor) -> Tensor:
-    """Return outputs (row, member, out), moved to the level and spread of the members' mean."""
+    """Shift and scale outputs (row, member, out) to the level and spread of the members' mean."""
     mean = outputs.mean(1, keepdim=True)
     joint, own = (part - part.mean(0) for part in (mean, outputs))
     wide, info = joint.square().sum().sqrt(), torch.finfo(own.dtype)

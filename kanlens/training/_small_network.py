@@ -279,7 +279,7 @@ class SmallNetwork:
                 break
 
     def step(self, steps: int) -> tuple[Array, Array]:
-        """Fit curves and one factor of products; return the sums before and after."""
+        """Fit the curves and one factor of each product; return the sums before and after."""
         self._balance()
         if self.link is not None:
             self.relink()

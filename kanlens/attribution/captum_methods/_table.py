@@ -65,7 +65,7 @@ def _method(
     counted: Any = Baseline.MEAN_OUTPUT,
     **how: Any,
 ) -> Method:
-    """Return a method that runs a class of captum with the options of `Run`, and its reference."""
+    """Return a method that runs a captum class with options of `Run`, and cites `reference`."""
     facts = {fact: how.pop(fact, False) for fact in ("exact", "complete")}
     run = Run(name=name, counted=counted, **how)
     functions: dict[tuple[bool, bool], Callable[..., LocalValues]] = {  # by level and steps
