@@ -218,7 +218,7 @@ def _mean_effect(models: Sequence[Model], feature: int | str, data: Any, options
     effects = [effect(model, feature, rows, **options) for model in models]
     points = [[part.target, *((s.name, s.x.tolist()) for s in part.settings)] for part in effects]
     if any(others != points[0] for others in points):
-        expected = "models with the effect on one output at the same points"
+        expected = "effects of all models on the same output at the same points"
         advice = "Pass target, or leave out those that differ"
         raise InvalidValueError("effect", expected, "different ones", advice)
     members = torch.stack([part.values for part in effects])

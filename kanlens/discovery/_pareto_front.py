@@ -287,7 +287,7 @@ class Front:
                 self._put_exactly(entry)
 
     def _probe(self, entry: Entry) -> None:
-        """Polish an entry that is the best and leaves only noise, and stop soon; note outliers."""
+        """Record the outliers of an entry, or polish it if it is the best and leaves only noise."""
         outliers = self.exceptions(entry)
         if outliers.any():
             self.outlier_rows = outliers

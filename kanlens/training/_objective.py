@@ -281,10 +281,10 @@ def outside_words(model: KAN, x: Tensor) -> str:
     order = sorted(counts, key=lambda pair: -pair[0])
     named = [f"{name}: {count}" for count, name in order if count]
     more = f", and {len(named) - NAMED} more features" if len(named) > NAMED else ""
-    held = bool(model.input_low.isfinite().any())
-    becomes = "each value is held at the nearest end of its range"
-    becomes = becomes if held else "functions are extrapolated"
-    place = "the bulk of the training data" if held else "the grid"
+    place, becomes = "the grid", "functions are extrapolated"
+    if model.input_low.isfinite().any():
+        place = "the bulk of the training data"
+        becomes = "each value is held at the nearest end of its range"
     rows = f"{int(outside.any(1).sum())} of {len(x)} rows outside {place}"
     return f"{rows} ({', '.join(named[:NAMED])}{more}), where {becomes}"
 

@@ -205,7 +205,7 @@ def test_several_models_of_levels_and_of_two_features(ax):
     assert len(spread.get_segments()) == 4
     pair = computed([made([3, 2, 1]), made([3, 2, 1], seed=1)], 0, ROWS, other=1)
     torch.testing.assert_close(pair.values, pair.members.mean(0))
-    with pytest.raises(InvalidValueError, match="effect: expected models with the effect on one"):
+    with pytest.raises(InvalidValueError, match="effect: expected effects of all models on"):
         computed([made([3, 1]), with_units(made([3, 2]), "abc", "m")], 0, ROWS, target=0)
     with pytest.raises(InvalidValueError, match="effect: expected models, got none"):
         computed([], 0, ROWS)
