@@ -224,6 +224,12 @@ C_HEADER = Format(name="c", ending=".h", write=_write_c, run=_run_c)
 
 
 DIGITS = 15  # of the numbers in LaTeX
+OPENING = r"""\documentclass{article}
+\usepackage{amsmath}
+\begin{document}
+\allowdisplaybreaks
+\begin{align*}"""
+CLOSING = "\\end{align*}\n\\end{document}\n"
 
 
 def _formulas(subject: Export) -> tuple[Expr, ...]:
@@ -253,8 +259,8 @@ def _write_sympy(subject: Export, path: Path) -> None:
 def _write_latex(subject: Export, path: Path) -> None:
     pairs = zip(subject.description.outputs, _formulas(subject), strict=True)
     lines = [f"{latex_name(name)} &= {latex(rounded(form, DIGITS))}" for name, form in pairs]
-    title = "\n".join([subject.title, *(f"% within {text!a}" for text in _held(subject))])
-    text = rendered("document.tex.j2", title=title, formulas=" \\\\\n".join(lines))
+    head = [f"% {subject.title}", *(f"% within {text!a}" for text in _held(subject))]
+    text = "\n".join([*head, OPENING, " \\\\\n".join(lines), CLOSING])
     path.write_text(text, encoding="utf-8")
 
 
